@@ -1,0 +1,1 @@
+"""Pure values of a conversation: settings, turns, transcripts. No torch, no textual."""

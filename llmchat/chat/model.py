@@ -1,0 +1,55 @@
+"""Which model is asked for, and what was opened. Plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """The model a person asks for."""
+
+    model: str = ""
+    """A path, or the name of a model in the catalogue; empty for the default model."""
+    tokenizer: str | None = None
+    """A tokenizer file or directory; None looks beside the model."""
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int | None = None
+    """CPU threads for the model; None leaves one core to the window."""
+    chat_template: str | None = None
+    """A built-in template's name or a Jinja file; None takes the model's own."""
+    heads: int | None = None
+    """Attention heads, for checkpoints that do not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """The model that was opened."""
+
+    name: str
+    """Short name for headers and labels, such as "SmolLM2-135M-Instruct"."""
+    path: str
+    tokenizer_path: str
+    architecture: str
+    """The family: gpt or llama."""
+    weight_format: str
+    """How the file holds the weights, such as "Q4_1" or "float32"."""
+    device: str
+    dtype: str
+    threads: int
+    vocab_size: int
+    context_length: int
+    """Positions the model was made for, in tokens."""
+    parameter_count: int
+    has_chat_template: bool
+    """Whether prompts are rendered through a chat template unless `--raw` is given."""
+    training: Mapping[str, int | float] = field(default_factory=dict)
+    """What the checkpoint says of its training: step, epoch, loss."""
+    notes: tuple[str, ...] = ()
+    """Sentences a person should see once, such as a vocabulary that does not match."""

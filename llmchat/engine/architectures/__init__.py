@@ -1,0 +1,1 @@
+"""The two model families, as torch modules: GPT with learned positions, and Llama."""

@@ -1,0 +1,76 @@
+"""The errors a person may see.
+
+    LlmchatError
+    ├── UsageError             exit 2    a flag, a command or a value is wrong
+    │   ├── SettingsError                the settings file is wrong
+    │   └── ThemeError                   a theme file is wrong
+    ├── ModelLoadError         exit 4    the model or its tokenizer cannot be opened
+    ├── GenerationError        exit 1    a reply cannot be made
+    └── TranscriptError        exit 1    a transcript cannot be read or kept
+
+Each carries one line that says what is wrong and what to do, safe to show as it
+is. The command line prints it and exits; the window shows it as a toast.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LlmchatError(Exception):
+    """A failure that can be shown to a person as it is."""
+
+    exit_code: ClassVar[int] = 1
+    title: ClassVar[str] = "Something went wrong"
+
+    def __init__(self, message: str, title: str | None = None) -> None:
+        super().__init__(" ".join(message.split()))
+        self._title = title
+
+    @property
+    def message(self) -> str:
+        """One line: what is wrong and what to do."""
+        return str(self.args[0])
+
+    @property
+    def heading(self) -> str:
+        """A few words above the message, for toasts and dialogs."""
+        return self._title or self.title
+
+
+class UsageError(LlmchatError):
+    """A flag, a command or a typed value is wrong."""
+
+    exit_code = 2
+    title = "Not understood"
+
+
+class SettingsError(UsageError):
+    """The settings file is wrong: it names the file, the key and the nearest known key."""
+
+    title = "Settings"
+
+
+class ThemeError(UsageError):
+    """A theme file is wrong."""
+
+    title = "Theme"
+
+
+class ModelLoadError(LlmchatError):
+    """The model or its tokenizer cannot be opened."""
+
+    exit_code = 4
+    title = "The model could not be loaded"
+
+
+class GenerationError(LlmchatError):
+    """A reply cannot be made."""
+
+    title = "The reply failed"
+
+
+class TranscriptError(LlmchatError):
+    """A transcript cannot be read or kept."""
+
+    title = "Transcript"

@@ -1,0 +1,1 @@
+"""Pure functions on logits: the sampling chain and the draw. numpy only."""

@@ -1,0 +1,1 @@
+"""The full-screen window. Never imports torch."""

@@ -1,0 +1,165 @@
+"""What goes to the inference worker and what comes back. Frozen values.
+
+    LoadRequest        → ModelLoading* → ModelLoaded | ModelLoadFailed
+    GenerationRequest  → PromptProcessing* → PromptProcessed → TokensGenerated* → GenerationFinished | GenerationFailed
+
+Every request gets exactly one terminal event, also when it is cancelled and when
+the worker closes. Every event carries the id of its request.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from llmchat.chat.generation_config import GenerationConfig
+from llmchat.chat.model import ModelInfo, ModelSpec
+from llmchat.chat.turn import Reply, SettingsChange, Turn
+from llmchat.errors import LlmchatError
+
+_request_ids = itertools.count(1)
+
+
+def next_request_id() -> int:
+    """A number that no other request of this process has."""
+    return next(_request_ids)
+
+
+class LiveConfig:
+    """The settings of running replies: one frozen config, replaced whole.
+
+    Replacing the reference is the whole protocol between the window, which
+    assigns, and the worker, which reads it once per token.
+    """
+
+    __slots__ = ("config",)
+
+    def __init__(self, config: GenerationConfig) -> None:
+        self.config = config
+
+    def __call__(self, token_index: int) -> GenerationConfig:
+        """The settings for the token about to be drawn."""
+        return self.config
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """Open a model; the one that was open is let go."""
+
+    spec: ModelSpec
+    cancel: threading.Event = field(default_factory=threading.Event)
+    request_id: int = field(default_factory=next_request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """Make one reply."""
+
+    turns: tuple[Turn, ...]
+    """The conversation up to and including the turn to answer, oldest first."""
+    config: Callable[[int], GenerationConfig]
+    """The settings for the token with this index; read once per token, on the worker's thread."""
+    seed: int
+    raw: bool = False
+    """Continue the last turn's text as it stands, without a chat template."""
+    prefill_text: str = ""
+    """Text the reply must begin with."""
+    continued_ids: tuple[int, ...] = ()
+    """Ids of a reply's earlier part, to go on from them exactly."""
+    cancel: threading.Event = field(default_factory=threading.Event)
+    request_id: int = field(default_factory=next_request_id)
+
+
+Request = LoadRequest | GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoading:
+    """A step of opening a model is under way."""
+
+    request_id: int
+    stage: str
+    """What is being done, in words: "fetching SmolLM2-135M-Instruct", "reading weights"."""
+    fraction: float | None = None
+    """How much of the stage is done, 0 to 1; None if that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoaded:
+    """The model is open and ready."""
+
+    request_id: int
+    info: ModelInfo
+    load_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoadFailed:
+    """The model could not be opened; the one that was open before is gone."""
+
+    request_id: int
+    error: LlmchatError
+
+
+@dataclass(frozen=True, slots=True)
+class PromptProcessing:
+    """Part of the prompt has gone through the model."""
+
+    request_id: int
+    done_tokens: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptProcessed:
+    """The prompt is in the KV cache; the first token is next."""
+
+    request_id: int
+    prompt_tokens: int
+    cached_tokens: int
+    dropped_turns: tuple[str, ...]
+    """Ids of the turns that did not fit into the context and were left out."""
+    dropped_tokens: int
+    context_length: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokensGenerated:
+    """Some more of the reply. Posted at most every few hundredths of a second."""
+
+    request_id: int
+    text: str
+    """The text that became certain since the last event; "" if tokens gave none yet."""
+    token_ids: tuple[int, ...]
+    """The tokens drawn since the last event."""
+    changes: tuple[SettingsChange, ...]
+    """Settings that took effect among them."""
+    context_tokens: int
+    """Tokens in the KV cache now."""
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFinished:
+    """The reply is complete, or was stopped by the person."""
+
+    request_id: int
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFailed:
+    """The reply could not be made or went wrong on the way."""
+
+    request_id: int
+    error: LlmchatError
+    reply: Reply | None = None
+    """What had been generated before, if anything."""
+
+
+LoadEvent = ModelLoading | ModelLoaded | ModelLoadFailed
+GenerationEvent = PromptProcessing | PromptProcessed | TokensGenerated | GenerationFinished | GenerationFailed
+Event = LoadEvent | GenerationEvent
