@@ -57,9 +57,7 @@ class ParameterSpec:
     @property
     def range_text(self) -> str:
         """The accepted range in words, such as "0 to 2"."""
-        return f"{self.minimum:g} to {self.maximum:g}" if not self.is_integer else (
-            f"{self.minimum} to {self.maximum}"
-        )
+        return f"{self.minimum:g} to {self.maximum:g}" if not self.is_integer else (f"{self.minimum} to {self.maximum}")
 
     def parse(self, text: str) -> Number:
         """Read a typed value; "off" gives the neutral one.
