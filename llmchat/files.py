@@ -1,0 +1,122 @@
+"""Writing text so that a crash or a full disk never costs what was there before."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+PRIVATE = 0o600
+"""The mode of every file that llmchat writes: its owner reads and writes it, nobody else."""
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Replace a file's content whole, or leave it as it was.
+
+    Args:
+        path: The file; its directory must exist.
+        text: The new content, written as UTF-8 with the line ends it has.
+        durable: Whether to wait until the disk has it, so that it outlives a power cut.
+
+    Raises:
+        OSError: It could not be written; the old file is untouched. See `describe`.
+    """
+    # A link is written through, so that a settings file kept elsewhere stays a link.
+    target = path.resolve()
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    try:
+        try:
+            write_all(handle, text.encode())
+            if durable:
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.replace(name, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+    if durable:
+        sync_directory(target.parent)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add text to the end of a file, creating it if need be, and wait until the disk has it.
+
+    Raises:
+        OSError: It could not be written; the file is as long as it was. See `describe`.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE)
+    try:
+        append_bytes(handle, text.encode())
+    finally:
+        os.close(handle)
+
+
+def append_bytes(handle: int, data: bytes) -> None:
+    """Add bytes to an open file all together or not at all, and wait until the disk has them.
+
+    Args:
+        handle: A descriptor that was opened for appending.
+        data: What to add.
+
+    Raises:
+        OSError: It could not be written; the file is as long as it was.
+    """
+    length = os.fstat(handle).st_size
+    try:
+        write_all(handle, data)
+        os.fsync(handle)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, length)
+        raise
+
+
+def write_all(handle: int, data: bytes) -> None:
+    """Write bytes to a descriptor until all are written.
+
+    Raises:
+        OSError: It failed; a part may have been written.
+    """
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a renamed file's new name outlive a power cut, where the system offers that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+_CAUSES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your disk quota is used up",
+    errno.EFBIG: "the file would be larger than allowed",
+    errno.EROFS: "the disk is read-only",
+    errno.ENOENT: "there is no {place}",
+    errno.EISDIR: "{place} is a directory",
+    errno.ENOTDIR: "a part of {place} is a file, not a directory",
+    errno.EEXIST: "{place} exists already",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EMFILE: "too many files are open",
+    errno.EIO: "the disk reports an error",
+}
+
+
+def describe(error: OSError) -> str:
+    """The cause of a failed read or write in a few plain words, without a full stop."""
+    place = str(error.filename) if error.filename else "such file"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"no permission for {place}" if error.filename else "permission is missing"
+    cause = _CAUSES.get(error.errno or 0)
+    if cause is not None:
+        return cause.format(place=place)
+    return (error.strerror or str(error) or "an unknown error").lower()

@@ -1,0 +1,86 @@
+"""Where llmchat keeps things on this machine.
+
+Every function names a place and creates nothing; `ensure` creates. If the
+environment variable LLMCHAT_HOME is set, everything lies under it; otherwise
+the places are the operating system's own for configuration, data and state.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from llmchat.errors import UsageError
+from llmchat.files import describe
+
+HOME_VARIABLE = "LLMCHAT_HOME"
+
+
+def _root(kind: Literal["config", "data", "state"]) -> Path:
+    if home := os.environ.get(HOME_VARIABLE):
+        return Path(home).expanduser().absolute() / kind
+    from platformdirs import PlatformDirs
+
+    places = PlatformDirs("llmchat", appauthor=False)
+    return {"config": places.user_config_path, "data": places.user_data_path, "state": places.user_state_path}[kind]
+
+
+def config_dir() -> Path:
+    """The directory of what a person writes by hand: settings and themes."""
+    return _root("config")
+
+
+def data_dir() -> Path:
+    """The directory of what is worth keeping: models and transcripts."""
+    return _root("data")
+
+
+def state_dir() -> Path:
+    """The directory of what may be thrown away: the log and the prompt history."""
+    return _root("state")
+
+
+def models_dir() -> Path:
+    """The directory into which models are fetched."""
+    return data_dir() / "models"
+
+
+def transcripts_dir() -> Path:
+    """The directory of saved conversations."""
+    return data_dir() / "transcripts"
+
+
+def themes_dir() -> Path:
+    """The directory of the person's own themes."""
+    return config_dir() / "themes"
+
+
+def settings_path() -> Path:
+    """The settings file."""
+    return config_dir() / "settings.toml"
+
+
+def log_path() -> Path:
+    """The log, which also takes what libraries write to the terminal's outputs."""
+    return state_dir() / "llmchat.log"
+
+
+def history_path() -> Path:
+    """The prompts that were typed before."""
+    return state_dir() / "prompts.history"
+
+
+def ensure(directory: Path) -> Path:
+    """Create a directory with its parents, readable by its owner alone, and return it.
+
+    A directory that is there already keeps its permissions.
+
+    Raises:
+        UsageError: It cannot be created.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be created: {describe(error)}.") from error
+    return directory
