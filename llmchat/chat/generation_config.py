@@ -122,7 +122,14 @@ class ParameterSpec:
 
 def _parameter(default: Number, label: str, text: str, **spec: Any) -> Any:
     """A dataclass field that carries its spec."""
-    given = {"neutral": None, "off": False, "curve": 1.0, "label": label, "help": text, "default": default}
+    given: dict[str, Any] = {
+        "neutral": None,
+        "off": False,
+        "curve": 1.0,
+        "label": label,
+        "help": text,
+        "default": default,
+    }
     given.update(spec)
     given.setdefault("shown", (given["minimum"], given["maximum"]))
     return field(default=default, metadata=given)

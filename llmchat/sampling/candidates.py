@@ -1,0 +1,99 @@
+"""The tokens that may still be drawn, and their logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmchat.errors import GenerationError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Token ids with their logits: what a stage of the chain takes and gives.
+
+    Ids ascend, so that the first of equal logits is the lowest id everywhere.
+    Only the survivors are held: after a top-k of 50, fifty pairs.
+    """
+
+    ids: IntArray
+    """Shape (n,), ascending, n ≥ 1."""
+    logits: FloatArray
+    """Shape (n,), finite. Log-probabilities up to a constant."""
+
+    @classmethod
+    def from_logits(cls, logits: NDArray[np.floating]) -> Self:
+        """Every token whose logit is not -inf.
+
+        Args:
+            logits: Shape (vocab_size,).
+
+        Raises:
+            GenerationError: A logit is NaN or +inf, or all are -inf.
+        """
+        peak = float(np.max(logits)) if logits.size else -np.inf
+        if not np.isfinite(peak):
+            raise GenerationError(
+                "The model gave numbers that are not finite. The weights may be damaged, "
+                "or the precision too low: try --dtype float32."
+            )
+        values = logits.astype(np.float64)
+        possible = values > -np.inf
+        if possible.all():
+            return cls(np.arange(values.size), values)
+        ids = np.flatnonzero(possible)
+        return cls(ids, values[ids])
+
+    def __len__(self) -> int:
+        return self.ids.size
+
+    def keep(self, mask: BoolArray) -> Self:
+        """The candidates where `mask` is true; all of them if it is true nowhere."""
+        if mask.all() or not mask.any():
+            return self
+        return type(self)(self.ids[mask], self.logits[mask])
+
+    def positions(self, token_ids: IntArray) -> IntArray:
+        """Where those of some ascending ids stand that are candidates."""
+        if self.ids[-1] == self.ids.size - 1:  # Nothing has been removed.
+            return token_ids[token_ids < self.ids.size]
+        found = np.searchsorted(self.ids, token_ids)
+        found = found[found < self.ids.size]
+        return found[np.isin(self.ids[found], token_ids, assume_unique=True)]
+
+    def without(self, token_ids: Sequence[int]) -> Self:
+        """The candidates less some ids; all of them if none would be left."""
+        if not token_ids:
+            return self
+        mask = np.ones(self.ids.size, dtype=bool)
+        mask[self.positions(np.unique(np.array(token_ids)))] = False
+        return self.keep(mask)
+
+    def only(self, position: int) -> Self:
+        """The one candidate at a position of the arrays."""
+        return type(self)(self.ids[position : position + 1], self.logits[position : position + 1])
+
+    def with_logits(self, logits: FloatArray) -> Self:
+        """The same ids with other logits."""
+        return type(self)(self.ids, logits)
+
+    def ranked(self) -> IntArray:
+        """Positions by falling logit, equal ones by rising id."""
+        return np.argsort(-self.logits, kind="stable")
+
+    def log_probabilities(self) -> FloatArray:
+        """Natural logarithms of the softmax, shape (n,)."""
+        shifted: FloatArray = self.logits - self.logits.max()
+        return shifted - float(np.log(np.exp(shifted).sum()))
+
+    def probabilities(self) -> FloatArray:
+        """The softmax, shape (n,), summing to 1."""
+        return np.exp(self.log_probabilities())

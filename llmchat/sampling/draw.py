@@ -1,0 +1,74 @@
+"""The draw: Gumbel-max with counter-based noise.
+
+The token drawn is the one with the highest log-probability plus noise, where
+the noise depends on the seed, the token's index in the reply and the token id
+alone. So the dice do not depend on the settings: a filter changes the drawn
+token only if it removes it, and a lower temperature can only move the draw to
+a likelier token.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmchat.sampling.candidates import Candidates, FloatArray, IntArray
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_WORD = 2**64 - 1
+
+
+def roll_seed() -> int:
+    """A new random seed of at most six digits, short enough to read out and type again."""
+    return secrets.randbelow(1_000_000)
+
+
+def draw(candidates: Candidates, seed: int, index: int) -> int:
+    """The token to take, distributed as the candidates' softmax.
+
+    Args:
+        candidates: What the chain left.
+        seed: The dice, 0 to 2**63 - 1.
+        index: Which token of the reply this is, from 0.
+
+    Returns:
+        A token id.
+    """
+    if len(candidates) == 1:
+        return int(candidates.ids[0])
+    scores = candidates.logits + gumbel_noise(seed, index, candidates.ids)
+    return int(candidates.ids[np.argmax(scores)])
+
+
+def gumbel_noise(seed: int, index: int, token_ids: IntArray) -> FloatArray:
+    """Standard Gumbel noise, a pure function of (seed, index, token id), shape as `token_ids`."""
+    return -np.log(-np.log(uniform_noise(seed, index, token_ids)))
+
+
+def uniform_noise(seed: int, index: int, token_ids: IntArray) -> FloatArray:
+    """Uniform numbers in (0, 1), a pure function of (seed, index, token id), shape as `token_ids`.
+
+    Each is a SplitMix64 hash (Steele, Lea and Flood 2014) of the id under a key
+    hashed from seed and index; the top 53 bits are taken, at the middle of their interval.
+    """
+    key = _mix(_mix(seed * _GOLDEN + 1) + index * _GOLDEN)
+    words = token_ids.astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(key)
+    hashed = _mix_array(_mix_array(words) + np.uint64(key))
+    return ((hashed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def _mix(word: int) -> int:
+    """The finaliser of SplitMix64 on one word."""
+    word &= _WORD
+    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & _WORD
+    return word ^ (word >> 31)
+
+
+def _mix_array(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 on every word; products wrap at 64 bits."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
