@@ -1,0 +1,264 @@
+"""Slash commands: what they are called, and how a typed line becomes one.
+
+    typed line ─ parse ─ Command(name, args)     a command of COMMANDS, its arguments checked
+                       └ LiteralText(text)       anything else, for the model
+                       └ UsageError              a command that does not exist or is not complete
+
+Pure: nothing here acts. The chat screen carries commands out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from llmchat.chat.generation_config import PRESETS, apply_preset, canonical_name, check_seed, parse_setting
+from llmchat.errors import UsageError
+
+ArgumentKind = Literal[
+    "none", "text", "path", "command", "setting", "preset", "model", "theme", "switch", "seed", "count"
+]
+"""What follows a command's name; decides how it is checked and completed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSpec:
+    """One slash command: what a person may type, and what it does."""
+
+    name: str
+    """The name without its slash."""
+    help: str
+    """What it does, in one sentence."""
+    argument: str = ""
+    """The argument as the usage line shows it; in brackets if it can be left out."""
+    kind: ArgumentKind = "none"
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def usage(self) -> str:
+        """The whole command as it is typed, such as "/set [K [V]]"."""
+        return f"/{self.name} {self.argument}".rstrip()
+
+    @property
+    def needs_argument(self) -> bool:
+        """Whether the argument cannot be left out."""
+        return bool(self.argument) and not self.argument.startswith("[")
+
+
+COMMANDS: tuple[CommandSpec, ...] = (
+    CommandSpec("help", "Show the keys and commands, or what one command does.", "[COMMAND]", "command"),
+    CommandSpec("set", "Change a setting; alone, show them all.", "[K [V]]", "setting", ("settings",)),
+    CommandSpec("reset", "Put a setting, or all of them, back to the default.", "[K]", "setting"),
+    CommandSpec("preset", "Take a preset's sampling settings.", "NAME", "preset"),
+    CommandSpec("seed", "Keep the seed, roll a new one for each reply, or set it.", "lock|roll|N", "seed"),
+    CommandSpec("model", "Open another model; alone, show which is open.", "[X]", "model"),
+    CommandSpec("system", "Give the model a system prompt; without TEXT, none.", "[TEXT]", "text"),
+    CommandSpec("raw", "Send prompts as they stand, without a chat template.", "on|off", "switch"),
+    CommandSpec("prefill", "Begin every reply with TEXT; without TEXT, no more.", "[TEXT]", "text"),
+    CommandSpec("new", "Begin a new conversation; this one stays in its file.", aliases=("clear",)),
+    CommandSpec("save", "Write the conversation to a transcript file.", "[FILE]", "path"),
+    CommandSpec("load", "Open a transcript file.", "FILE", "path"),
+    CommandSpec("export", "Write the conversation as Markdown, text or JSON.", "FILE", "path"),
+    CommandSpec("copy", "Copy the last reply, or write it to a file.", "[FILE]", "path"),
+    CommandSpec("regen", "Answer the last message again, N times.", "[N]", "count"),
+    CommandSpec("continue", "Go on with the last reply."),
+    CommandSpec("undo", "Take back the last message and its reply."),
+    CommandSpec("edit", "Take the last message back into the prompt."),
+    CommandSpec("stats", "Show speed, tokens and memory."),
+    CommandSpec("theme", "Change the colours; alone, list the themes.", "[NAME]", "theme"),
+    CommandSpec("exit", "Leave llmchat.", aliases=("quit", "bye")),
+)
+"""Every slash command, in the order in which help shows them."""
+
+COMMAND_BY_NAME: Mapping[str, CommandSpec] = {word: spec for spec in COMMANDS for word in (spec.name, *spec.aliases)}
+"""The command that a name or an alias means."""
+
+MOST_REPLIES = 16
+"""The most replies that /regen makes at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command to carry out."""
+
+    name: str
+    """The command's own name, also if an alias was typed."""
+    args: tuple[str, ...] = ()
+    """The arguments, checked; setting and preset names in their own spelling."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiteralText:
+    """Text for the model."""
+
+    text: str
+
+
+# A name and then white space or the end: "/etc/hosts" and "/* note */" are text.
+_COMMAND = re.compile(r"/([A-Za-z][A-Za-z_-]*)(?:\s+(.*))?\Z", re.DOTALL)
+
+
+def parse(text: str) -> Command | LiteralText:
+    """Tell a command from text for the model.
+
+    "//text" means the text "/text"; a first word with another slash, such as a path, is text.
+
+    Raises:
+        UsageError: It looks like a command but is none, or its arguments are not accepted.
+    """
+    stripped = text.strip()
+    if stripped.startswith("//"):
+        return LiteralText(stripped[1:])
+    if stripped == "/":
+        raise UsageError("Type a command's name after the slash, such as /help.")
+    match = _COMMAND.match(stripped)
+    if match is None:
+        return LiteralText(text)
+    spec = COMMAND_BY_NAME.get(match[1].lower())
+    if spec is None:
+        raise UsageError(_unknown(match[1]))
+    return Command(spec.name, _arguments(spec, match[2] or ""))
+
+
+def split_words(text: str) -> tuple[str, ...]:
+    """Split at white space; single or double quotes around a word keep its spaces.
+
+    A backslash is an ordinary character, so Windows paths stay as they are, and a
+    quote inside a word, as in "Tom's", is one too.
+
+    Raises:
+        UsageError: A quote is not closed.
+    """
+    words: list[str] = []
+    rest = text.strip()
+    while rest:
+        if rest[0] in "\"'":
+            word, closing, rest = rest[1:].partition(rest[0])
+            if not closing:
+                raise UsageError(f"A quote is not closed: {text.strip()}")
+        else:
+            word = rest.split(maxsplit=1)[0]
+            rest = rest[len(word) :]
+        words.append(word)
+        rest = rest.lstrip()
+    return tuple(words)
+
+
+def _unknown(word: str) -> str:
+    """The sentence for a name that no command has."""
+    name = word.lower()
+    near = difflib.get_close_matches(name, COMMAND_BY_NAME, n=1) or [
+        known for known in COMMAND_BY_NAME if len(name) > 1 and known.startswith(name)
+    ]
+    try:
+        hint = f"Did you mean /set {canonical_name(name)}?"
+    except UsageError:
+        hint = f"Did you mean /{near[0]}?" if near else "/help lists them."
+    return f"There is no command /{word}. {hint} To send it as text, type //{word}."
+
+
+def _arguments(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    """The checked arguments of a command; `rest` is what follows its name."""
+    rest = rest.strip()
+    if not rest:
+        if spec.needs_argument:
+            raise UsageError(f"{spec.usage}: {spec.help}")
+        return ()
+    return _CHECKS[spec.kind](spec, rest)
+
+
+def _check_none(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    raise UsageError(f"/{spec.name} takes nothing after it.")
+
+
+def _check_text(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    return (rest,)
+
+
+def _check_path(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    """One name that may hold spaces, with or without quotes around it."""
+    if rest[0] not in "\"'":
+        return (rest,)
+    return (_single(spec, rest),)
+
+
+def _check_command(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    name = _single(spec, rest).removeprefix("/").lower()
+    if name not in COMMAND_BY_NAME:
+        raise UsageError(_unknown(name))
+    return (COMMAND_BY_NAME[name].name,)
+
+
+def _check_setting(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    """A setting's name, and for /set its value, which may hold spaces."""
+    name, value = _name_and_value(rest)
+    if not value:
+        return (canonical_name(name),)
+    if spec.name != "set":
+        raise UsageError(f"{spec.usage}: {spec.help}")
+    value = split_words(value)[0] if value[0] in "\"'" and len(split_words(value)) == 1 else value
+    key, _ = parse_setting(name, value)
+    return (key, value)
+
+
+def _name_and_value(rest: str) -> tuple[str, str]:
+    """ "temperature 1.2" and "temperature=1.2" both in their two parts."""
+    name, value = re.match(r"([^\s=]*)\s*=?\s*(.*)\Z", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    return name, value
+
+
+def _check_preset(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    name = _single(spec, rest)
+    apply_preset(name)
+    return (next(known for known in PRESETS if known.lower() == name.lower()),)
+
+
+def _check_switch(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    word = _single(spec, rest).lower()
+    if word not in ("on", "off"):
+        raise UsageError(f"/{spec.name} takes on or off, not {word!r}.")
+    return (word,)
+
+
+def _check_seed(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    word = _single(spec, rest).lower()
+    if word in ("lock", "roll"):
+        return (word,)
+    try:
+        seed = check_seed(int(word))
+    except ValueError:
+        raise UsageError(f"/seed takes lock, roll or a whole number, not {word!r}.") from None
+    return ("roll",) if seed is None else (str(seed),)
+
+
+def _check_count(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    word = _single(spec, rest)
+    if not (word.isascii() and word.isdigit() and 1 <= int(word) <= MOST_REPLIES):
+        raise UsageError(f"/{spec.name} takes a whole number from 1 to {MOST_REPLIES}, not {word!r}.")
+    return (str(int(word)),)
+
+
+def _single(spec: CommandSpec, rest: str) -> str:
+    """The only word of an argument."""
+    words = split_words(rest)
+    if len(words) != 1 or not words[0]:
+        raise UsageError(f"{spec.usage}: {spec.help}")
+    return words[0]
+
+
+_CHECKS: Mapping[ArgumentKind, Callable[[CommandSpec, str], tuple[str, ...]]] = {
+    "none": _check_none,
+    "text": _check_text,
+    "path": _check_path,
+    "command": _check_command,
+    "setting": _check_setting,
+    "preset": _check_preset,
+    "model": _check_path,
+    "theme": _check_path,
+    "switch": _check_switch,
+    "seed": _check_seed,
+    "count": _check_count,
+}

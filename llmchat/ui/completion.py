@@ -1,0 +1,116 @@
+"""What Tab can add to a slash command: command names, settings, files and other names.
+
+Pure but for listing one folder when a path is completed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from llmchat.chat.generation_config import PRESETS, SPEC_BY_NAME, GenerationConfig
+from llmchat.ui.commands import COMMAND_BY_NAME, COMMANDS, ArgumentKind, CommandSpec
+
+Names = Callable[[], Iterable[str]]
+"""Gives the known names of a kind, such as the installed themes, when they are needed."""
+
+MOST_CANDIDATES = 50
+"""No more candidates than this are offered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What may stand in place of the word being typed."""
+
+    start: int
+    """Where that word begins, in characters of the line."""
+    candidates: tuple[str, ...] = ()
+    """Whole words for its place, the likeliest first."""
+    hint: str = ""
+    """The command's usage and help, once its name is typed."""
+
+
+def complete(line: str, names: Mapping[ArgumentKind, Names] | None = None) -> Completion | None:
+    """What the slash command at the end of `line` may go on with; None if it is no command.
+
+    Args:
+        line: The prompt up to the cursor.
+        names: Where the names of models, themes and the like come from.
+    """
+    match = re.match(r"/([A-Za-z_-]*)\Z", line)
+    if match:
+        return _complete_name(match[1].lower())
+    match = re.match(r"/([A-Za-z_-]+)\s+", line)
+    spec = COMMAND_BY_NAME.get(match[1].lower()) if match else None
+    if match is None or spec is None or spec.kind == "none":
+        return None
+    return _complete_argument(spec, line, match.end(), names or {})
+
+
+def common_start(words: Iterable[str]) -> str:
+    """The letters that all words begin with."""
+    return os.path.commonprefix(list(words))
+
+
+def _complete_name(typed: str) -> Completion:
+    exact = COMMAND_BY_NAME.get(typed)
+    own = [spec.name for spec in COMMANDS if spec.name.startswith(typed)]
+    other = [word for word in COMMAND_BY_NAME if word.startswith(typed) and word not in own]
+    hint = f"{exact.usage}: {exact.help}" if exact else ""
+    # An empty "/" shows the commands themselves, not their other names.
+    return Completion(1, tuple(own + (other if typed and not own else [])), hint)
+
+
+def _complete_argument(spec: CommandSpec, line: str, start: int, names: Mapping[ArgumentKind, Names]) -> Completion:
+    typed = line[start:]
+    hint = f"{spec.usage}: {spec.help}"
+    if spec.kind == "path":
+        return _complete_path(typed, start, hint)
+    if spec.kind == "setting":
+        value = re.match(r"(\S+)\s+", typed)
+        if value:
+            return Completion(start + value.end(), (), _setting_hint(value[1]) or hint)
+        hint = _setting_hint(typed) or hint
+    words = _words_of(spec.kind, names)
+    found = [word for word in words if word.lower().startswith(typed.lower())]
+    return Completion(start, tuple(found[:MOST_CANDIDATES]), hint)
+
+
+def _words_of(kind: ArgumentKind, names: Mapping[ArgumentKind, Names]) -> Iterable[str]:
+    if kind == "setting":
+        return [item.name for item in fields(GenerationConfig)]
+    if kind == "preset":
+        return PRESETS
+    if kind == "command":
+        return [spec.name for spec in COMMANDS]
+    fixed: Mapping[ArgumentKind, tuple[str, ...]] = {"switch": ("on", "off"), "seed": ("lock", "roll")}
+    return fixed.get(kind) or (names[kind]() if kind in names else ())
+
+
+def _setting_hint(name: str) -> str:
+    """A parameter's range and meaning, if `name` is one."""
+    spec = SPEC_BY_NAME.get(name.lower().replace("-", "_"))
+    return f"{spec.name}, {spec.range_text}: {spec.help}" if spec else ""
+
+
+def _complete_path(typed: str, start: int, hint: str) -> Completion:
+    """Files and folders whose path begins as typed; folders end in a separator."""
+    quote = typed[:1] if typed[:1] in ("'", '"') else ""
+    typed = typed[len(quote) :]
+    folder, tail = os.path.split(typed)
+    try:
+        found = sorted(os.scandir(Path(folder or ".").expanduser()), key=lambda entry: entry.name.lower())
+    except (OSError, RuntimeError, ValueError):
+        return Completion(start, (), hint)
+    head = typed[: len(typed) - len(tail)]
+    shown = [entry for entry in found if entry.name.startswith(tail) and _is_plain(entry.name, tail)]
+    paths = (quote + head + entry.name + (os.sep if entry.is_dir() else "") for entry in shown[:MOST_CANDIDATES])
+    return Completion(start, tuple(paths), hint)
+
+
+def _is_plain(name: str, typed: str) -> bool:
+    """Whether a file's name can be offered: not hidden unless asked for, and printable."""
+    return name.isprintable() and (typed.startswith(".") or not name.startswith("."))
