@@ -1,0 +1,54 @@
+"""Tokens and prompts in a form a person can read, and the names of tokens that end a reply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from llmchat.tokenizers.tokenizer import Tokenizer
+
+END_PIECES = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "</s>")
+"""Control tokens that end a reply wherever they exist, whatever a file declares."""
+
+
+def conventional_end_ids(tokenizer: Tokenizer, declared: Iterable[int | None] = ()) -> tuple[int, ...]:
+    """Every token that ends a reply: the declared ones, the tokenizer's own, then the usual names.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        declared: Ids that the model's files call ends, such as `eos_token_id`; None is skipped.
+
+    Returns:
+        Ids inside the vocabulary, each once, declared ones first.
+    """
+    candidates = [*declared, tokenizer.eos_id, *(tokenizer.find(piece) for piece in END_PIECES)]
+    known = (token_id for token_id in candidates if token_id is not None)
+    return tuple(dict.fromkeys(token_id for token_id in known if 0 <= token_id < tokenizer.vocab_size))
+
+
+def readable_token(piece: str, data: bytes, is_control: bool) -> str:
+    r"""One token for a person to read.
+
+    Control tokens go by their name, partial characters as `<0xE2><0x82>`, line
+    breaks and the like as escapes; spaces stay spaces.
+    """
+    if is_control or not data:
+        return piece
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return "".join(f"<0x{byte:02X}>" for byte in data)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def readable_prompt(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
+    """The text of some ids with the control tokens written out, as the model sees it."""
+    pieces = (
+        tokenizer.token_text(token_id).encode() if tokenizer.is_control(token_id) else tokenizer.token_bytes(token_id)
+        for token_id in token_ids
+    )
+    return b"".join(pieces).decode("utf-8", "replace")
+
+
+def encodable(text: str) -> str:
+    """The text with lone surrogates, which UTF-8 cannot hold, as question marks."""
+    return text.encode("utf-8", "replace").decode()

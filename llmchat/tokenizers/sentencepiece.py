@@ -1,0 +1,159 @@
+"""SentencePiece vocabularies: llmbuilder's tokenizer.model, Llama's, and those inside GGUF files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from sentencepiece import SentencePieceProcessor
+
+from llmchat.errors import ModelLoadError
+from llmchat.tokenizers.model_proto import WITHOUT_DUMMY_PREFIX, read_facts
+from llmchat.tokenizers.readable import encodable, readable_token
+
+MODEL_NAMES = ("tokenizer.model", "sentencepiece.model")
+"""File names under which a directory holds a SentencePiece model."""
+
+_SPACE = "\u2581"
+
+
+class SentencePieceTokenizer:
+    """A SentencePiece model behind the `Tokenizer` protocol.
+
+    Special ids come from the model; the arguments override them for formats that
+    say otherwise.
+
+    Args:
+        source: A model file, a directory that holds one, or a serialized ModelProto.
+        bos_id: The begin token, if the model's own is not meant.
+        eos_id: The end token, if the model's own is not meant.
+        adds_bos: Whether plain texts are meant to begin with `bos_id`.
+
+    Raises:
+        ModelLoadError: There is no model there, or it is damaged.
+    """
+
+    def __init__(
+        self,
+        source: Path | str | bytes,
+        *,
+        bos_id: int | None = None,
+        eos_id: int | None = None,
+        adds_bos: bool = False,
+    ) -> None:
+        self._proto = source if isinstance(source, bytes) else _read(Path(source))
+        name = "The vocabulary in the file" if isinstance(source, bytes) else str(source)
+        try:
+            facts = read_facts(self._proto)
+            self._processor = SentencePieceProcessor(model_proto=self._proto)
+        except (ValueError, RuntimeError) as error:
+            raise ModelLoadError(
+                f"{name} is no SentencePiece model or is damaged ({error}): copy it again or pass another --tokenizer."
+            ) from None
+        self._special = facts.special
+        self.adds_space_prefix = facts.adds_dummy_prefix
+        self.bos_id = bos_id if bos_id is not None else _known(self._processor.bos_id())
+        self.eos_id = eos_id if eos_id is not None else _known(self._processor.eos_id())
+        self.unk_id = _known(self._processor.unk_id())
+        self.adds_bos = adds_bos and self.bos_id is not None
+        self._unknown_text = str(self._processor.decode([self.unk_id])).encode()
+
+    @property
+    def vocab_size(self) -> int:
+        """How many pieces there are."""
+        return int(self._processor.get_piece_size())
+
+    def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
+        """The ids of a text.
+
+        With `parse_special`, only a text that begins with plain characters gets
+        the model's dummy prefix; what follows a special token goes on from it.
+        """
+        text = encodable(text)
+        if not parse_special:
+            return list(self._processor.encode(text))
+        ids: list[int] = []
+        for index, part in enumerate(self._special_pattern.split(text)):
+            if part in self._special and index % 2:
+                ids.append(self._special[part])
+            elif part:
+                ids += self._processor.encode(part) if index == 0 else self._encode_inside(part)
+        return ids
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token adds to a text; b"" for control tokens and ids outside the vocabulary."""
+        if not 0 <= token_id < self.vocab_size or self._processor.is_control(token_id):
+            return b""
+        if self._processor.is_unknown(token_id):
+            return self._unknown_text
+        piece = self._piece(token_id)
+        if self._processor.is_byte(token_id):
+            return bytes([int(piece[3:5], 16)])
+        return piece.replace(_SPACE, " ").encode()
+
+    def token_text(self, token_id: int) -> str:
+        """The token for a person to read."""
+        if not 0 <= token_id < self.vocab_size:
+            return f"<{token_id}>"
+        named = self.is_control(token_id) or token_id == self.unk_id
+        return readable_token(self._piece(token_id), self.token_bytes(token_id), named)
+
+    def is_control(self, token_id: int) -> bool:
+        """Whether the token stands for no text."""
+        return 0 <= token_id < self.vocab_size and bool(self._processor.is_control(token_id))
+
+    def find(self, piece: str) -> int | None:
+        """The id of a control or user-defined token by its name."""
+        return self._special.get(piece)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of some ids, without the space that the dummy prefix put first."""
+        text = b"".join(map(self.token_bytes, token_ids)).decode("utf-8", "replace")
+        if not self.adds_space_prefix:
+            return text
+        first = next((token_id for token_id in token_ids if self.token_bytes(token_id)), None)
+        return text if first == self.unk_id else text.removeprefix(" ")
+
+    def _piece(self, token_id: int) -> str:
+        return str(self._processor.id_to_piece(token_id))
+
+    def _encode_inside(self, part: str) -> list[int]:
+        """The ids of a text that follows a special token."""
+        # A model that strips leading blanks would glue the words together: there, its prefix is the blank.
+        bare = self._bare_processor
+        is_stripped = bare.normalize(f"a{part}")[1:2] == _SPACE and bare.normalize(part)[:1] != _SPACE
+        return list((self._processor if is_stripped else bare).encode(part))
+
+    @cached_property
+    def _bare_processor(self) -> SentencePieceProcessor:
+        """The same model without the dummy prefix."""
+        if not self.adds_space_prefix:
+            return self._processor
+        return SentencePieceProcessor(model_proto=self._proto + WITHOUT_DUMMY_PREFIX)
+
+    @cached_property
+    def _special_pattern(self) -> re.Pattern[str]:
+        # Longer names first: one may begin with another.
+        named = (piece for piece in self._special if piece.strip() and _SPACE not in piece)
+        return re.compile("(" + "|".join(map(re.escape, sorted(named, key=len, reverse=True))) + ")")
+
+
+def _known(token_id: int) -> int | None:
+    return int(token_id) if token_id >= 0 else None
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a model file, or of the one in a directory."""
+    if path.is_dir():
+        found = next((path / name for name in MODEL_NAMES if (path / name).is_file()), None)
+        if found is None:
+            raise ModelLoadError(f"There is no tokenizer in {path}: it needs a {' or '.join(MODEL_NAMES)}.")
+        path = found
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelLoadError(
+            f"The tokenizer {path} cannot be read ({error.strerror}): check the path given with --tokenizer."
+        ) from None
