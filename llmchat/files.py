@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 PRIVATE = 0o600
@@ -23,23 +24,44 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     Raises:
         OSError: It could not be written; the old file is untouched. See `describe`.
     """
+    os.close(replace_file(path, text.encode(), durable=durable))
+
+
+def replace_file(
+    path: Path, data: bytes, *, durable: bool = True, prepare: Callable[[int], object] = lambda handle: None
+) -> int:
+    """Replace a file's content whole, and return a descriptor of the new file, to be closed by the caller.
+
+    Args:
+        path: The file; its directory must exist.
+        data: The new content.
+        durable: Whether to wait until the disk has it.
+        prepare: Is given the descriptor before the file takes its name, to lock it.
+
+    Raises:
+        OSError: It could not be written; the old file is untouched.
+    """
     # A link is written through, so that a settings file kept elsewhere stays a link.
     target = path.resolve()
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     try:
-        try:
-            write_all(handle, text.encode())
-            if durable:
-                os.fsync(handle)
-        finally:
-            os.close(handle)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent)
+    except OSError as error:
+        # The temporary name would tell a person nothing.
+        raise OSError(error.errno, error.strerror, str(target.parent)) from error
+    try:
+        write_all(handle, data)
+        if durable:
+            os.fsync(handle)
+        prepare(handle)
         os.replace(name, target)
     except BaseException:
+        os.close(handle)
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
     if durable:
         sync_directory(target.parent)
+    return handle
 
 
 def append_text(path: Path, text: str) -> None:
@@ -59,13 +81,13 @@ def append_bytes(handle: int, data: bytes) -> None:
     """Add bytes to an open file all together or not at all, and wait until the disk has them.
 
     Args:
-        handle: A descriptor that was opened for appending.
+        handle: A descriptor that can be written to.
         data: What to add.
 
     Raises:
         OSError: It could not be written; the file is as long as it was.
     """
-    length = os.fstat(handle).st_size
+    length = os.lseek(handle, 0, os.SEEK_END)
     try:
         write_all(handle, data)
         os.fsync(handle)

@@ -72,7 +72,7 @@ def history_path() -> Path:
 
 
 def ensure(directory: Path) -> Path:
-    """Create a directory with its parents, readable by its owner alone, and return it.
+    """Create a directory, and those above it that are missing, for their owner alone; return it.
 
     A directory that is there already keeps its permissions.
 
@@ -80,7 +80,16 @@ def ensure(directory: Path) -> Path:
         UsageError: It cannot be created.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _create(directory)
+    except FileExistsError:
+        raise UsageError(f"{directory} cannot be created: there is a file of that name.") from None
     except OSError as error:
         raise UsageError(f"{directory} cannot be created: {describe(error)}.") from error
     return directory
+
+
+def _create(directory: Path) -> None:
+    # Path.mkdir(parents=True) would leave the directories above open to others.
+    if not directory.is_dir():
+        _create(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)

@@ -1,0 +1,192 @@
+"""A conversation: a tree of turns, and the path through it that is on the screen.
+
+Turns with the same parent are alternatives. Nothing is ever written over: an
+edited or regenerated turn is a new alternative beside the old one. The path
+runs from a first turn down to the selected turn, the leaf; it is what the
+window shows and what the model is given. No input or output happens here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from llmchat.chat.turn import Role, Turn, new_id, now
+from llmchat.errors import TranscriptError
+
+TITLE_LENGTH = 60
+"""A title made from the first question is cut to this many characters."""
+
+
+class Transcript:
+    """A tree of turns with a selected path, and the facts of its header."""
+
+    def __init__(
+        self,
+        turns: Iterable[Turn] = (),
+        *,
+        transcript_id: str | None = None,
+        created: datetime | None = None,
+        title: str = "",
+        model: str = "",
+        model_path: str = "",
+        tokenizer_path: str = "",
+    ) -> None:
+        self.id = transcript_id or new_id()
+        self.created = created or now()
+        self.model = model
+        """The short name of the model that the conversation began with."""
+        self.model_path = model_path
+        self.tokenizer_path = tokenizer_path
+        self._title = title
+        self._turns: dict[str, Turn] = {}
+        self._children: dict[str | None, list[str]] = {}
+        self._visited: dict[str | None, str] = {}  # parent → the child that was last on the path
+        self._leaf: str | None = None
+        for turn in turns:
+            self.add(turn)
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def __iter__(self) -> Iterator[Turn]:
+        """Every turn of every branch, in the order in which they were added."""
+        return iter(tuple(self._turns.values()))
+
+    def __contains__(self, turn_id: object) -> bool:
+        return turn_id in self._turns
+
+    @property
+    def title(self) -> str:
+        """The title that was given, or the beginning of the first question."""
+        return self._title or derived_title(self)
+
+    @title.setter
+    def title(self, title: str) -> None:
+        self._title = " ".join(title.split())
+
+    @property
+    def leaf(self) -> Turn | None:
+        """The selected turn, the last of the path; None while nothing was said."""
+        return None if self._leaf is None else self._turns[self._leaf]
+
+    @property
+    def leaf_id(self) -> str | None:
+        """The id of the selected turn: the parent of whatever is said next."""
+        return self._leaf
+
+    def turn(self, turn_id: str) -> Turn:
+        """The turn with this id.
+
+        Raises:
+            TranscriptError: There is none.
+        """
+        try:
+            return self._turns[turn_id]
+        except KeyError:
+            raise TranscriptError(f"The conversation has no turn {turn_id!r}.") from None
+
+    def path(self, turn_id: str | None = None) -> tuple[Turn, ...]:
+        """The turns from the first down to this one, by default to the selected one."""
+        current = self._leaf if turn_id is None else self.turn(turn_id).id
+        turns: list[Turn] = []
+        while current is not None:
+            turns.append(self._turns[current])
+            current = turns[-1].parent
+        return tuple(reversed(turns))
+
+    def add(self, turn: Turn) -> None:
+        """Take in a turn and select it.
+
+        Raises:
+            TranscriptError: Its id is taken, or its parent is not here.
+        """
+        if turn.id in self._turns:
+            raise TranscriptError(f"The conversation has a turn {turn.id!r} already.")
+        if turn.parent is not None and turn.parent not in self._turns:
+            raise TranscriptError(f"Turn {turn.id!r} follows {turn.parent!r}, which the conversation does not have.")
+        self._turns[turn.id] = turn
+        self._children.setdefault(turn.parent, []).append(turn.id)
+        # Marking the parent alone suffices: those above are marked when the path moves.
+        self._visited[turn.parent] = turn.id
+        if turn.parent == self._leaf:
+            self._leaf = turn.id
+        else:
+            self.stop_at(turn.id)
+
+    def say(self, role: Role, text: str) -> Turn:
+        """Add what a person wrote after the selected turn, and return it."""
+        turn = Turn(role, text, parent=self._leaf)
+        self.add(turn)
+        return turn
+
+    def alternatives(self, turn_id: str) -> tuple[Turn, ...]:
+        """The turn and those beside it with the same parent, oldest first."""
+        return tuple(self._turns[other] for other in self._children[self.turn(turn_id).parent])
+
+    def children(self, turn_id: str | None) -> tuple[Turn, ...]:
+        """The turns that follow this one (None: the first turns), oldest first."""
+        return tuple(self._turns[child] for child in self._children.get(turn_id, ()))
+
+    def select(self, turn_id: str) -> None:
+        """Put the path through this turn and on to where its branch was last left."""
+        current = self.turn(turn_id).id
+        while (child := self._visited.get(current)) is not None:
+            current = child
+        self.stop_at(current)
+
+    def stop_at(self, turn_id: str | None) -> None:
+        """End the path at this turn, so that what is said next branches off here; None: before the first."""
+        self._leaf = None if turn_id is None else self.turn(turn_id).id
+        for turn in self.path():
+            self._visited[turn.parent] = turn.id
+
+    def edit(self, turn_id: str, text: str) -> Turn:
+        """Add an alternative of the turn with another text, select it and return it.
+
+        The turn itself, and all that follows it, stays on its own branch.
+        """
+        old = self.turn(turn_id)
+        turn = Turn(old.role, text, parent=old.parent)
+        self.add(turn)
+        return turn
+
+    def delete(self, turn_id: str) -> tuple[Turn, ...]:
+        """Remove a turn with everything that follows it, and return what was removed.
+
+        If the path ran through it, it goes on through the alternative before it
+        (or else the one after), or ends at its parent.
+        """
+        turn = self.turn(turn_id)
+        beside = self._children[turn.parent]
+        place = beside.index(turn_id)
+        was_on_path = turn in self.path()
+        removed = tuple(self._subtree(turn_id))
+        beside.remove(turn_id)
+        for gone in removed:
+            del self._turns[gone.id]
+            self._children.pop(gone.id, None)
+            self._visited.pop(gone.id, None)
+        if self._visited.get(turn.parent) == turn_id:
+            del self._visited[turn.parent]
+            if beside:
+                self._visited[turn.parent] = beside[max(place - 1, 0)]
+        if was_on_path:
+            self._leaf = turn.parent
+            if beside:
+                self.select(self._visited[turn.parent])
+        return removed
+
+    def _subtree(self, turn_id: str) -> Iterator[Turn]:
+        waiting = [turn_id]
+        while waiting:
+            current = waiting.pop()
+            yield self._turns[current]
+            waiting.extend(reversed(self._children.get(current, ())))
+
+
+def derived_title(turns: Iterable[Turn]) -> str:
+    """The beginning of the first question among these turns, on one line; "" if there is none."""
+    first = next((turn.text for turn in turns if turn.role == "user" and turn.text.strip()), "")
+    title = " ".join(first[: TITLE_LENGTH * 10].split())
+    return title if len(title) <= TITLE_LENGTH else title[: TITLE_LENGTH - 1].rstrip() + "…"
