@@ -1,0 +1,71 @@
+"""Opening of the models that llmbuilder trains, versions 0.1 to 2.0 and 1.0.x.
+
+Dimensions come from the tensors' shapes, the number of heads from whatever the
+file or its neighbours say. The tokenizer is a file of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmchat.chat.model import ModelSpec
+from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig, Progress
+from llmchat.checkpoints.llmbuilder_facts import choose_heads, training_facts
+from llmchat.checkpoints.llmbuilder_weights import check_shapes, dimensions, read_weights
+from llmchat.checkpoints.torch_file import is_torch_file, load_torch_file
+from llmchat.errors import ModelLoadError
+from llmchat.tokenizers.tokenizer import Tokenizer
+
+
+def is_llmbuilder_file(path: Path) -> bool:
+    """Whether a file is one that this loader should be asked to open; cheap, and never raises."""
+    return path.suffix.lower() in (".pt", ".pth", ".ckpt") or is_torch_file(path)
+
+
+def load_llmbuilder(spec: ModelSpec, progress: Progress) -> Checkpoint:
+    """Open a checkpoint and its tokenizer.
+
+    Raises:
+        ModelLoadError: The file, its contents or the tokenizer cannot be used; says why.
+    """
+    path = Path(spec.model).expanduser()
+    payload = load_torch_file(path, progress)
+    weights = read_weights(payload, path)
+    vocab_size, context_length, n_layers, dim = dimensions(weights, path)
+    n_heads, head_notes = choose_heads(payload, path, dim, spec.heads)
+    config = GPTConfig(vocab_size, context_length, n_layers, n_heads, dim)
+    check_shapes(weights, config, path)
+    progress("reading the tokenizer", None)
+    tokenizer, tokenizer_path = _open_tokenizer(spec, path)
+    return Checkpoint(
+        name=path.stem,
+        path=str(path),
+        config=config,
+        tensors=weights.tensors,
+        weight_format=weights.weight_format,
+        tokenizer=tokenizer,
+        tokenizer_path=str(tokenizer_path),
+        end_ids=() if tokenizer.eos_id is None else (tokenizer.eos_id,),
+        training=training_facts(payload),
+        notes=(*weights.notes, *head_notes, *_vocabulary_notes(vocab_size, tokenizer.vocab_size)),
+    )
+
+
+def _open_tokenizer(spec: ModelSpec, path: Path) -> tuple[Tokenizer, Path]:
+    from llmchat.tokenizers.loading import find_tokenizer, load_tokenizer
+
+    found = Path(spec.tokenizer).expanduser() if spec.tokenizer else find_tokenizer(path)
+    if found is None:
+        raise ModelLoadError(f"There is no tokenizer beside {path}. Name it with --tokenizer DIR.")
+    return load_tokenizer(found), found
+
+
+def _vocabulary_notes(model_size: int, tokenizer_size: int) -> tuple[str, ...]:
+    if model_size > tokenizer_size:
+        return (f"The model has {model_size} tokens, the tokenizer {tokenizer_size}: the rest is never drawn.",)
+    if model_size < tokenizer_size:
+        return (
+            f"The tokenizer has {tokenizer_size} tokens, the model {model_size}: "
+            "text that needs the rest is read as unknown.",
+        )
+    return ()
