@@ -58,7 +58,7 @@ class SentencePieceTokenizer:
         self.eos_id = eos_id if eos_id is not None else _known(self._processor.eos_id())
         self.unk_id = _known(self._processor.unk_id())
         self.adds_bos = adds_bos and self.bos_id is not None
-        self._unknown_text = str(self._processor.decode([self.unk_id])).encode()
+        self._unknown_text = str(self._processor.decode([self._processor.unk_id()])).encode()
 
     @property
     def vocab_size(self) -> int:

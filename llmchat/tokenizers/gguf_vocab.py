@@ -1,0 +1,148 @@
+"""The tokenizer inside a GGUF file, from its `tokenizer.ggml.*` keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken, decoders, models
+
+from llmchat.errors import ModelLoadError
+from llmchat.tokenizers.model_proto import Piece, PieceType, build_bpe_model
+from llmchat.tokenizers.pre_tokenizers import build_pre_tokenizer, pre_tokenizer_rules
+from llmchat.tokenizers.readable import conventional_end_ids
+from llmchat.tokenizers.sentencepiece import SentencePieceTokenizer
+from llmchat.tokenizers.tokenizer import Tokenizer
+from llmchat.tokenizers.tokenizer_json import LibraryErrors, TokenizerJson
+
+_FALLBACK_PRE = "gpt-2"
+_END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
+
+
+@dataclass(frozen=True, slots=True)
+class GGUFVocab:
+    """What a GGUF file says of its tokens."""
+
+    tokenizer: Tokenizer
+    end_ids: tuple[int, ...]
+    """Every token that ends a reply."""
+    notes: tuple[str, ...] = ()
+    """Sentences a person should see once."""
+
+
+def load_gguf_vocab(metadata: Mapping[str, Any]) -> GGUFVocab:
+    """Build the tokenizer of a GGUF file.
+
+    Args:
+        metadata: The file's keys and plain values; those that begin with
+            `tokenizer.ggml.` are read.
+
+    Raises:
+        ModelLoadError: There is no vocabulary, it is damaged, or of a kind we cannot read.
+    """
+    prefix = "tokenizer.ggml."
+    keys = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+    kind, pieces = keys.get("model"), keys.get("tokens")
+    if not pieces:
+        raise ModelLoadError("The GGUF file holds no tokenizer: pass one with --tokenizer.")
+    types = _piece_types(keys.get("token_type"), len(pieces))
+    if kind == "gpt2":
+        tokenizer, notes = _byte_level(keys, pieces, types)
+    elif kind == "llama":
+        tokenizer, notes = _sentencepiece(keys, pieces, types), ()
+    else:
+        raise ModelLoadError(
+            f"The GGUF file's tokenizer is of the kind {kind!r}, which llmchat cannot read (it reads gpt2 and llama): "
+            "pass another with --tokenizer."
+        )
+    return GGUFVocab(tokenizer, conventional_end_ids(tokenizer, (_token_id(keys, key) for key in _END_KEYS)), notes)
+
+
+def _piece_types(types: Sequence[int] | None, count: int) -> list[PieceType]:
+    if types is None:
+        return [PieceType.NORMAL] * count
+    if len(types) != count:
+        raise ModelLoadError(
+            f"The GGUF file's tokenizer is damaged ({count} tokens, {len(types)} types): fetch the file again."
+        )
+    known = {kind.value for kind in PieceType}
+    return [PieceType(int(kind)) if int(kind) in known else PieceType.NORMAL for kind in types]
+
+
+def _byte_level(
+    keys: Mapping[str, Any], pieces: Sequence[str], types: Sequence[PieceType]
+) -> tuple[Tokenizer, tuple[str, ...]]:
+    """A byte-level BPE vocabulary, as GPT-2, Llama 3, Qwen and SmolLM have."""
+    pre = str(keys.get("pre", "default"))
+    rules = pre_tokenizer_rules(pre)
+    notes: tuple[str, ...] = ()
+    if rules is None:
+        rules = pre_tokenizer_rules(_FALLBACK_PRE)
+        notes = (
+            f"The way this model cuts text into words ({pre}) is not known; GPT-2's is used, replies may be worse.",
+        )
+    assert rules is not None
+    vocab: dict[str, int] = {}
+    for token_id, piece in enumerate(pieces):
+        vocab.setdefault(piece, token_id)
+    merges = [_merge(line) for line in keys.get("merges", ())]
+    with LibraryErrors("The GGUF file's tokenizer is damaged (a merge names no token): fetch the file again."):
+        backend = tokenizers.Tokenizer(models.BPE(vocab, merges, ignore_merges=rules.ignore_merges))
+    backend.pre_tokenizer = build_pre_tokenizer(rules)
+    backend.decoder = decoders.ByteLevel()
+    typed = list(zip(pieces, types, strict=True))
+    backend.add_special_tokens([_added(p, True) for p, kind in typed if kind in (PieceType.CONTROL, PieceType.UNKNOWN)])
+    backend.add_tokens([_added(piece, False) for piece, kind in typed if kind is PieceType.USER_DEFINED])
+    tokenizer = TokenizerJson(
+        backend,
+        bos_id=_token_id(keys, "bos_token_id"),
+        eos_id=_token_id(keys, "eos_token_id"),
+        unk_id=_token_id(keys, "unknown_token_id"),
+        adds_bos=bool(keys.get("add_bos_token", rules.adds_bos)),
+    )
+    return tokenizer, notes
+
+
+def _merge(line: str) -> tuple[str, str]:
+    # A piece may itself begin with the separator, so the search starts at its second character.
+    middle = line.find(" ", 1)
+    return line[:middle], line[middle + 1 :]
+
+
+def _added(piece: str, is_special: bool) -> AddedToken:
+    return AddedToken(piece, special=is_special, normalized=False)
+
+
+def _sentencepiece(keys: Mapping[str, Any], pieces: Sequence[str], types: Sequence[PieceType]) -> Tokenizer:
+    """A SentencePiece BPE vocabulary, as Llama 2 and Mistral have."""
+    scores = keys.get("scores")
+    if scores is None or len(scores) != len(pieces):
+        raise ModelLoadError("The GGUF file's tokenizer is damaged (scores do not match tokens): fetch the file again.")
+    types = _with_one_unknown(types, _token_id(keys, "unknown_token_id") or 0)
+    listed: dict[str, Piece] = {}
+    for token_id, (piece, score, kind) in enumerate(zip(pieces, scores, types, strict=True)):
+        # SentencePiece refuses empty and repeated pieces; nothing can be written with them anyway.
+        is_usable = bool(piece) and piece not in listed
+        text = piece if is_usable else f"<unused {token_id}>"
+        listed[text] = Piece(text, float(score), kind if is_usable else PieceType.UNUSED)
+    return SentencePieceTokenizer(
+        build_bpe_model(listed.values(), add_dummy_prefix=bool(keys.get("add_space_prefix", True))),
+        bos_id=_token_id(keys, "bos_token_id"),
+        eos_id=_token_id(keys, "eos_token_id"),
+        adds_bos=bool(keys.get("add_bos_token", True)),
+    )
+
+
+def _with_one_unknown(types: Sequence[PieceType], unknown_id: int) -> list[PieceType]:
+    """The types with exactly one unknown piece, as SentencePiece wants."""
+    first = types.index(PieceType.UNKNOWN) if PieceType.UNKNOWN in types else unknown_id
+    plain = (PieceType.UNUSED if kind is PieceType.UNKNOWN else kind for kind in types)
+    return [PieceType.UNKNOWN if token_id == first else kind for token_id, kind in enumerate(plain)]
+
+
+def _token_id(keys: Mapping[str, Any], name: str) -> int | None:
+    """A special id, if the file has it and it lies inside the vocabulary."""
+    value = keys.get(name)
+    return int(value) if value is not None and 0 <= int(value) < len(keys["tokens"]) else None

@@ -1,0 +1,192 @@
+"""Hugging Face vocabularies: a tokenizer.json read by the `tokenizers` library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import tokenizers
+
+from llmchat.errors import ModelLoadError
+from llmchat.tokenizers.piece_bytes import piece_rules
+from llmchat.tokenizers.readable import encodable, readable_token
+
+_BOS_NAMES = ("<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "<|bos|>", "[BOS]")
+_EOS_NAMES = (
+    "</s>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<eos>", "<|endoftext|>", "<|eos|>",
+)  # fmt: skip
+_UNK_NAMES = ("<unk>", "[UNK]", "<|unk|>")
+
+
+class TokenizerJson:
+    """A `tokenizers.Tokenizer` behind the `Tokenizer` protocol.
+
+    Args:
+        backend: The library's tokenizer. It is used from one thread, by this object alone.
+        bos_id: The begin token; None for none.
+        eos_id: The end token; None for none.
+        unk_id: The token for what the vocabulary lacks; None for none.
+        adds_bos: Whether plain texts are meant to begin with `bos_id`.
+    """
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        *,
+        bos_id: int | None,
+        eos_id: int | None,
+        unk_id: int | None,
+        adds_bos: bool,
+    ) -> None:
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self._rules = piece_rules(backend)
+        self._added = backend.get_added_tokens_decoder()
+        self._added_ids = {token.content: token_id for token_id, token in self._added.items()}
+        self.adds_space_prefix = self._rules.adds_space_prefix
+        self.vocab_size = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        self.bos_id, self.eos_id, self.unk_id = bos_id, eos_id, unk_id
+        self.adds_bos = adds_bos and bos_id is not None
+
+    @classmethod
+    def from_path(cls, path: Path | str) -> TokenizerJson:
+        """Open a tokenizer.json, or the one in a directory, with the settings beside it.
+
+        Raises:
+            ModelLoadError: There is none, or it is damaged.
+        """
+        file = Path(path)
+        file = file / "tokenizer.json" if file.is_dir() else file
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+            raise ModelLoadError(
+                f"The tokenizer {file} cannot be read ({reason}): check the path given with --tokenizer."
+            ) from None
+        with LibraryErrors(f"{file} is no tokenizer or is damaged: copy it again or pass another --tokenizer."):
+            backend = _with_unknown(tokenizers.Tokenizer.from_str(text))
+        declared = _declared(file.parent)
+        bos_id = _token_id(backend, declared.get("bos_token"), _BOS_NAMES)
+        eos_id = _token_id(backend, declared.get("eos_token"), _EOS_NAMES)
+        unk_id = _token_id(backend, declared.get("unk_token"), _UNK_NAMES)
+        adds_bos = declared.get("add_bos_token", bos_id in backend.encode("").ids[:1])
+        return cls(backend, bos_id=bos_id, eos_id=eos_id, unk_id=unk_id, adds_bos=adds_bos)
+
+    def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
+        """The ids of a text, without what a post-processor would add."""
+        self._backend.encode_special_tokens = not parse_special
+        return list(self._backend.encode(encodable(text), add_special_tokens=False).ids)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token adds to a text; b"" for control tokens and ids that stand for nothing."""
+        added = self._added.get(token_id)
+        if added is not None and not self._rules.joins_words:
+            return b"" if added.special else added.content.encode()
+        piece = self._piece(token_id)
+        return b"" if piece is None or self.is_control(token_id) else self._rules.to_bytes(piece)
+
+    def token_text(self, token_id: int) -> str:
+        """The token for a person to read."""
+        piece = self._piece(token_id)
+        if piece is None:
+            return f"<{token_id}>"
+        return readable_token(piece, self.token_bytes(token_id), self.is_control(token_id))
+
+    def is_control(self, token_id: int) -> bool:
+        """Whether the token stands for no text."""
+        return token_id in self._added and bool(self._added[token_id].special)
+
+    def find(self, piece: str) -> int | None:
+        """The id of an added token by its name."""
+        return self._added_ids.get(piece)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of some ids, without the space that the vocabulary itself puts first."""
+        text = b"".join(map(self.token_bytes, token_ids)).decode("utf-8", "replace")
+        return text.removeprefix(" ") if self.adds_space_prefix else text
+
+    def _piece(self, token_id: int) -> str | None:
+        return self._backend.id_to_token(token_id) if 0 <= token_id < self.vocab_size else None
+
+
+class LibraryErrors:
+    """Turns what `tokenizers` raises into a ModelLoadError with one message.
+
+    The library raises bare `Exception`; errors of any narrower class pass through.
+    """
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Replace the library's error.
+
+        Raises:
+            ModelLoadError: The library failed.
+        """
+        if kind is Exception:
+            raise ModelLoadError(self._message) from None
+
+
+def _with_unknown(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The same tokenizer, with the unknown token named where llmbuilder's Unigram models forget to.
+
+    Without it the library refuses every text with a character outside the vocabulary.
+    """
+    if not isinstance(backend.model, tokenizers.models.Unigram):
+        return backend
+    values = json.loads(backend.to_str())
+    pieces = [piece for piece, _ in values["model"]["vocab"]]
+    if values["model"]["unk_id"] is not None or not pieces:
+        return backend
+    values["model"]["unk_id"] = next((pieces.index(name) for name in _UNK_NAMES if name in pieces), 0)
+    return tokenizers.Tokenizer.from_str(json.dumps(values))
+
+
+def _declared(directory: Path) -> dict[str, Any]:
+    """What the files beside a tokenizer.json say of its tokens; the most specific file wins."""
+    declared: dict[str, Any] = {}
+    for name in ("config.json", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json"):
+        values = read_json_object(directory / name)
+        if name == "tokenizer_config.json" and isinstance(values.get("special_tokens"), Mapping):
+            declared.update(values["special_tokens"])
+        for key in ("bos_token", "eos_token", "unk_token"):
+            if values.get(f"{key}_id") is not None:
+                declared[key] = values[f"{key}_id"]
+            if values.get(key) is not None:
+                declared[key] = values[key]
+        if isinstance(values.get("add_bos_token"), bool):
+            declared["add_bos_token"] = values["add_bos_token"]
+    return declared
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if there is none that can be read."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _token_id(backend: tokenizers.Tokenizer, declared: object, names: Iterable[str]) -> int | None:
+    """The id of a declared token (a name, an id, several of these), else of the first usual name there is."""
+    if isinstance(declared, Mapping):
+        declared = declared.get("content")
+    for one in declared if isinstance(declared, list) else [declared]:
+        if isinstance(one, int) and backend.id_to_token(one) is not None:
+            return one
+        if isinstance(one, str) and (found := backend.token_to_id(one)) is not None:
+            return int(found)
+    special = {token.content: token_id for token_id, token in backend.get_added_tokens_decoder().items()}
+    return next((special[name] for name in names if name in special), None)
