@@ -205,9 +205,9 @@ def _check_setting(spec: CommandSpec, rest: str) -> tuple[str, ...]:
 
 
 def _name_and_value(rest: str) -> tuple[str, str]:
-    """ "temperature 1.2" and "temperature=1.2" both in their two parts."""
-    name, value = re.match(r"([^\s=]*)\s*=?\s*(.*)\Z", rest, re.DOTALL).groups()  # type: ignore[union-attr]
-    return name, value
+    """The two parts of "temperature 1.2" or "temperature=1.2"."""
+    parts = re.split(r"\s*=\s*|\s+", rest, maxsplit=1)
+    return parts[0], parts[1] if len(parts) > 1 else ""
 
 
 def _check_preset(spec: CommandSpec, rest: str) -> tuple[str, ...]:

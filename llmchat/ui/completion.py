@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -50,9 +50,10 @@ def complete(line: str, names: Mapping[ArgumentKind, Names] | None = None) -> Co
     return _complete_argument(spec, line, match.end(), names or {})
 
 
-def common_start(words: Iterable[str]) -> str:
-    """The letters that all words begin with."""
-    return os.path.commonprefix(list(words))
+def common_start(words: Sequence[str]) -> str:
+    """The letters that all words, of which there is at least one, begin with."""
+    first, *others = words
+    return next((first[:end] for end in range(len(first), 0, -1) if all(w.startswith(first[:end]) for w in others)), "")
 
 
 def _complete_name(typed: str) -> Completion:

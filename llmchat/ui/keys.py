@@ -1,0 +1,36 @@
+"""How keys are written for people: ^B, Esc, Shift+←."""
+
+from __future__ import annotations
+
+from textual.keys import format_key
+
+_WORDS = {
+    "escape": "Esc",
+    "enter": "Enter",
+    "space": "Space",
+    "tab": "Tab",
+    "backspace": "Backspace",
+    "delete": "Del",
+    "home": "Home",
+    "end": "End",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+    "left": "←",
+    "right": "→",
+    "up": "↑",
+    "down": "↓",
+}
+
+
+def key_label(key: str) -> str:
+    """A key as Textual names it ("ctrl+b"), as people write it ("^B")."""
+    *modifiers, name = key.split("+")
+    word = _WORDS.get(name)
+    if word is None:
+        word = name.upper() if name[0] == "f" and name[1:].isdigit() else format_key(name)
+    if "ctrl" in modifiers:
+        modifiers.remove("ctrl")
+        word = "^" + (word.upper() if len(word) == 1 else word)
+    elif len(name) == 1 and name.isupper() and not modifiers:
+        word = name
+    return "+".join([modifier.capitalize() for modifier in modifiers] + [word])

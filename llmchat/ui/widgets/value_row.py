@@ -1,0 +1,247 @@
+"""One line of the sidebar: a label, a value that can be typed over, and something beside it.
+
+›Temperature    1.20 ≠ ━━━━━━━━●────────
+ └ label        │    │ └ what a subclass draws beside
+                │    └ differs from the default
+                └ the value; while typing, the editor
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from llmchat.errors import UsageError
+
+NAME_WIDTH = 18
+"""Cells for label and value together."""
+
+Part = tuple[str, str]
+"""A piece of the line: its text and its component class."""
+
+
+class ValueRow(Widget, can_focus=True):
+    """A label and a value. Typing opens an editor in the value's place.
+
+    Enter takes what was typed, Esc drops it; a value that is not accepted stays
+    for correction, with the reason.
+    """
+
+    HELP_HEADING = "On a setting"
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "type", "Type a value; digits do so at once", False, id="row.type"),
+        Binding("question_mark", "explain", "Say what it does and where its value comes from", False, id="row.explain"),
+    ]
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "row--label",
+        "row--value",
+        "row--mark",
+        "row--editor",
+        "row--hint",
+        "row--refused",
+    }
+
+    ALLOW_SELECT = False
+
+    DEFAULT_CSS = """
+    ValueRow {
+        width: 1fr;
+        height: 1;
+        min-width: 24;
+        text-wrap: nowrap;
+        text-overflow: clip;
+        pointer: pointer;
+
+        & > .row--label { color: $foreground; }
+        & > .row--value { color: $foreground; text-style: bold; }
+        & > .row--mark { color: $text-warning; text-style: bold; }
+        & > .row--editor { color: $foreground; text-style: reverse; }
+        & > .row--hint { color: $text-muted; }
+        & > .row--refused { color: $text-error; text-style: bold; }
+        &.-inactive > .row--label, &.-inactive > .row--value { color: $text-muted; text-style: none; }
+        &:hover { background: $boost; }
+        &:focus { background: $primary 20%; }
+        &:focus > .row--label { text-style: bold; }
+        &:focus:ansi, &:hover:ansi { background: transparent; }
+    }
+    """
+
+    draft: reactive[str | None] = reactive(None)
+    """The text in the editor; None while it is closed."""
+    refused: reactive[bool] = reactive(False)
+    """Whether what stands in the editor was not accepted."""
+    inactive: reactive[bool] = reactive(False, toggle_class="-inactive")
+    """Whether the setting has no effect as things stand."""
+
+    starts_typing: ClassVar[str] = "123456789.-"
+    """The characters that open the editor."""
+
+    class Refused(Message):
+        """What the person asked for is not possible."""
+
+        def __init__(self, row: ValueRow, message: str) -> None:
+            super().__init__()
+            self.row = row
+            self.message = message
+            """One line that says why, and what is."""
+
+        @property
+        def control(self) -> ValueRow:
+            """The row it is about."""
+            return self.row
+
+    class Explained(Message):
+        """The person asked what the row is about."""
+
+        def __init__(self, row: ValueRow, message: str) -> None:
+            super().__init__()
+            self.row = row
+            self.message = message
+            """What the setting does, what it accepts, and where its value comes from."""
+
+        @property
+        def control(self) -> ValueRow:
+            """The row it is about."""
+            return self.row
+
+    @property
+    def label(self) -> str:
+        """The words at the line's start."""
+        raise NotImplementedError
+
+    @property
+    def value_text(self) -> str:
+        """The value as it is shown."""
+        raise NotImplementedError
+
+    @property
+    def differs(self) -> bool:
+        """Whether the value is marked as not the default."""
+        return False
+
+    @property
+    def expected(self) -> str:
+        """What may be typed, in two or three words."""
+        raise NotImplementedError
+
+    @property
+    def explanation(self) -> str:
+        """What the setting does, for `?`."""
+        raise NotImplementedError
+
+    def beside(self, width: int) -> list[Part]:
+        """What is drawn beside the value, in so many cells."""
+        raise NotImplementedError
+
+    def take(self, text: str) -> None:
+        """Accept a typed value.
+
+        Raises:
+            UsageError: It is not accepted.
+        """
+        raise NotImplementedError
+
+    def render(self) -> Content:
+        """The whole line."""
+        # Refused and hint share the place beside the value: one of them at a time.
+        mark = " ≠ " if self.differs and self.draft is None else "   "
+        parts = [("›" if self.has_focus else " ", "row--label"), *self._name_parts(), (mark, "row--mark")]
+        width = self.content_size.width - sum(len(text) for text, _ in parts)
+        if self.draft is None:
+            parts += self.beside(max(width, 0))
+        elif self.refused:
+            parts.append((f"! {self.expected}", "row--refused"))
+        else:
+            parts.append((self.expected, "row--hint"))
+        return Content.assemble(*((text, self.get_visual_style(name)) for text, name in parts))
+
+    def _name_parts(self) -> list[Part]:
+        """Label and value, `NAME_WIDTH` cells together; the label gives way to a long value."""
+        if self.draft is not None:
+            room = NAME_WIDTH - len(self.label) - 2
+            shown = self.draft[-room:].rjust(min(room, 6)) + "▏"
+            return [(self.label.ljust(NAME_WIDTH - len(shown)), "row--label"), (shown, "row--editor")]
+        value = self.value_text
+        room = NAME_WIDTH - len(self.label) - 1
+        if len(value) > room:
+            value = f"{value[: room - 4]}…{value[-3:]}"
+        return [(self.label.ljust(NAME_WIDTH - len(value)), "row--label"), (value, "row--value")]
+
+    def on_key(self, event: events.Key) -> None:
+        """Type, or correct what was typed."""
+        if self.draft is not None:
+            self._edit(event)
+        elif event.character and event.character in self.starts_typing:
+            event.stop()
+            event.prevent_default()
+            self._open(event.character)
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Type what was pasted."""
+        event.stop()
+        self._open((self.draft or "") + "".join(event.text.split())[:40])
+
+    def on_blur(self, event: events.Blur) -> None:
+        """Drop what was typed."""
+        # Another terminal window coming forward must not cost what was typed.
+        if self.app.app_focus:
+            self.close_editor()
+
+    def check_consume_key(self, key: str, character: str | None = None) -> bool:
+        """Keep printable keys from other bindings while typing."""
+        return self.draft is not None and character is not None and character.isprintable()
+
+    def _open(self, text: str) -> None:
+        self.refused = False
+        self.draft = text
+
+    def close_editor(self) -> None:
+        """Drop what was typed."""
+        self.draft = None
+        self.refused = False
+
+    def _edit(self, event: events.Key) -> None:
+        """One key while typing. Keys that leave the row take the value first."""
+        assert self.draft is not None
+        if event.key.startswith(("ctrl+", "f")) and len(event.key) > 1 and event.key != "ctrl+u":
+            return
+        leaves = event.key in ("tab", "shift+tab", "up", "down")
+        if leaves and self._submit():
+            return
+        event.stop()
+        event.prevent_default()
+        if event.key == "enter":
+            self._submit()
+        elif event.key in ("escape", "ctrl+u") or (event.key == "backspace" and len(self.draft) <= 1):
+            self.close_editor()
+        elif event.key == "backspace":
+            self._open(self.draft[:-1])
+        elif event.character and event.character.isprintable() and not event.character.isspace():
+            self._open(self.draft + event.character)
+
+    def _submit(self) -> bool:
+        """Take the typed value; if that is refused, keep it for correction."""
+        try:
+            self.take(self.draft or "")
+        except UsageError as error:
+            self.refused = True
+            self.post_message(self.Refused(self, error.message))
+            return False
+        self.close_editor()
+        return True
+
+    def action_type(self) -> None:
+        """Open the editor, empty."""
+        self._open("")
+
+    def action_explain(self) -> None:
+        """Say what the setting does."""
+        self.post_message(self.Explained(self, self.explanation))
