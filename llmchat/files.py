@@ -9,6 +9,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 PRIVATE = 0o600
 """The mode of every file that llmchat writes: its owner reads and writes it, nobody else."""
 
@@ -116,6 +121,24 @@ def sync_directory(directory: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def lock(handle: int) -> bool:
+    """Claim an open file for this process until the descriptor is closed, without waiting.
+
+    Returns:
+        False if another process holds it. True also where the system has no such locks.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # Some network file systems have no locks; a conversation is worth more than the claim.
+        return True
+    return True
 
 
 _CAUSES = {

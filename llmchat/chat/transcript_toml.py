@@ -1,4 +1,4 @@
-"""A transcript as TOML: a header, then one `[[turns]]` table per turn.
+"""What a transcript's TOML tables mean: turns and replies as tables, and back.
 
     schema = 1
     id = "5f0c2a91be77"
@@ -8,48 +8,39 @@
     [[turns]]
     id = "90ab12cd34ef"
     role = "user"
+    created = 2026-01-31 18:04:11+00:00
     text = "Tell me about the sea."
 
-Each turn is rendered alone, so that files grow by appending. The keys stand in
-an order that shows whether the last turn is whole: `text` is the last plain key,
-and a reply ends with `[turns.settings]`, whose last key is `stop`.
+The keys stand in an order that shows whether the last turn is whole: `text` is the
+last plain key, and a reply ends with `[turns.settings]`, whose last key is `stop`.
 """
 
 from __future__ import annotations
 
-import re
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any, cast
-
-import tomli_w
+from typing import Any, TypeVar, cast
 
 from llmchat.chat.generation_config import GenerationConfig, Value
 from llmchat.chat.transcript import Transcript
+from llmchat.chat.transcript_document import SCHEMA, Document, Table
 from llmchat.chat.turn import FINISH_REASONS, ROLES, FinishReason, Reply, Role, SettingsChange, Timings, Turn, new_id
 from llmchat.errors import TranscriptError, UsageError
-
-SCHEMA = 1
-"""The version of the file's layout that this llmchat writes, and the newest it reads."""
-
-Table = dict[str, Any]
 
 _CONFIG_NAMES = tuple(item.name for item in fields(GenerationConfig))
 _TIMING_NAMES = tuple(item.name for item in fields(Timings))
 _HEADER_TEXTS = ("title", "model", "model_path", "tokenizer_path")
 _COUNTS = ("prompt_tokens", "cached_tokens", "dropped_tokens")
 
-
-# ── writing ──────────────────────────────────────────────────────────────────
+T = TypeVar("T")
 
 
 def header_table(transcript: Transcript) -> Table:
     """What stands above the turns."""
     table: Table = {"schema": SCHEMA, "id": transcript.id, "created": transcript.created}
     texts = {name: getattr(transcript, name) for name in _HEADER_TEXTS}
-    return table | {name: text for name, text in texts.items() if text}
+    return table | {name: _clean(text) for name, text in texts.items() if text}
 
 
 def turn_table(turn: Turn) -> Table:
@@ -109,158 +100,6 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def render_header(table: Mapping[str, Any]) -> str:
-    """The header's lines. Tables that are not llmchat's own come after the plain keys."""
-    return "".join(_render("", table))
-
-
-def render_turn(table: Mapping[str, Any]) -> str:
-    """One turn's lines, to be added to the end of the file."""
-    return "\n[[turns]]\n" + "".join(_render("turns.", table))
-
-
-def _render(prefix: str, table: Mapping[str, Any]) -> Iterator[str]:
-    # tomli_w alone would write short tables inline, and those cannot be appended to.
-    plain = {key: value for key, value in table.items() if not _is_table(value)}
-    # It also turns \r\n into \n inside multi-line strings.
-    yield tomli_w.dumps(plain, multiline_strings=not _has_crlf(plain))
-    for key, value in table.items():
-        if _is_table(value):
-            name = prefix + tomli_w.dumps({key: 0}).removesuffix(" = 0\n")
-            heading, items = (f"[[{name}]]", value) if isinstance(value, list) else (f"[{name}]", [value])
-            for item in items:
-                yield f"\n{heading}\n"
-                yield from _render(f"{name}.", item)
-
-
-def _is_table(value: Any) -> bool:
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(item, Mapping) for item in value)
-    return isinstance(value, Mapping)
-
-
-def _has_crlf(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\r\n" in value
-    if isinstance(value, Mapping):
-        return any(_has_crlf(item) for item in value.values())
-    return isinstance(value, list) and any(_has_crlf(item) for item in value)
-
-
-# ── reading ──────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A transcript file's tables as they stand, keys that are not llmchat's own among them."""
-
-    header: Table
-    turns: list[Table]
-    length: int
-    """How many of the file's bytes are whole; what comes after was torn off."""
-
-
-def parse_document(data: bytes, name: str) -> Document:
-    """Read a transcript's bytes; a torn last turn is left out.
-
-    Args:
-        data: The file's content.
-        name: The file's name, for messages.
-
-    Raises:
-        TranscriptError: It is no transcript, was written by a newer llmchat, or is damaged before its end.
-    """
-    whole = _readable_part(data, name)
-    try:
-        document = tomllib.loads(whole.decode("utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:
-        offset = last_turn_offset(whole)
-        if not (offset and _is_at_end(error, whole)):
-            raise _damaged(name, error) from None
-        whole = whole[:offset]
-        document = _parse_part(whole, name)
-    header, turns = _split(document, name)
-    if turns and not _is_whole(turns[-1], whole):
-        turns.pop()
-        whole = whole[: last_turn_offset(whole)]
-    return Document(header, turns, len(whole))
-
-
-def last_turn_offset(data: bytes) -> int:
-    """Where the last turn's lines begin, the empty line before them included; 0 if there is no turn."""
-    offsets = turn_offsets(data)
-    return offsets[-1] if offsets else 0
-
-
-def turn_offsets(data: bytes) -> list[int]:
-    """Where each turn's lines begin, found without reading the TOML.
-
-    A line that looks like the start of a turn inside a text is not counted:
-    quotes within a text are escaped, so triple quotes only stand around one.
-    """
-    offsets: list[int] = []
-    position = 0
-    for place, part in enumerate(data.split(b'"""')):
-        if place % 2 == 0:
-            offsets.extend(position + found.start() for found in _TURN_MARK.finditer(part))
-        position += len(part) + 3
-    return offsets
-
-
-_TURN_MARK = re.compile(rb"\n\[\[turns\]\]")
-_ERROR_LINE = re.compile(r"\(at line (\d+), column \d+\)")
-
-
-def _readable_part(data: bytes, name: str) -> bytes:
-    # After a power cut a file may end in zeros; a written NUL is always escaped.
-    data = data.partition(b"\0")[0]
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        if error.start < len(data) - 3:
-            line = data.count(b"\n", 0, error.start) + 1
-            raise TranscriptError(f"{name} is damaged at line {line}: it is not UTF-8 text.") from None
-        return data[: error.start]
-    return data
-
-
-def _parse_part(data: bytes, name: str) -> Table:
-    try:
-        return tomllib.loads(data.decode("utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:
-        raise _damaged(name, error) from None
-
-
-def _is_at_end(error: tomllib.TOMLDecodeError, data: bytes) -> bool:
-    line = _ERROR_LINE.search(str(error))
-    return line is None or int(line[1]) > data.count(b"\n")
-
-
-def _damaged(name: str, error: tomllib.TOMLDecodeError) -> TranscriptError:
-    line = _ERROR_LINE.search(str(error))
-    place = f"at line {line[1]}" if line else "at its end"
-    cause = str(error).partition(" (at ")[0]
-    return TranscriptError(f"{name} is damaged {place}: {cause}. Repair it with a text editor, or start a new one.")
-
-
-def _split(document: Table, name: str) -> tuple[Table, list[Table]]:
-    turns = document.pop("turns", [])
-    schema = document.get("schema")
-    if not isinstance(schema, int) or not isinstance(turns, list):
-        raise TranscriptError(f"{name} is not a transcript of llmchat: it has no schema number.")
-    if schema > SCHEMA:
-        raise TranscriptError(f"{name} was written by a newer llmchat (schema {schema}, not {SCHEMA}). Update llmchat.")
-    if not all(isinstance(turn, dict) for turn in turns):
-        raise TranscriptError(f"{name} is not a transcript of llmchat: its turns are no tables.")
-    return document, turns
-
-
-def _is_whole(turn: Table, data: bytes) -> bool:
-    if "text" not in turn or (turn["text"] == "" and not data.endswith(b"\n")):
-        return False
-    return "finish_reason" not in turn or "stop" in turn.get("settings", {})
-
-
 def make_transcript(document: Document, name: str) -> Transcript:
     """The conversation that a file's tables hold, selected where it was last written to.
 
@@ -271,7 +110,10 @@ def make_transcript(document: Document, name: str) -> Transcript:
     transcript = Transcript(
         transcript_id=header.text("id") or None,
         created=header.moment("created"),
-        **{key: header.text(key) for key in _HEADER_TEXTS},
+        title=header.text("title"),
+        model=header.text("model"),
+        model_path=header.text("model_path"),
+        tokenizer_path=header.text("tokenizer_path"),
     )
     for number, table in enumerate(document.turns, 1):
         turn = parse_turn(table, f"{name}, turn {number}")
@@ -355,19 +197,19 @@ class _Reader:
     place: str
 
     def text(self, key: str, default: str = "") -> str:
-        return self._value(key, default, str, "a string")
+        return self._value(key, default, (str,), "a string")
 
     def whole(self, key: str) -> int:
-        return self._value(key, 0, int, "a whole number")
+        return self._value(key, 0, (int,), "a whole number")
 
     def number(self, key: str) -> float:
-        return float(self._value(key, 0.0, (int, float), "a number"))
+        return float(self._value(key, 0.0, (float, int), "a number"))
 
     def flag(self, key: str) -> bool:
-        return self._value(key, False, bool, "true or false")
+        return self._value(key, False, (bool,), "true or false")
 
     def moment(self, key: str) -> datetime:
-        value: datetime = self._value(key, _UNKNOWN_TIME, datetime, "a date and time")
+        value = self._value(key, _UNKNOWN_TIME, (datetime,), "a date and time")
         return value if value.tzinfo else value.replace(tzinfo=UTC)
 
     def choice(self, key: str, choices: tuple[str, ...]) -> str:
@@ -383,19 +225,22 @@ class _Reader:
             raise TranscriptError(f"{self.place}: {key} must be whole numbers with spaces between.") from None
 
     def inner(self, key: str) -> _Reader:
-        return _Reader(self._value(key, {}, dict, "a table"), f"{self.place}, {key}")
+        return _Reader(self._value(key, _EMPTY, (dict,), "a table"), f"{self.place}, {key}")
 
     def items(self, key: str) -> list[_Reader]:
-        items = self._value(key, [], list, "a list of tables")
+        items = self._value(key, _NOTHING, (list,), "a list of tables")
         if not all(isinstance(item, dict) for item in items):
             raise TranscriptError(f"{self.place}: {key} must be a list of tables.")
         return [_Reader(item, f"{self.place}, {key}") for item in items]
 
-    def _value(self, key: str, default: Any, kind: type | tuple[type, ...], words: str) -> Any:
+    def _value(self, key: str, default: T, kinds: tuple[type, ...], words: str) -> T:
         value = self.table.get(key, default)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        # A bool is an int to Python, but not to a person who reads the file.
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise TranscriptError(f"{self.place}: {key} must be {words}, not {value!r:.60}.")
-        return value
+        return cast(T, value)
 
 
+_EMPTY: Table = {}
+_NOTHING: list[Any] = []
 _UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
