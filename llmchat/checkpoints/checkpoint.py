@@ -32,11 +32,13 @@ class RopeScaling:
     """Stretching of rotary positions; the names are Hugging Face's `rope_scaling` keys."""
 
     kind: str
-    """Either linear or llama3."""
+    """linear, llama3, or factors."""
     factor: float
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_context_length: int = 8192
+    factors: tuple[float, ...] = ()
+    """For factors: what each of the head_dim / 2 frequencies is divided by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,84 @@
+"""Rotary positions: each pair of a head's channels is turned by an angle that grows with the position.
+
+The pairs are channel i and channel i + head_dim / 2 ("rotate half").
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from llmchat.checkpoints.checkpoint import LlamaConfig, RopeScaling
+
+
+class RotaryPositions:
+    """Cosines and sines of every position that was needed so far, on one device.
+
+    They are computed in float64 and kept in float32.
+    """
+
+    def __init__(self, config: LlamaConfig) -> None:
+        self._config = config
+        self._cos: Tensor | None = None
+        self._sin: Tensor | None = None
+
+    def between(self, start: int, end: int, capacity: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """What `rotate` needs for positions `start` up to, not including, `end`.
+
+        Args:
+            start: The first position.
+            end: One past the last.
+            capacity: Positions that will be asked for later; tables are made for that many.
+            device: Where the result is wanted.
+
+        Returns:
+            Cosines and signed sines, each of shape (end - start, 1, head_dim), float32.
+        """
+        if self._cos is None or self._sin is None or end > len(self._cos) or self._cos.device != device:
+            self._cos, self._sin = _tables(self._config, max(end, capacity), device)
+        return self._cos[start:end, None], self._sin[start:end, None]
+
+
+def _tables(config: LlamaConfig, positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines of positions from 0, each of shape (positions, head_dim), float32."""
+    angles = torch.outer(torch.arange(positions, dtype=torch.float64), rope_frequencies(config))
+    cos, sin = angles.cos().float(), angles.sin().float()
+    # The first half of a turned head takes minus the second half's share.
+    return torch.cat((cos, cos), dim=-1).to(device), torch.cat((-sin, sin), dim=-1).to(device)
+
+
+def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn heads to their positions.
+
+    Args:
+        heads: Shape (batch, positions, heads, head_dim).
+        cos: From `RotaryPositions.between`.
+        sin: The same.
+
+    Returns:
+        The same shape and type.
+    """
+    swapped = heads.roll(heads.shape[-1] // 2, dims=-1)
+    return torch.addcmul(heads * cos, swapped, sin).to(heads.dtype)
+
+
+def rope_frequencies(config: LlamaConfig) -> Tensor:
+    """Radians per position of each pair of channels, float64, shape (head_dim / 2,)."""
+    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float64) / config.head_dim
+    return _scaled(config.rope_theta**-exponents, config.rope_scaling)
+
+
+def _scaled(frequencies: Tensor, scaling: RopeScaling | None) -> Tensor:
+    if scaling is None:
+        return frequencies
+    if scaling.kind == "factors":
+        return frequencies / torch.tensor(scaling.factors, dtype=torch.float64)
+    if scaling.kind == "linear":
+        return frequencies / scaling.factor
+    # Llama 3: slow turns are stretched by `factor`, fast ones kept, those between blended.
+    turns = scaling.original_context_length * frequencies / (2 * math.pi)
+    spread = scaling.high_freq_factor - scaling.low_freq_factor
+    kept = ((turns - scaling.low_freq_factor) / spread).clamp(0, 1)
+    return frequencies * (kept + (1 - kept) / scaling.factor)
