@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
@@ -232,6 +233,11 @@ class GenerationConfig:
         """
         named = {canonical_name(name): value for name, value in values.items()}
         return replace(base or cls(), **named)  # type: ignore[arg-type]
+
+
+def roll_seed() -> int:
+    """A new random seed of at most six digits, short enough to read out and type again."""
+    return secrets.randbelow(1_000_000)
 
 
 def check_seed(seed: object) -> int | None:

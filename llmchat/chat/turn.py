@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
@@ -67,10 +67,35 @@ class Reply:
     dropped_tokens: int = 0
     """How many of the prompt's tokens did not fit and were left out."""
     prefill_text: str = ""
-    """The start of the reply that the person wrote; `text` goes on from it."""
+    """The start of `text`, written by the person."""
     continued_ids: tuple[int, ...] = ()
     """Token ids of an earlier part of the same reply that this one went on from."""
     timings: Timings = field(default_factory=Timings)
+
+
+def join_replies(first: Reply, second: Reply) -> Reply:
+    """The one reply of two parts, the second made by going on from the first.
+
+    Token indices of the second part already count on from the first. Speed and
+    finish reason are the second part's, the prompt is the first's.
+    """
+    shift = len(first.text)
+    changes = [replace(change, text_offset=change.text_offset + shift) for change in second.changes]
+    last = first.config
+    for change in first.changes:
+        last = last.changed(**change.values)
+    if moved := {name: value for name, value in second.config.difference(last).items() if name not in ("seed", "stop")}:
+        changes.insert(0, SettingsChange(len(first.token_ids), shift, moved))
+    return replace(
+        second,
+        text=first.text + second.text,
+        token_ids=first.token_ids + second.token_ids,
+        config=first.config,
+        changes=first.changes + tuple(changes),
+        prompt_tokens=first.prompt_tokens,
+        prefill_text=first.prefill_text,
+        continued_ids=(),
+    )
 
 
 def new_id() -> str:

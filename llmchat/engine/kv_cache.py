@@ -60,3 +60,10 @@ class KVCache:
     def truncate(self, length: int) -> None:
         """Forget every position from `length` on."""
         self.length = min(self.length, length)
+
+    def copy_from(self, other: KVCache) -> None:
+        """Take over the positions of a smaller cache of the same model."""
+        length = other.length
+        self.keys[:, :, :, :length] = other.keys[:, :, :, :length]
+        self.values[:, :, :, :length] = other.values[:, :, :, :length]
+        self.length = length

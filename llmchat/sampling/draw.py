@@ -9,8 +9,6 @@ a likelier token.
 
 from __future__ import annotations
 
-import secrets
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,11 +16,6 @@ from llmchat.sampling.candidates import Candidates, FloatArray, IntArray
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _WORD = 2**64 - 1
-
-
-def roll_seed() -> int:
-    """A new random seed of at most six digits, short enough to read out and type again."""
-    return secrets.randbelow(1_000_000)
 
 
 def draw(candidates: Candidates, seed: int, index: int) -> int:

@@ -1,0 +1,232 @@
+"""The Python interface: a text from a prompt, at once or as it comes.
+
+The names and arguments are those of llmbuilder's text-generation guide. A
+model with a chat template is given the prompt as a message; any other, or any
+with `raw=True`, goes on from the prompt's text. What comes back is the reply
+alone, without the prompt.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmchat.chat.generation_config import GenerationConfig, roll_seed
+from llmchat.chat.model import ModelInfo, ModelSpec
+from llmchat.chat.turn import Reply, Turn
+from llmchat.errors import UsageError
+
+if TYPE_CHECKING:
+    from llmchat.engine.engine import Engine
+    from llmchat.engine.generation import ReplyStream
+
+StrPath = str | os.PathLike[str]
+
+
+class Model:
+    """An open model, for many replies. Not to be used by several threads at once.
+
+    The KV cache is kept between calls: a prompt that begins like the one before
+    is read from where they part.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __repr__(self) -> str:
+        return f"<llmchat.Model {self.info.name} {self.info.weight_format} on {self.info.device}>"
+
+    @property
+    def info(self) -> ModelInfo:
+        """What was opened: name, size, context length, precision."""
+        return self._engine.info
+
+    def generate(
+        self,
+        prompt: str | Sequence[Turn],
+        config: GenerationConfig | None = None,
+        *,
+        system: str | None = None,
+        raw: bool = False,
+        prefill: str = "",
+        **parameters: Any,
+    ) -> Reply:
+        """Make a reply and return everything known of it.
+
+        Args:
+            prompt: A message, or the turns of a conversation, oldest first.
+            config: The settings; by default the defaults.
+            system: A system prompt, for a prompt that is one message.
+            raw: Go on from the prompt's text, without a chat template.
+            prefill: What the reply must begin with.
+            **parameters: Fields of `GenerationConfig`, over those of `config`.
+
+        Raises:
+            UsageError: A parameter is unknown or out of range, or the prompt is empty.
+            GenerationError: The prompt does not fit, or the model's numbers are not finite.
+        """
+        stream = self._start(prompt, config, system, raw, prefill, parameters)
+        for _ in stream:
+            pass
+        return stream.reply()
+
+    def stream(
+        self,
+        prompt: str | Sequence[Turn],
+        config: GenerationConfig | None = None,
+        *,
+        system: str | None = None,
+        raw: bool = False,
+        prefill: str = "",
+        **parameters: Any,
+    ) -> Iterator[str]:
+        """Make a reply and yield its text as it becomes certain; arguments and errors as `generate`."""
+        stream = self._start(prompt, config, system, raw, prefill, parameters)
+        return (piece.text for piece in stream if piece.text)
+
+    def _start(
+        self,
+        prompt: str | Sequence[Turn],
+        config: GenerationConfig | None,
+        system: str | None,
+        raw: bool,
+        prefill: str,
+        parameters: dict[str, Any],
+    ) -> ReplyStream:
+        from llmchat.engine.generation import ReplyStream
+        from llmchat.engine.prompt import build_prompt
+
+        settings = GenerationConfig.from_mapping(_renamed(parameters), config)
+        turns = _turns(prompt, system) if isinstance(prompt, str) else tuple(prompt)
+        seed = roll_seed() if settings.seed is None else settings.seed
+        room = max(1, min(settings.max_new_tokens, self.info.context_length // 4))
+        built = build_prompt(self._engine, turns, raw=raw, prefill_text=prefill, reply_room=room)
+        stream = ReplyStream(self._engine, built, lambda _: settings, seed)
+        stream.prefill()
+        return stream
+
+
+def load(
+    model_path: StrPath = "",
+    tokenizer_path: StrPath | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    chat_template: str | None = None,
+) -> Model:
+    """Open a model for many calls.
+
+    Args:
+        model_path: A checkpoint, a GGUF file, a Hugging Face directory or a model's name; by
+            default the default model, which is fetched once.
+        tokenizer_path: A tokenizer file or directory; by default the one beside the model.
+        device: "auto", "cpu", "cuda", "mps".
+        dtype: "auto", "float32", "bfloat16", "float16".
+        threads: CPU threads; by default all cores but one.
+        chat_template: A built-in template's name or a Jinja file, over the model's own.
+
+    Raises:
+        ModelLoadError: It cannot be opened; the message says what to do.
+    """
+    from llmchat.engine.opening import open_engine
+
+    tokenizer = None if tokenizer_path is None else os.fspath(tokenizer_path)
+    spec = ModelSpec(os.fspath(model_path), tokenizer, device, dtype, threads, chat_template)
+    return Model(open_engine(spec, lambda stage, fraction: None))
+
+
+def generate_text(
+    model_path: StrPath = "",
+    tokenizer_path: StrPath | None = None,
+    prompt: str = "",
+    config: GenerationConfig | None = None,
+    *,
+    system: str | None = None,
+    raw: bool = False,
+    prefill: str = "",
+    device: str = "auto",
+    **parameters: Any,
+) -> str:
+    """Open a model, make one reply and return its text, without the prompt.
+
+    Args:
+        model_path: As for `load`.
+        tokenizer_path: As for `load`.
+        prompt: A message, or the beginning of a text.
+        config: The settings; by default the defaults.
+        system: A system prompt.
+        raw: Go on from the prompt's text, without a chat template.
+        prefill: What the reply must begin with.
+        device: As for `load`.
+        **parameters: Fields of `GenerationConfig`, such as `max_new_tokens` and `temperature`.
+
+    Raises:
+        UsageError: A parameter is unknown or out of range, or the prompt is empty.
+        ModelLoadError: The model cannot be opened.
+        GenerationError: The reply cannot be made.
+    """
+    settings = GenerationConfig.from_mapping(_renamed(parameters), config)
+    _turns(prompt, system)
+    model = load(model_path, tokenizer_path, device=device)
+    return model.generate(prompt, settings, system=system, raw=raw, prefill=prefill).text
+
+
+def stream_generate(
+    model_path: StrPath = "",
+    tokenizer_path: StrPath | None = None,
+    prompt: str = "",
+    config: GenerationConfig | None = None,
+    *,
+    system: str | None = None,
+    raw: bool = False,
+    prefill: str = "",
+    device: str = "auto",
+    **parameters: Any,
+) -> Iterator[str]:
+    """As `generate_text`, but yield the text in pieces as it becomes certain."""
+    settings = GenerationConfig.from_mapping(_renamed(parameters), config)
+    _turns(prompt, system)
+    model = load(model_path, tokenizer_path, device=device)
+    return model.stream(prompt, settings, system=system, raw=raw, prefill=prefill)
+
+
+def interactive_cli(
+    model_path: StrPath = "",
+    tokenizer_path: StrPath | None = None,
+    config: GenerationConfig | None = None,
+    **parameters: Any,
+) -> None:
+    """Open the full-screen window on a model, and return when it is closed.
+
+    Args:
+        model_path: As for `load`.
+        tokenizer_path: As for `load`.
+        config: The settings to begin with; by default the defaults.
+        **parameters: Fields of `GenerationConfig`, over those of `config`.
+
+    Raises:
+        UsageError: A parameter is wrong, or there is no terminal.
+    """
+    from llmchat.options import StartOptions
+    from llmchat.settings import ResolvedGeneration, load_settings
+    from llmchat.ui.launch import run_window
+
+    tokenizer = None if tokenizer_path is None else os.fspath(tokenizer_path)
+    given = GenerationConfig.from_mapping(_renamed(parameters), config)
+    settings = load_settings().merged(model=os.fspath(model_path) or None, tokenizer=tokenizer)
+    run_window(StartOptions(settings, ResolvedGeneration().changed(given.difference(), "flag")))
+
+
+def _turns(prompt: str, system: str | None) -> tuple[Turn, ...]:
+    """One message, after a system prompt if there is one."""
+    if not prompt.strip():
+        raise UsageError("The prompt is empty. Give some text to answer.")
+    said = Turn("user", prompt)
+    return (Turn("system", system), said) if system else (said,)
+
+
+def _renamed(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters, with stop strings under our own name where llmbuilder's is used."""
+    return {("stop" if name == "stop_strings" else name): value for name, value in parameters.items()}

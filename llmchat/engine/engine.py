@@ -1,0 +1,78 @@
+"""What every engine offers: ids in, logits out, with the prefix kept between calls.
+
+An engine knows nothing of sampling or of text; it owns the model and its KV cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmchat.chat.model import ModelInfo
+from llmchat.tokenizers.prompt_style import PromptStyle
+from llmchat.tokenizers.tokenizer import Tokenizer
+
+Logits = NDArray[np.float32]
+"""Shape (vocab_size,); -inf for ids that must never be drawn."""
+
+StopSignal = Callable[[], bool]
+"""Asked between steps whether to give up; true once the person has stopped the reply."""
+
+PrefillProgress = Callable[[int, int], None]
+"""Told how many of how many prompt tokens are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """The result of reading a prompt."""
+
+    logits: Logits | None
+    """For the token after the prompt; None if the reading was stopped."""
+    cached_tokens: int
+    """How many tokens of the prompt were already in the KV cache."""
+
+
+class Engine(Protocol):
+    """A model that is open, with its tokenizer. Used by one thread only."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What was opened."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+
+    @property
+    def prompt_style(self) -> PromptStyle | None:
+        """How a chat becomes a prompt; None for models that only continue text."""
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """The tokens that end a reply."""
+
+    @property
+    def slides(self) -> bool:
+        """Whether a text longer than the context goes on over its last tokens."""
+
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens the model has before it now."""
+
+    def prefill(
+        self, token_ids: Sequence[int], should_stop: StopSignal, on_progress: PrefillProgress | None = None
+    ) -> Prefill:
+        """Read a prompt, reusing the longest prefix that is in the KV cache.
+
+        Args:
+            token_ids: The whole prompt, at least one id, each below the model's vocabulary size.
+            should_stop: Asked between chunks.
+            on_progress: Told after each chunk.
+        """
+
+    def decode(self, token_id: int) -> Logits:
+        """Append one token and return the logits for the next."""

@@ -1,0 +1,188 @@
+"""Opening a model: from what a person typed to an engine that is ready."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmchat.chat.model import ModelInfo, ModelSpec
+from llmchat.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    import torch
+
+    from llmchat.checkpoints.checkpoint import Checkpoint, Progress
+    from llmchat.engine.engine import Engine
+
+_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+
+
+def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | None = None) -> Engine:
+    """Open a model, fetching it first if it is a named one that is not on disk.
+
+    Runs on the thread that will use the engine: torch is imported and its
+    thread count set here.
+
+    Args:
+        spec: What to open.
+        progress: Told what is being done.
+        cancel: Set to give up a fetch.
+
+    Raises:
+        ModelLoadError: It cannot be opened; the message says what to do.
+    """
+    spec = locate(spec, progress, cancel or threading.Event())
+    progress("starting torch", None)
+    import torch
+
+    threads = spec.threads or default_threads()
+    torch.set_num_threads(threads)
+    device = _choose_device(spec.device)
+    checkpoint = _load_checkpoint(spec, progress)
+    progress("building the model", None)
+    try:
+        return _build(checkpoint, spec, device, _choose_dtype(spec.dtype, device), threads)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.") from error
+
+
+def default_threads() -> int:
+    """All cores this process may use but one, which keeps the window quick."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:
+        cores = os.cpu_count() or 1
+    return max(1, cores - 1)
+
+
+def locate(spec: ModelSpec, progress: Progress, cancel: threading.Event) -> ModelSpec:
+    """The spec with `model` a path that exists; a named model is fetched at need.
+
+    Raises:
+        ModelLoadError: There is no such file, directory or named model, or the fetch failed.
+    """
+    from llmchat.checkpoints import catalog
+    from llmchat.checkpoints.fetch import fetch
+
+    path = Path(spec.model).expanduser()
+    if spec.model and path.exists():
+        return replace(spec, model=str(path))
+    entry = catalog.find_model(spec.model)
+    if entry is None:
+        looks_like_path = path.suffix or os.sep in spec.model
+        what = "There is no file or directory" if looks_like_path else "There is no model called"
+        raise ModelLoadError(f"{what} {spec.model!r}. See the named ones with: llmchat models")
+    found = entry.path if entry.path.exists() else fetch(entry, progress, cancel)
+    return replace(spec, model=str(found))
+
+
+def _load_checkpoint(spec: ModelSpec, progress: Progress) -> Checkpoint:
+    """Read the file or directory with the loader of its format."""
+    path = Path(spec.model)
+    if path.is_dir():
+        return _load_directory(path, spec, progress)
+    if path.suffix == ".gguf" or _begins_with(path, b"GGUF"):
+        from llmchat.checkpoints.gguf import load_gguf
+
+        return load_gguf(spec, progress)
+    if path.suffix == ".safetensors":
+        return _load_directory(path.parent, replace(spec, model=str(path.parent)), progress)
+    from llmchat.checkpoints.llmbuilder import load_llmbuilder
+
+    return load_llmbuilder(spec, progress)
+
+
+def _load_directory(path: Path, spec: ModelSpec, progress: Progress) -> Checkpoint:
+    """A Hugging Face directory, or one that holds a single model file."""
+    if (path / "config.json").exists() and any(path.glob("*.safetensors")):
+        from llmchat.checkpoints.huggingface import load_huggingface
+
+        return load_huggingface(spec, progress)
+    files = sorted(item for item in path.iterdir() if item.suffix in (".gguf", *_TORCH_SUFFIXES))
+    if len(files) == 1 and not (path / "config.json").exists():
+        return _load_checkpoint(replace(spec, model=str(files[0])), progress)
+    if (path / "config.json").exists() and not files:
+        raise ModelLoadError(f"{path} has a config.json but no *.safetensors with the weights.")
+    if files:
+        names = ", ".join(item.name for item in files[:5])
+        raise ModelLoadError(f"{path} is a directory with several models. Name one with --model: {names}")
+    raise ModelLoadError(
+        f"{path} is a directory without a model. Give a .pt or .gguf file or a Hugging Face directory."
+    )
+
+
+def _begins_with(path: Path, magic: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(magic)) == magic
+    except OSError as error:
+        raise ModelLoadError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _choose_device(name: str) -> torch.device:
+    """The device to run on.
+
+    Raises:
+        ModelLoadError: It is unknown or not in this machine.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelLoadError(f"This machine cannot run on device {name!r}. Try --device cpu.") from error
+    return device
+
+
+def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The precision to compute in: float32 on a CPU, bfloat16 on a GPU, unless asked otherwise."""
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in known:
+        raise ModelLoadError(f"There is no precision called {name!r}. Known: auto, {', '.join(known)}.")
+    return known[name]
+
+
+def _build(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype: torch.dtype, threads: int) -> Engine:
+    """Put the tensors into a module and the module into an engine."""
+    from llmchat.checkpoints.checkpoint import GPTConfig
+    from llmchat.engine.architectures.gpt import GPT
+    from llmchat.engine.architectures.llama import Llama
+    from llmchat.engine.torch_engine import TorchEngine
+    from llmchat.tokenizers.prompt_style import load_prompt_style
+
+    config = checkpoint.config
+    model: GPT | Llama
+    if isinstance(config, GPTConfig):
+        model = GPT.from_tensors(config, checkpoint.tensors, dtype=dtype, device=device)
+    else:
+        model = Llama.from_tensors(config, checkpoint.tensors, dtype=dtype, device=device)
+    template = spec.chat_template or checkpoint.chat_template
+    style = load_prompt_style(template, checkpoint.tokenizer) if template else None
+    parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
+    info = ModelInfo(
+        name=checkpoint.name,
+        path=checkpoint.path,
+        tokenizer_path=checkpoint.tokenizer_path,
+        architecture="gpt" if isinstance(config, GPTConfig) else "llama",
+        weight_format=checkpoint.weight_format,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        threads=threads,
+        vocab_size=config.vocab_size,
+        context_length=config.context_length,
+        parameter_count=parameters,
+        has_chat_template=style is not None,
+        training=checkpoint.training,
+        notes=checkpoint.notes,
+    )
+    return TorchEngine(model, checkpoint.tokenizer, info, end_ids=checkpoint.end_ids, prompt_style=style, device=device)

@@ -1,0 +1,130 @@
+"""From the turns of a conversation to the ids that the model reads."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from llmchat.chat.turn import Turn
+from llmchat.engine.engine import Engine
+from llmchat.errors import GenerationError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is read before the first token is drawn."""
+
+    token_ids: tuple[int, ...]
+    raw: bool
+    """Whether the text went in as it is, without a chat template."""
+    stop: tuple[str, ...] = ()
+    """Stop strings that belong to the style, beside the person's own."""
+    prefill_text: str = ""
+    continued_ids: tuple[int, ...] = ()
+    dropped_turns: tuple[str, ...] = ()
+    """Ids of turns that did not fit."""
+    dropped_tokens: int = 0
+    """Tokens of the prompt that the model does not see."""
+
+
+def build_prompt(
+    engine: Engine,
+    turns: Sequence[Turn],
+    *,
+    raw: bool = False,
+    prefill_text: str = "",
+    continued_ids: tuple[int, ...] = (),
+    reply_room: int = 1,
+) -> Prompt:
+    """Turn a conversation into ids that fit the context.
+
+    With a chat template the oldest turns are left out until the rest and
+    `reply_room` tokens fit; the system turn stays. Raw prompts stand alone:
+    only the last turn's text is read.
+
+    Args:
+        engine: The open model.
+        turns: Oldest first, the one to answer last.
+        raw: Leave the chat template out; so it is in any case if the model has none.
+        prefill_text: Text that the reply begins with.
+        continued_ids: Ids of the reply's earlier part.
+        reply_room: Tokens wanted free for the reply.
+
+    Raises:
+        UsageError: There is nothing to read.
+        GenerationError: The last turn alone does not fit.
+    """
+    if raw or engine.prompt_style is None:
+        return _raw_prompt(engine, turns, prefill_text, continued_ids)
+    style = engine.prompt_style
+    known = [_with_trusted_ids(turn, engine) for turn in turns]
+    head = 1 if known and known[0].role == "system" else 0
+    starts = [i for i, turn in enumerate(known) if i >= head and turn.role == "user"] or [head]
+
+    def encode(dropped: int) -> list[int]:
+        kept = known[:head] + known[starts[dropped] :]
+        return style.encode(kept, prefill_text=prefill_text, continued_ids=continued_ids)
+
+    context = engine.info.context_length
+    token_ids = encode(0)
+    dropped = 0
+    if len(token_ids) > context - reply_room and len(starts) > 1:
+        whole = len(token_ids)
+        dropped = bisect.bisect_left(
+            range(len(starts) - 1), True, key=lambda count: len(encode(count)) <= context - reply_room
+        )
+        token_ids = encode(dropped)
+        dropped_tokens = whole - len(token_ids)
+    else:
+        dropped_tokens = 0
+    gone = tuple(turn.id for turn in known[head : starts[dropped]]) if dropped else ()
+    return _checked(
+        engine,
+        Prompt(tuple(token_ids), False, style.stop_strings, prefill_text, continued_ids, gone, dropped_tokens),
+    )
+
+
+def _raw_prompt(engine: Engine, turns: Sequence[Turn], prefill_text: str, continued_ids: tuple[int, ...]) -> Prompt:
+    """The last turn's text as it stands, in the manner of a text to continue."""
+    tokenizer = engine.tokenizer
+    text = turns[-1].text if turns else ""
+    token_ids = tokenizer.encode(text + prefill_text, parse_special=True)
+    if tokenizer.adds_bos and tokenizer.bos_id is not None and token_ids[:1] != [tokenizer.bos_id]:
+        token_ids.insert(0, tokenizer.bos_id)
+    return _checked(engine, Prompt((*token_ids, *continued_ids), True, (), prefill_text, continued_ids))
+
+
+def _checked(engine: Engine, prompt: Prompt) -> Prompt:
+    """The prompt with every id inside the model's vocabulary, and not too long."""
+    if not prompt.token_ids:
+        raise UsageError("The prompt is empty for this model's tokenizer. Write a word to go on from.")
+    vocab_size, unknown = engine.info.vocab_size, engine.tokenizer.unk_id
+    if max(prompt.token_ids) >= vocab_size:
+        if unknown is None or unknown >= vocab_size:
+            raise GenerationError(
+                f"The tokenizer has more tokens than the model's {vocab_size}: they do not belong together. "
+                "Give the model's own with --tokenizer."
+            )
+        fitting = tuple(token if token < vocab_size else unknown for token in prompt.token_ids)
+        prompt = replace(prompt, token_ids=fitting)
+    excess = len(prompt.token_ids) - engine.info.context_length
+    if engine.slides:
+        return replace(prompt, dropped_tokens=max(excess, 0))
+    if excess >= 0:
+        raise GenerationError(
+            f"The prompt has {len(prompt.token_ids)} tokens, but the model's context holds "
+            f"{engine.info.context_length} with the reply. Shorten the prompt."
+        )
+    return prompt
+
+
+def _with_trusted_ids(turn: Turn, engine: Engine) -> Turn:
+    """The turn, without its ids where they do not say exactly what the text says to this model.
+
+    Another model's ids mean other tokens; ids that ran into a stop string go past the text.
+    """
+    reply = turn.reply
+    if reply is None or (reply.model == engine.info.name and not reply.finish_detail.startswith("stop string")):
+        return turn
+    return replace(turn, reply=None)

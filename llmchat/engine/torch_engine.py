@@ -1,0 +1,134 @@
+"""The engine on torch: one module, one KV cache, the ids that are in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmchat.chat.model import ModelInfo
+from llmchat.engine.architectures.gpt import GPT
+from llmchat.engine.architectures.llama import Llama
+from llmchat.engine.engine import Logits, Prefill, PrefillProgress, StopSignal
+from llmchat.engine.kv_cache import KVCache
+from llmchat.tokenizers.prompt_style import PromptStyle
+from llmchat.tokenizers.tokenizer import Tokenizer
+
+PREFILL_CHUNK = 256
+"""Tokens read between two looks at the stop signal."""
+
+_FIRST_CAPACITY = 2048
+
+
+class TorchEngine:
+    """Prefill and decode with prefix reuse. Every call must come from the same thread."""
+
+    def __init__(
+        self,
+        model: GPT | Llama,
+        tokenizer: Tokenizer,
+        info: ModelInfo,
+        *,
+        end_ids: tuple[int, ...],
+        prompt_style: PromptStyle | None,
+        device: torch.device,
+    ) -> None:
+        self.info = info
+        self.tokenizer = tokenizer
+        self.end_ids = end_ids
+        self.prompt_style = prompt_style
+        self._model = model
+        self._device = device
+        self._cache = self._make_cache(1)
+        self._cached_ids: list[int] = []
+        self._ids: list[int] = []
+
+    @property
+    def slides(self) -> bool:
+        """Learned positions restart at 0 over the last tokens, as llmbuilder does it."""
+        return isinstance(self._model, GPT)
+
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens the model has before it now."""
+        return min(len(self._ids), self.info.context_length)
+
+    @torch.inference_mode()
+    def prefill(
+        self, token_ids: Sequence[int], should_stop: StopSignal, on_progress: PrefillProgress | None = None
+    ) -> Prefill:
+        """Read a prompt, reusing the longest prefix that is in the KV cache."""
+        self._ids = list(token_ids)
+        if len(token_ids) > self.info.context_length:
+            return Prefill(self._window_logits(), 0)
+        # The last token is always read again: its logits are wanted.
+        cached = min(_common_prefix(self._cached_ids, self._ids), len(self._ids) - 1)
+        self._forget_after(cached)
+        self._reserve(len(self._ids))
+        logits: Tensor | None = None
+        for start in range(cached, len(self._ids), PREFILL_CHUNK):
+            if should_stop():
+                return Prefill(None, cached)
+            chunk = self._ids[start : start + PREFILL_CHUNK]
+            logits = self._step(chunk)
+            if on_progress is not None:
+                on_progress(start + len(chunk), len(self._ids))
+        assert logits is not None
+        return Prefill(self._finished(logits), cached)
+
+    @torch.inference_mode()
+    def decode(self, token_id: int) -> Logits:
+        """Append one token and return the logits for the next."""
+        self._ids.append(token_id)
+        if len(self._ids) > self.info.context_length:
+            return self._window_logits()
+        self._reserve(len(self._ids))
+        return self._finished(self._step([token_id]))
+
+    def _step(self, token_ids: list[int]) -> Tensor:
+        """Run the model over new tokens; the KV cache grows by them. Shape (1, vocab_size)."""
+        logits: Tensor = self._model(torch.tensor([token_ids], device=self._device), self._cache)
+        self._cached_ids += token_ids
+        return logits
+
+    def _window_logits(self) -> Logits:
+        """Logits over the last `context_length` tokens with positions from 0.
+
+        Every position moves at every token, so nothing of the KV cache holds.
+        """
+        assert isinstance(self._model, GPT)
+        window = self._ids[-self.info.context_length :]
+        return self._finished(self._model.window_logits(torch.tensor([window], device=self._device)))
+
+    def _finished(self, logits: Tensor) -> Logits:
+        """One row as numpy, with ids that the tokenizer lacks masked."""
+        row: Logits = logits[0].float().cpu().numpy()
+        row[self.tokenizer.vocab_size :] = -np.inf
+        return row
+
+    def _make_cache(self, positions: int) -> KVCache:
+        capacity = max(positions, _FIRST_CAPACITY)
+        return self._model.make_cache(min(1 << (capacity - 1).bit_length(), self.info.context_length))
+
+    def _reserve(self, positions: int) -> None:
+        """Make room, at least doubling, so that growth costs little in all."""
+        if positions > self._cache.capacity:
+            larger = self._make_cache(positions)
+            larger.copy_from(self._cache)
+            self._cache = larger
+
+    def _forget_after(self, length: int) -> None:
+        self._cache.truncate(length)
+        del self._cached_ids[length:]
+
+
+def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many leading ids two sequences share."""
+    length = 0
+    for one, other in zip(first, second, strict=False):
+        if one != other:
+            break
+        length += 1
+    return length

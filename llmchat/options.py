@@ -1,0 +1,34 @@
+"""What a start of llmchat was asked to do: settings file and command line, joined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llmchat.chat.generation_config import GenerationConfig
+from llmchat.settings import ResolvedGeneration, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """How the window, or the line-by-line conversation, begins."""
+
+    settings: Settings = field(default_factory=Settings)
+    """The settings file under the command line's flags."""
+    generation: ResolvedGeneration = field(default_factory=ResolvedGeneration)
+    prompt: str | None = None
+    """Sent as soon as the model is ready."""
+    prefill_text: str = ""
+    resume: Path | None = None
+    """A transcript to go on with."""
+    save: Path | None = None
+    """Where to keep the conversation, in place of a new file in the transcripts directory."""
+    settings_path: Path | None = None
+    """The settings file in use, if it is not the usual one."""
+    setup: bool = False
+    """Whether to begin with the guided set-up."""
+
+    @property
+    def config(self) -> GenerationConfig:
+        """The sampling settings to begin with."""
+        return self.generation.config

@@ -1,0 +1,476 @@
+"""A conversation in progress: what was said, what is being generated, what waits.
+
+    the person ─ send, regenerate, stop … ─▶ ChatSession ─ requests ─▶ inference worker
+    front end  ◀── reads turns, state ──────     ▲ ───────── events ──────────┘
+
+One session serves the window and the line-by-line conversation alike: it knows
+neither widgets nor torch. All calls come from the front end's thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from llmchat.chat.generation_config import GenerationConfig, roll_seed
+from llmchat.chat.model import ModelInfo, ModelSpec
+from llmchat.chat.storage import TranscriptFile
+from llmchat.chat.transcript import Transcript
+from llmchat.chat.turn import Reply, SettingsChange, Turn, join_replies, new_id
+from llmchat.errors import LlmchatError, TranscriptError, UsageError
+from llmchat.worker.messages import (
+    Event,
+    GenerationFailed,
+    GenerationFinished,
+    GenerationRequest,
+    LiveConfig,
+    LoadRequest,
+    ModelLoaded,
+    ModelLoadFailed,
+    PromptProcessed,
+    Request,
+    TokensGenerated,
+)
+
+SessionState = Literal["empty", "loading", "ready", "generating", "stopping"]
+"""empty: no model is open; the others as they say."""
+
+CHECKPOINT_SECONDS = 1.5
+"""How often the reply in progress is kept on disk."""
+
+
+@dataclass(slots=True)
+class Running:
+    """The reply that is being generated."""
+
+    request: GenerationRequest
+    turn_id: str
+    """The id that the finished turn will have."""
+    parent: str | None
+    first_part: Reply | None = None
+    """The reply that this one goes on from."""
+    pieces: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    changes: list[SettingsChange] = field(default_factory=list)
+    tokens_per_second: float = 0.0
+    prompt: PromptProcessed | None = None
+    kept_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def text(self) -> str:
+        """The reply so far, with the part it goes on from."""
+        start = self.first_part.text if self.first_part is not None else ""
+        return start + "".join(self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A reply to be made when the one before is done: to a new prompt, or to a turn once more."""
+
+    text: str | None = None
+    turn_id: str | None = None
+
+
+class ChatSession:
+    """The state of one conversation, and everything that can be done with it."""
+
+    def __init__(
+        self,
+        submit: Callable[[Request], object],
+        warn: Callable[[LlmchatError], object],
+        *,
+        config: GenerationConfig | None = None,
+        raw: bool = False,
+        system: str = "",
+        prefill_text: str = "",
+        autosave: bool = True,
+    ) -> None:
+        """A session without a model or a turn.
+
+        Args:
+            submit: Takes requests for the worker.
+            warn: Told of failures that do not stop the conversation, such as a full disk.
+            config: The settings to begin with.
+            raw: Send prompts as they stand, also where the model has a chat template.
+            system: The system prompt; "" for none.
+            prefill_text: What every reply must begin with.
+            autosave: Keep the conversation in a transcript file.
+        """
+        self._submit = submit
+        self._warn = warn
+        self.live = LiveConfig(config or GenerationConfig())
+        self.raw = raw
+        self.system = system
+        self.prefill_text = prefill_text
+        self.autosave = autosave
+        self.transcript = Transcript()
+        self.file: TranscriptFile | None = None
+        self.model: ModelInfo | None = None
+        self.load: LoadRequest | None = None
+        self.running: Running | None = None
+        self.last_seed: int | None = None
+        self.dropped_turns: frozenset[str] = frozenset()
+        """Turns that the last prompt left out, because they did not fit."""
+        self.load_seconds = 0.0
+        self._waiting: deque[_Waiting] = deque()
+        self._unsaved_warned = False
+
+    # ── state ──
+
+    @property
+    def config(self) -> GenerationConfig:
+        """The settings; assigning acts from the next token of a running reply on."""
+        return self.live.config
+
+    @config.setter
+    def config(self, config: GenerationConfig) -> None:
+        self.live.config = config
+
+    @property
+    def state(self) -> SessionState:
+        """What is going on."""
+        if self.running is not None:
+            return "stopping" if self.running.request.cancel.is_set() else "generating"
+        if self.load is not None:
+            return "loading"
+        return "empty" if self.model is None else "ready"
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether prompts go in without a chat template."""
+        return self.raw or (self.model is not None and not self.model.has_chat_template)
+
+    @property
+    def queued(self) -> tuple[str, ...]:
+        """Prompts that wait for the model or for the reply before them."""
+        return tuple(item.text for item in self._waiting if item.text is not None)
+
+    # ── the model ──
+
+    def load_model(self, spec: ModelSpec) -> None:
+        """Open a model; the conversation stays, and a running reply is stopped."""
+        self.stop()
+        if self.load is not None:
+            self.load.cancel.set()
+        self.load = LoadRequest(spec)
+        self._submit(self.load)
+
+    # ── talking ──
+
+    def send(self, text: str) -> None:
+        """Say something; it waits its turn if the model is busy.
+
+        Raises:
+            UsageError: The text is empty, or no model is open.
+        """
+        if not text.strip():
+            raise UsageError("The prompt is empty.")
+        self._enqueue(_Waiting(text=text))
+
+    def regenerate(self, turn_id: str | None = None, times: int = 1) -> None:
+        """Answer again; the replies that are there stay as alternatives.
+
+        Args:
+            turn_id: The reply, or the message, to answer anew; by default the last.
+            times: How many new replies.
+
+        Raises:
+            UsageError: There is nothing to answer.
+        """
+        turn = self.transcript.turn(turn_id) if turn_id else self.transcript.leaf
+        if turn is not None and turn.role == "assistant":
+            turn = self.transcript.turn(turn.parent) if turn.parent else None
+        if turn is None or turn.role != "user":
+            raise UsageError("There is no message to answer yet.")
+        for _ in range(times):
+            self._enqueue(_Waiting(turn_id=turn.id))
+
+    def continue_reply(self, turn_id: str | None = None) -> None:
+        """Go on with a reply where it ended, from its own tokens.
+
+        A reply that a person edited is gone on with from its text.
+
+        Raises:
+            UsageError: There is no reply, or one is being made.
+        """
+        turn = self.transcript.turn(turn_id) if turn_id else self.transcript.leaf
+        if turn is None or turn.role != "assistant" or turn.parent is None:
+            raise UsageError("There is no reply to go on with yet.")
+        if self.state != "ready":
+            raise UsageError("Wait until the reply is done, or stop it with Esc.")
+        assert self.model is not None
+        reply = turn.reply
+        if (
+            reply is not None
+            and reply.model == self.model.name
+            and reply.token_ids
+            and reply.finish_detail[:4] != "stop"
+        ):
+            self._start(turn.parent, seed=reply.seed, first_part=reply, prefill_text=reply.prefill_text)
+        else:
+            self._start(turn.parent, prefill_text=turn.text)
+
+    def stop(self) -> str | None:
+        """Stop the running reply within a token; what waits does not follow.
+
+        Returns:
+            The first prompt that was waiting, to be given back to the person.
+        """
+        waiting = "\n\n".join(self.queued)
+        self._waiting.clear()
+        if self.running is not None:
+            self.running.request.cancel.set()
+        return waiting or None
+
+    # ── changing what was said ──
+
+    def edit(self, turn_id: str, text: str) -> None:
+        """Put an alternative beside a turn; a message is answered anew.
+
+        Raises:
+            UsageError: The text is empty, or a reply is being made.
+        """
+        self._require_rest()
+        if not text.strip():
+            raise UsageError("The text is empty; delete the turn instead.")
+        turn = self.transcript.edit(turn_id, text)
+        self._keep(turn)
+        if turn.role == "user":
+            self._enqueue(_Waiting(turn_id=turn.id))
+
+    def delete(self, turn_id: str) -> None:
+        """Remove a turn with all that follows it.
+
+        Raises:
+            UsageError: A reply is being made.
+        """
+        self._require_rest()
+        self.transcript.delete(turn_id)
+        self._rewrite()
+
+    def undo(self) -> str:
+        """Step back before the last message, which stays as an alternative, and return its text.
+
+        Raises:
+            UsageError: Nothing was said, or a reply is being made.
+        """
+        self._require_rest()
+        message = next((turn for turn in reversed(self.transcript.path()) if turn.role == "user"), None)
+        if message is None:
+            raise UsageError("There is nothing to take back yet.")
+        self.transcript.stop_at(message.parent)
+        return message.text
+
+    def branch(self, turn_id: str) -> None:
+        """Go on from this turn; what followed stays on its own branch.
+
+        Raises:
+            UsageError: A reply is being made.
+        """
+        self._require_rest()
+        self.transcript.stop_at(turn_id)
+
+    def choose(self, turn_id: str, step: int) -> None:
+        """Show the alternative `step` places beside a turn, within those there are.
+
+        Raises:
+            UsageError: A reply is being made.
+        """
+        self._require_rest()
+        beside = self.transcript.alternatives(turn_id)
+        place = next(index for index, turn in enumerate(beside) if turn.id == turn_id)
+        self.transcript.select(beside[min(max(place + step, 0), len(beside) - 1)].id)
+
+    # ── files ──
+
+    def new(self) -> None:
+        """Begin a new conversation; the old one stays in its file."""
+        self.stop()
+        self.running = None
+        self.close_file()
+        self.transcript = Transcript()
+        self.dropped_turns = frozenset()
+
+    def open(self, path: Path) -> list[str]:
+        """Go on with a conversation from its file.
+
+        Returns:
+            A sentence for the person about each repair.
+
+        Raises:
+            TranscriptError: It cannot be read; the present conversation stays.
+        """
+        file, notices = TranscriptFile.open(path)
+        self.new()
+        self.file, self.transcript = file, file.transcript
+        if (first := next(iter(self.transcript.path()), None)) is not None and first.role == "system":
+            self.system = first.text
+        return notices
+
+    def save(self, path: Path | None = None) -> Path:
+        """Keep the conversation in a file from here on, and return where.
+
+        Raises:
+            TranscriptError: It cannot be written, or exists already.
+        """
+        if path is not None or self.file is None:
+            file = TranscriptFile.create(self.transcript, path)
+            self.close_file()
+            self.file = file
+        self._unsaved_warned = False
+        return self.file.path
+
+    def close_file(self) -> None:
+        """Let go of the transcript file."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+    # ── events ──
+
+    def handle(self, event: Event) -> None:
+        """Take in what the worker reports; events of requests that were given up are passed over."""
+        match event:
+            case ModelLoaded() if self.load is not None and event.request_id == self.load.request_id:
+                self.load, self.model, self.load_seconds = None, event.info, event.load_seconds
+                self._next()
+            case ModelLoadFailed() if self.load is not None and event.request_id == self.load.request_id:
+                self.load = self.model = None
+            case PromptProcessed() | TokensGenerated() | GenerationFinished() | GenerationFailed():
+                running = self.running
+                if running is not None and event.request_id == running.request.request_id:
+                    self._handle_running(event, running)
+
+    def _handle_running(
+        self, event: PromptProcessed | TokensGenerated | GenerationFinished | GenerationFailed, running: Running
+    ) -> None:
+        match event:
+            case PromptProcessed():
+                running.prompt = event
+                self.dropped_turns = frozenset(event.dropped_turns)
+            case TokensGenerated():
+                running.pieces.append(event.text)
+                running.token_ids += event.token_ids
+                running.changes += event.changes
+                running.tokens_per_second = event.tokens_per_second
+                self._checkpoint(running)
+            case GenerationFinished() | GenerationFailed():
+                self.running = None
+                if event.reply is not None and (event.reply.token_ids or event.reply.text):
+                    self._finish(running, event.reply)
+                if isinstance(event, GenerationFailed):
+                    self._waiting.clear()
+                self._next()
+
+    # ── inside ──
+
+    def _enqueue(self, item: _Waiting) -> None:
+        if self.model is None and self.load is None:
+            raise UsageError("No model is open. Choose one with /model.")
+        self._waiting.append(item)
+        self._next()
+
+    def _next(self) -> None:
+        """Start what waits first, if the model is free."""
+        if self.state != "ready" or not self._waiting:
+            return
+        item = self._waiting.popleft()
+        if item.text is not None:
+            self._begin_transcript()
+            turn = self.transcript.say("user", item.text)
+            self._keep(turn)
+            self._start(turn.id)
+        elif item.turn_id is not None and item.turn_id in self.transcript:
+            self._start(item.turn_id)
+
+    def _begin_transcript(self) -> None:
+        """Put the system prompt first, and make the file when the first thing is said."""
+        self._note_model()
+        if self.system and not len(self.transcript) and not self.is_raw:
+            self._keep(self.transcript.say("system", self.system))
+
+    def _start(
+        self,
+        parent: str,
+        *,
+        seed: int | None = None,
+        first_part: Reply | None = None,
+        prefill_text: str | None = None,
+    ) -> None:
+        """Ask for a reply that follows the turn `parent`."""
+        if seed is None:
+            seed = roll_seed() if self.config.seed is None else self.config.seed
+        self.last_seed = seed
+        request = GenerationRequest(
+            turns=self._with_system(self.transcript.path(parent)),
+            config=self.live,
+            seed=seed,
+            raw=self.raw,
+            prefill_text=self.prefill_text if prefill_text is None else prefill_text,
+            continued_ids=() if first_part is None else first_part.token_ids,
+        )
+        self.running = Running(request, new_id(), parent, first_part)
+        self._submit(request)
+
+    def _with_system(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+        """The turns under the system prompt as it is now."""
+        said = turns[1:] if turns and turns[0].role == "system" else turns
+        return (Turn("system", self.system), *said) if self.system else said
+
+    def _finish(self, running: Running, reply: Reply) -> None:
+        """Make the finished reply a turn."""
+        reply = replace(reply, timings=replace(reply.timings, load_seconds=self.load_seconds))
+        if running.first_part is not None:
+            reply = join_replies(running.first_part, reply)
+        turn = Turn("assistant", reply.text, parent=running.parent, id=running.turn_id, reply=reply)
+        self.transcript.add(turn)
+        self._keep(turn)
+
+    def _note_model(self) -> None:
+        if self.model is not None and not self.transcript.model:
+            self.transcript.model = self.model.name
+            self.transcript.model_path = self.model.path
+            self.transcript.tokenizer_path = self.model.tokenizer_path
+
+    def _keep(self, turn: Turn) -> None:
+        """Put a turn on the disk. A failure is said once; the conversation goes on."""
+        if not self.autosave and self.file is None:
+            return
+        try:
+            if self.file is None:
+                self.file = TranscriptFile.create(self.transcript)
+            else:
+                self.file.append(turn)
+            self._unsaved_warned = False
+        except TranscriptError as error:
+            self._warn_unsaved(error)
+
+    def _checkpoint(self, running: Running) -> None:
+        """Keep the reply in progress on the disk, every second or two."""
+        if self.file is None or time.monotonic() - running.kept_at < CHECKPOINT_SECONDS:
+            return
+        running.kept_at = time.monotonic()
+        with contextlib.suppress(TranscriptError):
+            self.file.checkpoint(Turn("assistant", running.text, parent=running.parent, id=running.turn_id))
+
+    def _rewrite(self) -> None:
+        if self.file is None:
+            return
+        try:
+            self.file.rewrite()
+        except TranscriptError as error:
+            self._warn_unsaved(error)
+
+    def _warn_unsaved(self, error: LlmchatError) -> None:
+        if not self._unsaved_warned:
+            self._unsaved_warned = True
+            self._warn(error)
+
+    def _require_rest(self) -> None:
+        if self.running is not None:
+            raise UsageError("Stop the reply with Esc first.")

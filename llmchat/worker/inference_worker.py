@@ -1,0 +1,244 @@
+"""The inference worker: one thread that owns the engine.
+
+Nothing else touches the model, its KV cache or torch. Requests come through a
+queue; events go out through one callable, which the window gives as its message
+queue and `--once` as a plain one. The worker never sees a widget.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from llmchat.chat.turn import Reply, SettingsChange
+from llmchat.errors import GenerationError, LlmchatError, ModelLoadError
+from llmchat.worker.messages import (
+    Event,
+    GenerationFailed,
+    GenerationFinished,
+    GenerationRequest,
+    LoadRequest,
+    ModelLoaded,
+    ModelLoadFailed,
+    ModelLoading,
+    PromptProcessed,
+    PromptProcessing,
+    Request,
+    TokensGenerated,
+)
+
+if TYPE_CHECKING:
+    from llmchat.checkpoints.checkpoint import Progress
+    from llmchat.engine.engine import Engine
+    from llmchat.engine.generation import ReplyPiece, ReplyStream
+
+Post = Callable[[Event], object]
+OpenEngine = Callable[[LoadRequest, "Progress"], "Engine"]
+
+POST_INTERVAL_SECONDS = 0.04
+"""Text is gathered this long, so that fast models do not flood the window."""
+
+_RATE_WINDOW_SECONDS = 2.0
+
+_log = logging.getLogger("llmchat")
+
+
+def open_engine(request: LoadRequest, progress: Progress) -> Engine:
+    """Open the model that a request names; torch is imported here, on the worker's thread."""
+    from llmchat.engine import opening
+
+    return opening.open_engine(request.spec, progress, request.cancel)
+
+
+class InferenceWorker:
+    """Serves requests one after the other until it is closed."""
+
+    def __init__(self, post: Post, open_engine: OpenEngine = open_engine) -> None:
+        self._post = post
+        self._open_engine = open_engine
+        self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._current: Request | None = None
+        self._engine: Engine | None = None
+        self._stream: ReplyStream | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="llmchat-inference", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def submit(self, request: Request) -> None:
+        """Add a request to the queue. Its `cancel` event stops it, also before its turn comes."""
+        self._queue.put(request)
+
+    def close(self, timeout_seconds: float = 2.0) -> None:
+        """Stop what runs, answer what waits, and end the thread.
+
+        A model that is being read cannot be interrupted; the thread is a daemon
+        and never keeps the process alive.
+        """
+        self._closing.set()
+        if (current := self._current) is not None:
+            current.cancel.set()
+        self._queue.put(None)
+        if self._thread.is_alive():
+            self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while (request := self._queue.get()) is not None:
+            self._current = request
+            if self._closing.is_set():
+                request.cancel.set()
+            self._serve(request)
+            self._current = None
+
+    def _serve(self, request: Request) -> None:
+        """Answer one request with its events, the last of them terminal."""
+        error: LlmchatError
+        self._stream = None
+        try:
+            if isinstance(request, LoadRequest):
+                self._load(request)
+            else:
+                self._generate(request)
+            return
+        except LlmchatError as known:
+            error = known
+        except Exception as unknown:  # The thread must outlive any fault of model, driver or file.
+            _log.exception("request %d failed", request.request_id)
+            error = _explained(unknown, request)
+        if isinstance(request, LoadRequest):
+            self._post(ModelLoadFailed(request.request_id, error))
+        else:
+            self._post(GenerationFailed(request.request_id, error, self._broken_reply(error)))
+
+    def _broken_reply(self, error: LlmchatError) -> Reply | None:
+        """What had been generated when it went wrong."""
+        if self._stream is None or not (reply := self._stream.reply()).token_ids:
+            return None
+        return replace(reply, finish_reason="error", finish_detail=error.message)
+
+    def _load(self, request: LoadRequest) -> None:
+        # Two models may not fit into memory together.
+        self._engine = None
+        began = time.perf_counter()
+
+        def progress(stage: str, fraction: float | None) -> None:
+            self._post(ModelLoading(request.request_id, stage, fraction))
+
+        if request.cancel.is_set():
+            raise ModelLoadError("Loading was stopped.")
+        self._engine = self._open_engine(request, progress)
+        seconds = time.perf_counter() - began
+        self._post(ModelLoaded(request.request_id, self._engine.info, seconds))
+
+    def _generate(self, request: GenerationRequest) -> None:
+        if self._engine is None:
+            raise ModelLoadError("No model is open. Choose one with /model.")
+        from llmchat.engine.generation import ReplyStream
+        from llmchat.engine.prompt import build_prompt
+
+        engine, began = self._engine, time.perf_counter()
+        wanted = request.config(len(request.continued_ids)).max_new_tokens
+        prompt = build_prompt(
+            engine,
+            request.turns,
+            raw=request.raw,
+            prefill_text=request.prefill_text,
+            continued_ids=request.continued_ids,
+            reply_room=max(1, min(wanted, engine.info.context_length // 4)),
+        )
+        stream = self._stream = ReplyStream(engine, prompt, request.config, request.seed, request.cancel.is_set)
+
+        def progress(done: int, total: int) -> None:
+            self._post(PromptProcessing(request.request_id, done, total))
+
+        cached = stream.prefill(progress)
+        self._post(
+            PromptProcessed(
+                request.request_id,
+                prompt_tokens=len(prompt.token_ids),
+                cached_tokens=cached,
+                dropped_turns=prompt.dropped_turns,
+                dropped_tokens=prompt.dropped_tokens,
+                context_length=engine.info.context_length,
+                seconds=time.perf_counter() - began,
+            )
+        )
+        self._post_pieces(request, engine, stream)
+
+    def _post_pieces(self, request: GenerationRequest, engine: Engine, stream: ReplyStream) -> None:
+        """Post the reply's pieces as they come, gathered over a short interval."""
+        batch = _Batch()
+        for piece in stream:
+            batch.add(piece)
+            if batch.is_due():
+                self._post(batch.take(request.request_id, engine.context_tokens))
+        if batch:
+            self._post(batch.take(request.request_id, engine.context_tokens))
+        self._post(GenerationFinished(request.request_id, stream.reply()))
+
+
+class _Batch:
+    """Pieces of a reply on their way to one event, and the speed at which they come."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._token_ids: list[int] = []
+        self._changes: list[SettingsChange] = []
+        self._times: deque[float] = deque()
+        self._last_post = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self._text or self._token_ids)
+
+    def add(self, piece: ReplyPiece) -> None:
+        """Take one more piece."""
+        if piece.text:
+            self._text.append(piece.text)
+        if piece.token_id is not None:
+            self._token_ids.append(piece.token_id)
+            self._times.append(time.perf_counter())
+        if piece.change is not None:
+            self._changes.append(piece.change)
+
+    def is_due(self) -> bool:
+        """Whether enough time has passed since the last event; true for the first piece."""
+        return time.perf_counter() - self._last_post >= POST_INTERVAL_SECONDS
+
+    def take(self, request_id: int, context_tokens: int) -> TokensGenerated:
+        """The event for what has gathered, which begins anew."""
+        event = TokensGenerated(
+            request_id,
+            text="".join(self._text),
+            token_ids=tuple(self._token_ids),
+            changes=tuple(self._changes),
+            context_tokens=context_tokens,
+            tokens_per_second=self._rate(),
+        )
+        self._text, self._token_ids, self._changes = [], [], []
+        self._last_post = time.perf_counter()
+        return event
+
+    def _rate(self) -> float:
+        """Tokens per second over the last moments; 0 until there are two tokens."""
+        times = self._times
+        while times and times[-1] - times[0] > _RATE_WINDOW_SECONDS:
+            times.popleft()
+        span = times[-1] - times[0] if len(times) > 1 else 0.0
+        return (len(times) - 1) / span if span > 0 else 0.0
+
+
+def _explained(error: Exception, request: Request) -> LlmchatError:
+    """An unforeseen failure as one line for a person; the log has the traceback."""
+    kind = ModelLoadError if isinstance(request, LoadRequest) else GenerationError
+    text = " ".join(str(error).split())[:200]
+    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text.lower():
+        return kind("There is not enough memory. Choose a smaller model, or end other programs.")
+    return kind(f"Unexpected {type(error).__name__}: {text or 'no details'}. The log has more: llmchat --paths")

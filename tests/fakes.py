@@ -1,0 +1,109 @@
+"""Small stand-ins, for faults and for speed; behaviour is tested on the real parts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from llmchat.chat.model import ModelInfo
+from llmchat.engine.engine import Logits, Prefill, PrefillProgress, StopSignal
+from llmchat.tokenizers.prompt_style import PromptStyle
+
+
+class ByteTokenizer:
+    """One token a byte; 256 ends a text."""
+
+    vocab_size = 257
+    bos_id = None
+    eos_id = 256
+    unk_id = None
+    adds_bos = False
+
+    def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
+        """The text's UTF-8 bytes."""
+        return list(text.encode())
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The byte itself."""
+        return bytes([token_id]) if token_id < 256 else b""
+
+    def token_text(self, token_id: int) -> str:
+        """The byte as a character."""
+        return chr(token_id) if token_id < 256 else "<end>"
+
+    def is_control(self, token_id: int) -> bool:
+        """Only the end token is."""
+        return token_id == 256
+
+    def find(self, piece: str) -> int | None:
+        """The end token by its name."""
+        return 256 if piece == "<end>" else None
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The bytes as text."""
+        return bytes(token for token in token_ids if token < 256).decode(errors="replace")
+
+
+class ScriptedEngine:
+    """Says the same text in answer to everything, one byte a token, then ends.
+
+    With `fail_at`, the logits for that token are NaN; with `gate`, every decode
+    waits for the semaphore, so that a test decides when a token comes.
+    """
+
+    slides = False
+    end_ids = (256,)
+
+    def __init__(
+        self,
+        text: str = "Hello.",
+        *,
+        fail_at: int | None = None,
+        gate: threading.Semaphore | None = None,
+        context_length: int = 4096,
+        prompt_style: PromptStyle | None = None,
+    ) -> None:
+        self.tokenizer = ByteTokenizer()
+        self.prompt_style = prompt_style
+        self.prompts: list[list[int]] = []
+        self._script = [*text.encode(), 256]
+        self._fail_at = fail_at
+        self._gate = gate
+        self._said = 0
+        self._prompt_tokens = 0
+        self.info = ModelInfo(
+            name="Scripted", path="scripted", tokenizer_path="scripted", architecture="llama",
+            weight_format="float32", device="cpu", dtype="float32", threads=1, vocab_size=257,
+            context_length=context_length, parameter_count=0, has_chat_template=prompt_style is not None,
+        )  # fmt: skip
+
+    @property
+    def context_tokens(self) -> int:
+        """Prompt and reply so far."""
+        return self._prompt_tokens + self._said
+
+    def prefill(
+        self, token_ids: Sequence[int], should_stop: StopSignal, on_progress: PrefillProgress | None = None
+    ) -> Prefill:
+        """Note the prompt and begin the script anew."""
+        self.prompts.append(list(token_ids))
+        self._said, self._prompt_tokens = 0, len(token_ids)
+        if on_progress is not None:
+            on_progress(len(token_ids), len(token_ids))
+        return Prefill(None if should_stop() else self._logits(), 0)
+
+    def decode(self, token_id: int) -> Logits:
+        """Go on with the script."""
+        if self._gate is not None:
+            self._gate.acquire()
+        self._said += 1
+        return self._logits()
+
+    def _logits(self) -> Logits:
+        logits = np.zeros(257, dtype=np.float32)
+        logits[self._script[min(self._said, len(self._script) - 1)]] = 100.0
+        if self._said == self._fail_at:
+            logits[:] = np.nan
+        return logits
