@@ -15,7 +15,6 @@ from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig
 from llmchat.engine.architectures.rope import RotaryPositions, rotate
 from llmchat.engine.kv_cache import KVCache
 
-
 _PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 """Our parameters that join several of a checkpoint's: one large product is faster than three small ones."""
 
