@@ -1,0 +1,35 @@
+"""What goes into the wheel: every package, the themes, the style sheets and the data."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_list_of_packages_is_complete() -> None:
+    """A package that is not listed would be missing from the wheel."""
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    present = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "llmchat").rglob("__init__.py")}
+    assert listed == present | {"llmchat.themes_data"}
+
+
+def test_everything_but_code_is_built_in_too(tmp_path: Path) -> None:
+    """Themes, style sheets and data are found beside the code in an installed wheel."""
+    setuptools = pytest.importorskip("setuptools")
+    if int(setuptools.__version__.partition(".")[0]) < 77:
+        pytest.skip("this setuptools does not read the project file")
+    command = f"from setuptools import setup; setup(script_args=['build_py', '--build-lib', {str(tmp_path)!r}])"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", command], cwd=ROOT, check=True, capture_output=True)
+    built = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    inside = [path for path in (ROOT / "llmchat").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    wanted = {path.relative_to(ROOT).as_posix() for path in inside if path.suffix == ".tcss" or "data" in path.parts}
+    wanted |= {f"llmchat/themes_data/{path.name}" for path in (ROOT / "themes").glob("*.toml")}
+    assert wanted - built == set()
+    assert "llmchat/py.typed" in built
+    assert not [name for name in built if not name.startswith("llmchat/")]
