@@ -157,7 +157,7 @@ def _unknown(word: str) -> str:
         hint = f"Did you mean /set {canonical_name(name)}?"
     except UsageError:
         hint = f"Did you mean /{near[0]}?" if near else "/help lists them."
-    return f"There is no command /{word}. {hint} To send it as text, type //{word}."
+    return f"No command /{word}. {hint} Type //{word} to send it."
 
 
 def _arguments(spec: CommandSpec, rest: str) -> tuple[str, ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from textual.keys import format_key
+from typing import cast
+
+from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
+from textual.keys import Keys, format_key
 
 _WORDS = {
     "escape": "Esc",
@@ -34,3 +37,18 @@ def key_label(key: str) -> str:
     elif len(name) == 1 and name.isupper() and not modifiers:
         word = name
     return "+".join([modifier.capitalize() for modifier in modifiers] + [word])
+
+
+def recognise_alt_enter() -> None:
+    """Let Alt+Enter be told from Enter in terminals without the kitty keyboard protocol.
+
+    They send an escape before the carriage return, which Textual reads as plain Enter.
+    """
+    sequences: dict[str, tuple[Keys, ...]] = ANSI_SEQUENCES_KEYS  # type: ignore[assignment]
+    sequences.setdefault("\x1b\r", (cast(Keys, _AltEnter),))
+
+
+class _AltEnter:
+    """Stands in Textual's table for a key that it has no name for."""
+
+    value = "alt+enter"

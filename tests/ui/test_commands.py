@@ -90,7 +90,7 @@ def test_text_stays_text(typed: str, text: str) -> None:
         ("/regenerate", "/regen"),
         ("/temperature 1", "/set temperature"),
         ("/etc", "//etc"),
-        ("/sweep temperature 0..1 5", "no command /sweep"),
+        ("/sweep temperature 0..1 5", "No command /sweep"),
         ("/new now", "nothing after"),
         ("/set temp 9", "0 to 5"),
         ("/set tmep 1", "Did you mean temp"),
@@ -108,7 +108,7 @@ def test_text_stays_text(typed: str, text: str) -> None:
         ("/regen 2 3", "/regen [N]"),
         ('/load "open', "quote"),
         ("/load", "/load FILE"),
-        ("/help nothing", "no command"),
+        ("/help nothing", "No command"),
     ],
 )
 def test_mistakes_are_refused_with_one_helpful_line(typed: str, said: str) -> None:

@@ -92,9 +92,10 @@ class PresetPicker(Widget):
             max-height: 12;
             offset: 2 0;
             border: round $primary;
-            background: $panel;
+            background: $surface;
             color: $foreground;
             padding: 0;
+            &:focus { border: round $primary; background-tint: transparent; }
             scrollbar-size: 1 1;
         }
     }
@@ -158,4 +159,4 @@ class PresetPicker(Widget):
 def _described(name: str) -> Content:
     """A preset's name and what it sets."""
     words = (f"{key} {value}" if key != "do_sample" else "likeliest token" for key, value in PRESETS[name].items())
-    return Content.assemble(name.ljust(14), (", ".join(words), "dim"))
+    return Content(name.ljust(14) + ", ".join(words))

@@ -1,0 +1,288 @@
+"""Where the person writes: a text area that sends, remembers and completes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import ClassVar
+
+from textual import events
+from textual.app import SuspendNotSupported
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import TextArea
+
+from llmchat.errors import UsageError
+from llmchat.paths import history_path
+from llmchat.ui.commands import ArgumentKind, Command, parse
+from llmchat.ui.completion import Completion, Names, common_start, complete
+from llmchat.ui.external_editor import edit_text
+from llmchat.ui.keys import recognise_alt_enter
+from llmchat.ui.prompt_history import PromptHistory
+
+
+class PromptInput(TextArea):
+    """The prompt. Enter sends what it holds as text or as a slash command.
+
+    A command that is not accepted stays for correction, with the reason on the
+    lower border, where completions are shown too. Nothing that is pasted is sent.
+    """
+
+    HELP_HEADING = "In the prompt"
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "send", "Send", False, id="prompt.send"),
+        Binding("ctrl+j,shift+enter,alt+enter", "newline", "New line", False, id="prompt.newline"),
+        Binding("up", "older", "Earlier prompt, from the first line", False, id="prompt.older"),
+        Binding("down", "newer", "Later prompt, from the last line", False, id="prompt.newer"),
+        Binding("tab", "complete", "Complete a slash command, its setting or file", False, id="prompt.complete"),
+        Binding("ctrl+g", "edit_outside", "Write in your own editor", False, id="prompt.editor"),
+        Binding("ctrl+d", "delete_or_quit", "Quit, on an empty prompt", False, id="prompt.quit"),
+    ]
+
+    DEFAULT_CSS = """
+    PromptInput {
+        height: auto;
+        min-height: 3;
+        max-height: 10;
+        width: 1fr;
+        padding: 0 1;
+        border: round $foreground 40%;
+        background: $background;
+        color: $foreground;
+        scrollbar-size-vertical: 1;
+        border-subtitle-align: left;
+        border-subtitle-color: $text-muted;
+        border-subtitle-background: $background;
+
+        &:focus { border: round $primary; }
+        &.-refused { border: round $error; border-subtitle-color: $text-error; border-subtitle-style: bold; }
+        & .text-area--placeholder { color: $text-muted; }
+        & .text-area--suggestion { color: $text-muted; text-style: italic; }
+    }
+    """
+
+    class Submitted(Message):
+        """The person sent text for the model."""
+
+        def __init__(self, prompt: PromptInput, text: str) -> None:
+            super().__init__()
+            self.prompt = prompt
+            self.text = text
+            """What was written, with an escaping slash taken off."""
+
+        @property
+        def control(self) -> PromptInput:
+            """The prompt it was written in."""
+            return self.prompt
+
+    class CommandGiven(Message):
+        """The person gave a slash command that exists and is complete."""
+
+        def __init__(self, prompt: PromptInput, command: Command) -> None:
+            super().__init__()
+            self.prompt = prompt
+            self.command = command
+
+        @property
+        def control(self) -> PromptInput:
+            """The prompt it was written in."""
+            return self.prompt
+
+    class QuitRequested(Message):
+        """The person asked to quit from an empty prompt."""
+
+    def __init__(
+        self,
+        history: PromptHistory | None = None,
+        names: Mapping[ArgumentKind, Names] | None = None,
+        *,
+        placeholder: str = "Write a message, or / for commands",
+        id: str | None = None,  # noqa: A002
+    ) -> None:
+        """An empty prompt.
+
+        Args:
+            history: What was sent before; by default that of the person's own file.
+            names: Where the names of models and themes come from, for Tab.
+            placeholder: Shown while it is empty.
+            id: The widget's id.
+        """
+        # The text area's constructor asks for completions already.
+        self._names = names or {}
+        self._offer: Completion | None = None
+        self._base = ""
+        self._chosen: int | None = None
+        super().__init__(id=id, placeholder=Content(placeholder), highlight_cursor_line=False)
+        self.history_of_prompts = PromptHistory(history_path()) if history is None else history
+        recognise_alt_enter()
+
+    def on_key(self, event: events.Key) -> None:
+        """Leave Enter to the bindings, which send, instead of breaking the line."""
+        if event.key == "enter":
+            event.prevent_default()
+        elif event.key in ("shift+\r", "alt+\r"):
+            # How xterm's modifyOtherKeys arrives.
+            event.stop()
+            event.prevent_default()
+            self.action_newline()
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Insert pasted text as it is, line breaks and all."""
+        event.stop()
+        event.prevent_default()
+        result = self.replace(_plain(event.text), *self.selection, maintain_selection_offset=False)
+        self.move_cursor(result.end_location)
+        self.focus()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave keys that the screen uses to it where they mean nothing here."""
+        if action in ("cursor_page_up", "cursor_page_down"):
+            return False
+        if action in ("cursor_up", "cursor_down"):
+            return not parameters
+        if action == "copy":
+            return not self.selection.is_empty
+        if action == "complete":
+            return self._offer is not None and bool(self._offer.candidates)
+        return True
+
+    def show_error(self, message: str) -> None:
+        """Say on the border what is wrong with what is written; the next edit clears it."""
+        line = Content(f"✗ {message}")
+        self.border_subtitle = line
+        self.add_class("-refused")
+        if line.cell_length > self.size.width - 6:
+            self.notify(message, severity="error", markup=False)
+
+    def write(self, text: str) -> None:
+        """Put a text in place of what is written, the cursor at its end."""
+        self.text = text
+        self.move_cursor(self.document.end)
+
+    def action_send(self) -> None:
+        """Send the text, or give the command; one that is refused stays."""
+        written = self.text
+        if not written.strip():
+            return
+        try:
+            parsed = parse(written)
+        except UsageError as error:
+            self.show_error(error.message)
+            return
+        self.history_of_prompts.add(written)
+        self._warn_of_history()
+        self.write("")
+        if isinstance(parsed, Command):
+            self.post_message(self.CommandGiven(self, parsed))
+        else:
+            self.post_message(self.Submitted(self, parsed.text))
+
+    def _warn_of_history(self) -> None:
+        history = self.history_of_prompts
+        if history.problem:
+            self.notify(history.problem, title="Prompt history", severity="warning", markup=False)
+            history.problem = ""
+
+    def action_newline(self) -> None:
+        """Break the line at the cursor."""
+        result = self.replace("\n", *self.selection, maintain_selection_offset=False)
+        self.move_cursor(result.end_location)
+
+    def action_older(self) -> None:
+        """To the line above, or from the first one to the prompt before."""
+        if not self.navigator.is_first_wrapped_line(self.cursor_location):
+            self.action_cursor_up()
+        elif (text := self.history_of_prompts.older(self.text)) is not None:
+            self.write(text)
+            # On the first line another Up goes on to the prompt before.
+            first = self.wrapped_document.get_offsets(0)
+            self.move_cursor((0, first[0] - 1 if first else len(self.document[0])))
+
+    def action_newer(self) -> None:
+        """To the line below, or from the last one to the prompt after."""
+        if not self.navigator.is_last_wrapped_line(self.cursor_location):
+            self.action_cursor_down()
+        elif (text := self.history_of_prompts.newer(self.text)) is not None:
+            self.write(text)
+
+    def action_delete_or_quit(self) -> None:
+        """Delete the character under the cursor; ask to quit if there is no text at all."""
+        if self.text:
+            self.action_delete_right()
+        else:
+            self.post_message(self.QuitRequested())
+
+    def action_edit_outside(self) -> None:
+        """Write the prompt in an editor of the person's own."""
+        try:
+            with self.app.suspend():
+                text = edit_text(self.text)
+        except UsageError as error:
+            self.show_error(error.message)
+        except SuspendNotSupported:
+            self.show_error("An editor cannot be opened from here: this terminal cannot be lent out.")
+        else:
+            self.write(_plain(text))
+        self.app.refresh(layout=True)
+
+    def update_suggestion(self) -> None:
+        """Offer what the command may go on with; called after every edit."""
+        if self._chosen is not None and self._offer is not None and self.text == self._completed(self._chosen):
+            return
+        self._chosen = None
+        self._base = self.text
+        self._offer = None if "\n" in self._base else complete(self._base, self._names)
+        self.remove_class("-refused")
+        self._show_offer()
+
+    def _show_offer(self) -> None:
+        """The first candidate as ghost text, all of them or the command's usage on the border."""
+        offer = self._offer
+        self.suggestion = ""
+        if offer is None:
+            self.border_subtitle = None  # type: ignore[assignment]
+            return
+        word = self._base[offer.start :]
+        if self._chosen is None and word and offer.candidates and offer.candidates[0].startswith(word):
+            self.suggestion = offer.candidates[0][len(word) :]
+        self.border_subtitle = self._hint(offer)
+
+    def _hint(self, offer: Completion) -> Content:
+        """The line on the border; the candidate that Tab put in stands out."""
+        if not offer.candidates or (len(offer.candidates) == 1 and offer.hint):
+            return Content(offer.hint or "nothing to complete")
+        shown = [
+            Content.assemble((f"[{word}]", "bold")) if index == self._chosen else Content(word)
+            for index, word in enumerate(offer.candidates)
+        ]
+        # Keep the chosen one in sight where the border is short.
+        first = max((self._chosen or 0) - 2, 0)
+        return Content("Tab  ") + Content("  ").join(shown[first:])
+
+    def action_complete(self) -> None:
+        """Put in what all candidates share; then each in turn."""
+        offer = self._offer
+        if offer is None or not offer.candidates:
+            return
+        word = self._base[offer.start :]
+        shared = common_start(offer.candidates)
+        if self._chosen is None and len(offer.candidates) == 1:
+            self.write(self._completed(0) + ("" if shared.endswith(("/", "\\")) else " "))
+        elif self._chosen is None and len(shared) > len(word):
+            self.write(self._base[: offer.start] + shared)
+        else:
+            self._chosen = 0 if self._chosen is None else (self._chosen + 1) % len(offer.candidates)
+            self.write(self._completed(self._chosen))
+            self._show_offer()
+
+    def _completed(self, index: int) -> str:
+        """The line with a candidate in the place of the word being typed."""
+        assert self._offer is not None
+        return self._base[: self._offer.start] + self._offer.candidates[index]
+
+
+def _plain(text: str) -> str:
+    """Text with plain line ends and without control characters."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "", text.replace("\r\n", "\n").replace("\r", "\n"))
