@@ -1,0 +1,74 @@
+"""The looks of the transcript and their default colours, as Textual CSS.
+
+The colours are variables that every Textual theme has. Where a theme also has
+one of `THEME_VARIABLES`, that one is taken for the text colour.
+"""
+
+from __future__ import annotations
+
+PREFIX = "transcript--"
+
+THEME_VARIABLES = {
+    "role-user": "user",
+    "role-assistant": "assistant",
+    "role-system": "system",
+    "change": "change",
+    "muted": "muted",
+    "address": "muted",
+    "code-label": "muted",
+    "code-comment": "muted",
+    "dimmed": "muted",
+    "note": "muted",
+    "error": "error-text",
+}
+"""Variables of the shipped themes, by the look that they colour."""
+
+LOOK_STYLES = {
+    "role-user": "color: $text-accent; text-style: bold;",
+    "role-assistant": "color: $text-primary; text-style: bold;",
+    "role-system": "color: $text-secondary; text-style: bold;",
+    "muted": "color: $text-muted;",
+    "dimmed": "color: $text-muted;",
+    "rule": "color: $foreground 30%;",
+    "notice": "color: $text-warning;",
+    "note": "color: $text-muted; text-style: italic;",
+    "error": "color: $text-error;",
+    "change": "color: $text-warning; background: $warning 14%;",
+    "cursor": "color: $primary;",
+    "strong": "text-style: bold;",
+    "emphasis": "text-style: italic;",
+    "strike": "text-style: strike;",
+    "code": "color: $text-accent; background: $foreground 8%;",
+    "link": "color: $text-primary; text-style: underline;",
+    "address": "color: $text-muted;",
+    "heading": "color: $text-primary; text-style: bold;",
+    "heading-1": "text-style: bold underline;",
+    "heading-2": "text-style: bold;",
+    "heading-3": "text-style: bold italic;",
+    "bullet": "color: $text-primary;",
+    "quote": "text-style: italic;",
+    "quote-bar": "color: $primary;",
+    "table-header": "text-style: bold;",
+    "code-block": "background: $foreground 6%;",
+    "code-label": "color: $text-muted; text-style: italic;",
+    "code-comment": "color: $text-muted; text-style: italic;",
+    "code-keyword": "color: $text-primary; text-style: bold;",
+    "code-string": "color: $text-success;",
+    "code-number": "color: $text-warning;",
+    "code-name": "color: $text-accent;",
+    "code-builtin": "color: $text-secondary;",
+    "selected": "background: $primary 10%;",
+    "selected-bar": "color: $primary;",
+    "match": "background: $warning 30%;",
+    "match-current": "background: $warning; color: $background; text-style: bold;",
+    "new-text": "background: $primary; color: $background; text-style: bold;",
+}
+"""CSS of each look. Those that carry meaning differ in more than their colour."""
+
+COMPONENT_CLASSES = frozenset(PREFIX + look for look in LOOK_STYLES)
+
+
+def look_css(widget: str) -> str:
+    """The CSS rules of all looks for a widget type."""
+    rules = "\n".join(f"    & > .{PREFIX}{look} {{ {style} }}" for look, style in LOOK_STYLES.items())
+    return f"{widget} {{\n{rules}\n}}\n"

@@ -1,0 +1,87 @@
+"""Lines with looks to strips with styles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from llmchat.ui.rendering.line import Line, Look, Span
+from llmchat.ui.rendering.looks import LOOK_STYLES
+
+MARGIN = 2
+"""Cells left of the text, where the turn cursor's bar stands."""
+
+Overlay = tuple[int, int, Style]
+"""A style for some characters of a row as it is drawn, margin included."""
+
+
+class Palette:
+    """The styles of looks in the present theme, on one background."""
+
+    def __init__(self, base: Style, component: Callable[[str], Style]) -> None:
+        self._base = base
+        self._component = component
+        self._styles: dict[Look, Style] = {}
+
+    def style(self, look: Look) -> Style:
+        """The style of a look: the base, then each name in turn."""
+        style = self._styles.get(look)
+        if style is None:
+            style = self._base
+            for name in look:
+                if name in LOOK_STYLES:
+                    style += self._component(name)
+            self._styles[look] = style
+        return style
+
+
+def paint_line(
+    line: Line,
+    width: int,
+    palette: Palette,
+    *,
+    around: Look = (),
+    on_top: Look = (),
+    bar: bool = False,
+    margin: int = MARGIN,
+    overlays: Sequence[Overlay] = (),
+) -> Strip:
+    """Draw a line.
+
+    Args:
+        line: The line.
+        width: Cells of the whole row, margin included.
+        palette: The styles.
+        around: Looks below those of the line.
+        on_top: Looks above those of the line.
+        bar: Whether the turn cursor's bar stands in the margin.
+        margin: Cells left of the text.
+        overlays: Styles for ranges of characters, over everything else.
+    """
+    left = [Span("▌", ("selected-bar",)), Span(" " * (margin - 1))] if bar else [Span(" " * margin)]
+    segments = [Segment(text, palette.style((*around, *look, *on_top))) for text, look in (*left, *line.spans) if text]
+    if overlays:
+        segments = _overlaid(segments, overlays)
+    strip = Strip(segments)
+    return strip.adjust_cell_length(width, palette.style((*around, *line.fill)))
+
+
+def _overlaid(segments: list[Segment], overlays: Sequence[Overlay]) -> list[Segment]:
+    edges = sorted({edge for start, end, _ in overlays for edge in (start, end)})
+    result: list[Segment] = []
+    position = 0
+    for text, style, _ in segments:
+        stop = position + len(text)
+        cuts = [position, *(edge for edge in edges if position < edge < stop), stop]
+        for first, last in pairwise(cuts):
+            piece_style = style or Style.null()
+            for start, end, overlay in overlays:
+                if start <= first and last <= end:
+                    piece_style += overlay
+            result.append(Segment(text[first - position : last - position], piece_style))
+        position = stop
+    return result

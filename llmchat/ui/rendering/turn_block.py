@@ -1,0 +1,43 @@
+"""What the transcript pane shows of one turn. A plain value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+BlockRole = Literal["system", "user", "assistant", "notice"]
+"""`notice` is no turn: a line of the program's own between turns. The turn cursor passes it by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A line that the program adds to a turn."""
+
+    text: str
+    kind: Literal["divider", "note", "error"] = "note"
+    """A divider stands above the heading, between rules; the others below the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnBlock:
+    """One turn as the transcript shows it."""
+
+    id: str
+    role: BlockRole
+    name: str
+    """The heading: "You", or the model's short name. Empty: no heading."""
+    text: str = ""
+    markdown: bool = False
+    details: str = ""
+    """Shown dim beside the name, such as "temp 0.8→1.2 · seed 8417 · 41 tok"."""
+    alternatives: tuple[int, int] | None = None
+    """Which alternative this is, counted from 1, and of how many."""
+    marks: tuple[tuple[int, str], ...] = ()
+    """Settings that changed within the text: the offset in characters and a label."""
+    dimmed: bool = False
+    """Whether the turn has left the model's context."""
+    notices: tuple[Notice, ...] = ()
+    live: bool = False
+    """Whether the text is still being written."""
+    waiting: str = "thinking …"
+    """Shown after the cursor while the block is live and still without text."""
