@@ -83,7 +83,7 @@ def dimensions(weights: Weights, path: Path) -> tuple[int, int, int, int]:
             raise ModelLoadError(f"{path}: {name} has shape {tuple(tensors[name].shape)}, but must be a matrix.")
     vocab_size, dim = tensors[_EMBEDDING].shape
     layers = {match[1] for match in map(_BLOCK.match, tensors) if match}
-    return vocab_size, tensors["position_embedding.weight"].shape[0], len(layers), dim
+    return vocab_size, tensors["position_embedding.weight"].shape[0], max(len(layers), 1), dim
 
 
 def check_shapes(weights: Weights, config: GPTConfig, path: Path) -> None:

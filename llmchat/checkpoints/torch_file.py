@@ -145,17 +145,22 @@ def _check_records(path: Path, records: list[zipfile.ZipInfo]) -> zipfile.ZipInf
 
 def _check_index(path: Path, file: BinaryIO, index: zipfile.ZipInfo) -> None:
     """Refuse a pickle that names anything but tensors and plain containers."""
-    for opcode, argument, _ in pickletools.genops(b"".join(_chunks(file, index))):
-        if opcode.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"):
-            raise ModelLoadError(f"{path} holds code, not only weights; refused.")
-        if opcode.name == "GLOBAL" and not _is_harmless(str(argument)):
-            name = str(argument).replace(" ", ".")
-            if name.startswith("llmbuilder."):
-                raise ModelLoadError(
-                    f"{path} was made by llmbuilder 1.0's `optimize quantize`, whose files only it can read. "
-                    "Use the checkpoint it was made from."
-                )
-            raise ModelLoadError(f"{path} holds code, not only weights: it asks for {name[:80]!r}; refused.")
+    opcodes = pickletools.genops(b"".join(_chunks(file, index)))
+    asked = [str(argument) if opcode.name == "GLOBAL" else "" for opcode, argument, _ in opcodes if _names(opcode)]
+    refused = [name.replace(" ", ".") for name in asked if not _is_harmless(name)]
+    if any(name.startswith("llmbuilder.") for name in refused):
+        raise ModelLoadError(
+            f"{path} was made by llmbuilder 1.0's `optimize quantize`, whose files only it can read. "
+            "Use the checkpoint it was made from."
+        )
+    if refused:
+        wish = f": it asks for {refused[0][:80]!r}" if refused[0] else ""
+        raise ModelLoadError(f"{path} holds code, not only weights{wish}; refused.")
+
+
+def _names(opcode: pickletools.OpcodeInfo) -> bool:
+    """Whether an opcode brings in a function or class by its name."""
+    return opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")
 
 
 def _is_harmless(name: str) -> bool:
@@ -170,13 +175,15 @@ def _is_harmless(name: str) -> bool:
 def _check_sums(path: Path, file: BinaryIO, records: list[zipfile.ZipInfo], progress: Progress) -> None:
     """Compare every record with its checksum; torch skips that for mapped files."""
     total = sum(record.file_size for record in records) or 1
-    done = 0
+    done = percent = 0
     for record in records:
         checksum = 0
         for chunk in _chunks(file, record):
             checksum = zlib.crc32(chunk, checksum)
             done += len(chunk)
-            progress("checking the file", done / total)
+            if 100 * done // total > percent:
+                percent = 100 * done // total
+                progress("checking the file", percent / 100)
         # torch can be told to leave checksums out; it then writes 0.
         if record.CRC not in (0, checksum):
             raise ModelLoadError(f"{path} is damaged: {record.filename!r} does not match its checksum. Copy it again.")

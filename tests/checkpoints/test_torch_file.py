@@ -43,7 +43,7 @@ def test_sound_file_is_opened_with_progress() -> None:
 
 
 def test_torch_version_is_the_one_object_allowed() -> None:
-    """llmbuilder's CheckpointManager pickles TorchVersion, which plain weights_only refuses."""
+    """One of llmbuilder's writers pickles TorchVersion, which plain weights_only refuses."""
     payload = load_torch_file(DATA / "llmbuilder-formats/2.0.0/checkpoint_manager/no_config.pt", ignore_progress)
     assert isinstance(payload, dict)
     assert payload["pytorch_version"].startswith("2.")
@@ -123,7 +123,7 @@ def test_flipped_bit_is_found(tmp_path: Path) -> None:
 
 
 def test_file_without_checksums_is_opened(tmp_path: Path) -> None:
-    """torch can be told to leave checksums out; such a file is sound."""
+    """Torch can be told to leave checksums out; such a file is sound."""
     path = tmp_path / "m.pt"
     torch.serialization.set_crc32_options(False)
     try:

@@ -44,7 +44,7 @@ def tiny() -> GPT:
 
 @pytest.fixture(scope="module")
 def reference() -> dict[str, Any]:
-    """llmbuilder's own outputs for it."""
+    """What llmbuilder itself gave for it."""
     loaded: dict[str, Any] = json.loads((DATA / "llmbuilder-2.0.0-tiny/reference.json").read_text())
     return loaded
 
@@ -182,7 +182,7 @@ def test_weights_outlive_the_file(tmp_path: Path) -> None:
 
 
 def test_tied_output_layer_takes_no_memory(tiny: GPT) -> None:
-    """llmbuilder's models use the embedding as output layer; SimpleTransformer has its own."""
+    """Models of llmbuilder use the embedding as output layer; SimpleTransformer has its own."""
     assert tiny.lm_head is None
     untied = open_gpt(FORMATS / "1.0.0/simple_transformer/latest.pt", FORMATS / "2.0.0/tokenizers/sp_bpe")
     assert untied.lm_head is not None

@@ -1,7 +1,8 @@
 """The GPT of llmbuilder: learned absolute positions, pre-norm blocks, exact GELU.
 
 Per block x += attention(ln1(x)), then x += mlp(ln2(x)); the logits are the output
-layer of ln_f(x). q, k and v come from one matrix without bias.
+layer of ln_f(x). q, k and v come from one matrix without bias. Submodules are run
+through their `forward`: with small models a module call's hooks cost as much as its work.
 """
 
 from __future__ import annotations
@@ -42,15 +43,16 @@ class Attention(nn.Module):
         if last_only and positions > 1:
             weight = self.qkv_proj.weight
             q = F.linear(x[:, -1:], weight[:dim]).view(batch, 1, *shape[2:]).transpose(1, 2)
-            k, v = (part.view(shape).transpose(1, 2) for part in F.linear(x, weight[dim:]).chunk(2, dim=-1))
+            k, v = F.linear(x, weight[dim:]).view(batch, positions, 2, *shape[2:]).permute(2, 0, 3, 1, 4).unbind()
             mask = None
         else:
-            q, k, v = (part.view(shape).transpose(1, 2) for part in self.qkv_proj(x).chunk(3, dim=-1))
+            qkv = self.qkv_proj.forward(x).view(batch, positions, 3, *shape[2:])
+            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()
         if cache is not None:
             k, v = cache.append(layer, k, v)
         causal = mask is None and q.shape[2] > 1
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        out: Tensor = self.out_proj(mixed.transpose(1, 2).reshape(batch, -1, dim))
+        out: Tensor = self.out_proj.forward(mixed.transpose(1, 2).reshape(batch, -1, dim))
         return out
 
 
@@ -64,7 +66,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform each position by itself."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        out: Tensor = self.fc2.forward(F.gelu(self.fc1.forward(x)))
         return out
 
 
@@ -80,9 +82,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, layer: int, cache: KVCache | None, mask: Tensor | None, last_only: bool) -> Tensor:
         """The stream after this layer; its arguments are those of `Attention.forward`."""
-        mixed = self.attn(self.ln1(x), layer, cache, mask, last_only)
+        mixed = self.attn.forward(self.ln1.forward(x), layer, cache, mask, last_only)
         x = (x[:, -1:] if last_only else x) + mixed
-        out: Tensor = x + self.mlp(self.ln2(x))
+        out: Tensor = x + self.mlp.forward(self.ln2.forward(x))
         return out
 
 
@@ -168,11 +170,11 @@ class GPT(nn.Module):
         """The stream after the last layer; with `last_only` that of the last position alone."""
         start = 0 if cache is None else cache.length
         end = start + ids.shape[1]
-        x = self.token_embedding(ids) + self.position_embedding.weight[start:end]
+        x = self.token_embedding.forward(ids) + self.position_embedding.weight[start:end]
         mask = _causal_mask(start, end, x.device) if start and end - start > 1 else None
         last_layer = self.config.n_layers - 1
         for layer, block in enumerate(self.blocks):
-            x = block(x, layer, cache, mask, last_only and layer == last_layer)
+            x = block.forward(x, layer, cache, mask, last_only and layer == last_layer)
         if cache is not None:
             cache.advance(end - start)
         hidden: Tensor = x
@@ -180,7 +182,7 @@ class GPT(nn.Module):
 
     def _logits(self, hidden: Tensor) -> Tensor:
         head = self.token_embedding if self.lm_head is None else self.lm_head
-        return F.linear(self.ln_f(hidden), head.weight).float()
+        return F.linear(self.ln_f.forward(hidden), head.weight).float()
 
 
 def _causal_mask(start: int, end: int, device: torch.device) -> Tensor:
