@@ -1,7 +1,7 @@
 """The looks of the transcript and their default colours, as Textual CSS.
 
 The colours are variables that every Textual theme has. Where a theme also has
-one of `THEME_VARIABLES`, that one is taken for the text colour.
+one of llmchat's own variables, that one is taken.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ THEME_VARIABLES = {
     "code-comment": "muted",
     "dimmed": "muted",
     "note": "muted",
-    "error": "error-text",
 }
-"""Variables of the shipped themes, by the look that they colour."""
+"""Variables of llmchat's own themes, by the look whose text they colour."""
+
+BACKGROUND_VARIABLES = {"change": "change-background"}
+"""The same for what lies behind the text."""
 
 LOOK_STYLES = {
     "role-user": "color: $text-accent; text-style: bold;",
@@ -59,9 +61,9 @@ LOOK_STYLES = {
     "code-builtin": "color: $text-secondary;",
     "selected": "background: $primary 10%;",
     "selected-bar": "color: $primary;",
-    "match": "background: $warning 30%;",
-    "match-current": "background: $warning; color: $background; text-style: bold;",
-    "new-text": "background: $primary; color: $background; text-style: bold;",
+    "match": "background: $warning 25%; text-style: underline;",
+    "match-current": "color: $warning; text-style: bold reverse;",
+    "new-text": "color: $primary; text-style: bold reverse;",
 }
 """CSS of each look. Those that carry meaning differ in more than their colour."""
 

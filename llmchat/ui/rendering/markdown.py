@@ -129,7 +129,7 @@ class MarkdownLayout:
 
     def _code(self, node: SyntaxTreeNode, width: int) -> list[Line]:
         language = crop(sanitize_keeping_marks(without_sentinels(node.info)).split(" ")[0].strip(), width - 2)
-        pad = (Span(" ", ("gutter", "code-block")),)
+        pad = (Span("▏", ("gutter", "code-block", "rule")),)
         lines: list[Line] = []
         if language:
             label = Span(language, ("code-block", "code-label", "gutter"))

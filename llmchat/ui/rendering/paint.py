@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.color import Color
 from textual.strip import Strip
 
 from llmchat.ui.rendering.line import Line, Look, Span
@@ -15,14 +16,18 @@ from llmchat.ui.rendering.looks import LOOK_STYLES
 MARGIN = 2
 """Cells left of the text, where the turn cursor's bar stands."""
 
-Overlay = tuple[int, int, Style]
-"""A style for some characters of a row as it is drawn, margin included."""
+Overlay = tuple[int, int, Callable[[Style], Style]]
+"""A change of style for some characters of a row as it is drawn, margin included."""
+
+
+Component = tuple[Style, Color | None]
+"""What a look adds: a style without background, and a background that may be translucent."""
 
 
 class Palette:
-    """The styles of looks in the present theme, on one background."""
+    """The styles of looks in the present theme."""
 
-    def __init__(self, base: Style, component: Callable[[str], Style]) -> None:
+    def __init__(self, base: Style, component: Callable[[str], Component]) -> None:
         self._base = base
         self._component = component
         self._styles: dict[Look, Style] = {}
@@ -34,9 +39,20 @@ class Palette:
             style = self._base
             for name in look:
                 if name in LOOK_STYLES:
-                    style += self._component(name)
+                    style = self.over(style, name)
             self._styles[look] = style
         return style
+
+    def over(self, style: Style, name: str) -> Style:
+        """A style with one more look on top."""
+        addition, background = self._component(name)
+        if background is not None:
+            # The terminal's own colours cannot be mixed.
+            if background.a < 1 and background.ansi is None and style.bgcolor and not style.bgcolor.is_default:
+                background = Color.from_rich_color(style.bgcolor) + background
+            if background.a == 1:
+                style += Style(bgcolor=background.rich_color)
+        return style + addition
 
 
 def paint_line(
@@ -48,6 +64,7 @@ def paint_line(
     on_top: Look = (),
     bar: bool = False,
     margin: int = MARGIN,
+    text_width: int = 0,
     overlays: Sequence[Overlay] = (),
 ) -> Strip:
     """Draw a line.
@@ -60,6 +77,7 @@ def paint_line(
         on_top: Looks above those of the line.
         bar: Whether the turn cursor's bar stands in the margin.
         margin: Cells left of the text.
+        text_width: Cells of the text, to which the line's fill runs.
         overlays: Styles for ranges of characters, over everything else.
     """
     left = [Span("▌", ("selected-bar",)), Span(" " * (margin - 1))] if bar else [Span(" " * margin)]
@@ -67,7 +85,9 @@ def paint_line(
     if overlays:
         segments = _overlaid(segments, overlays)
     strip = Strip(segments)
-    return strip.adjust_cell_length(width, palette.style((*around, *line.fill)))
+    if line.fill:
+        strip = strip.extend_cell_length(min(width, margin + text_width), palette.style((*around, *line.fill)))
+    return strip.adjust_cell_length(width, palette.style(around))
 
 
 def _overlaid(segments: list[Segment], overlays: Sequence[Overlay]) -> list[Segment]:
@@ -81,7 +101,7 @@ def _overlaid(segments: list[Segment], overlays: Sequence[Overlay]) -> list[Segm
             piece_style = style or Style.null()
             for start, end, overlay in overlays:
                 if start <= first and last <= end:
-                    piece_style += overlay
+                    piece_style = overlay(piece_style)
             result.append(Segment(text[first - position : last - position], piece_style))
         position = stop
     return result

@@ -56,7 +56,8 @@ class TurnLayout:
         lines = [Line(body=False)]
         for notice in block.notices:
             if notice.kind == "divider":
-                lines += [*self._divider(notice.text), Line(body=False)]
+                lines += self._divider(notice.text)
+                lines += [Line(body=False)] * bool(block.name)
         self.top_margin = len(lines)
         if block.name:
             lines.append(self._heading(block))
@@ -102,10 +103,13 @@ class TurnLayout:
         return [Line((Span("(no text)", ("muted", "gutter")),), body=False)]
 
     def _notes(self, block: TurnBlock) -> list[Line]:
-        return [line for notice in block.notices if notice.kind != "divider" for line in self._note(notice)]
+        notes = [notice for notice in block.notices if notice.kind != "divider"]
+        return [line for number, notice in enumerate(notes) for line in self._note(notice, block, number)]
 
-    def _note(self, notice: Notice) -> list[Line]:
+    def _note(self, notice: Notice, block: TurnBlock, number: int) -> list[Line]:
         sign = "✗ " if notice.kind == "error" else "· "
+        # A notice of several lines gets one sign.
+        sign = "  " if block.role == "notice" and number else sign
         look = (notice.kind,)
         rows = wrap_spans([Span(sanitize(notice.text), look)], self._width - 2)
         first, rest = Span(sign, (*look, "gutter")), Span("  ", ("indent",))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from time import perf_counter
 from typing import Any, ClassVar
 
@@ -24,8 +25,8 @@ from textual.strip import Strip
 from llmchat.ui.rendering.document import Document, Entry
 from llmchat.ui.rendering.finder import Finder
 from llmchat.ui.rendering.line import Line, Span, crop
-from llmchat.ui.rendering.looks import COMPONENT_CLASSES, PREFIX, THEME_VARIABLES, look_css
-from llmchat.ui.rendering.paint import MARGIN, Overlay, Palette, paint_line
+from llmchat.ui.rendering.looks import BACKGROUND_VARIABLES, COMPONENT_CLASSES, PREFIX, THEME_VARIABLES, look_css
+from llmchat.ui.rendering.paint import MARGIN, Component, Overlay, Palette, paint_line
 from llmchat.ui.rendering.selected import selected_text
 
 WIDEST_TEXT = 110
@@ -52,6 +53,13 @@ class TranscriptPane(ScrollView, can_focus=True):
             overflow-y: auto;
             scrollbar-gutter: stable;
             scrollbar-size-vertical: 1;
+            scrollbar-background: $background;
+            scrollbar-background-hover: $background;
+            scrollbar-background-active: $background;
+            scrollbar-color: $foreground 20%;
+            scrollbar-color-hover: $foreground 35%;
+            scrollbar-color-active: $primary;
+            &:ansi { scrollbar-color: ansi_default; scrollbar-color-hover: ansi_default; }
         }
         """ + look_css("TranscriptPane")
 
@@ -257,13 +265,14 @@ class TranscriptPane(ScrollView, can_focus=True):
             around=("selected",) if shown else (),
             on_top=("dimmed",) if entry.block.dimmed else (),
             bar=shown,
-            overlays=self._overlays(entry, row, y),
+            overlays=self._overlays(entry, row, y, palette),
+            text_width=self._document.width,
         )
         return strip.apply_offsets(0, y)
 
-    def _overlays(self, entry: Entry, row: int, y: int) -> list[Overlay]:
-        overlays = [
-            (start + MARGIN, end + MARGIN, self._component_style("match-current" if current else "match"))
+    def _overlays(self, entry: Entry, row: int, y: int, palette: Palette) -> list[Overlay]:
+        overlays: list[Overlay] = [
+            (start + MARGIN, end + MARGIN, partial(palette.over, name="match-current" if current else "match"))
             for start, end, current in self._finder.on_row(entry, row)
         ]
         selection = self.text_selection
@@ -272,7 +281,7 @@ class TranscriptPane(ScrollView, can_focus=True):
             start, end = span
             end = len(entry.lines[row].text) + MARGIN if end < 0 else end
             style = self.screen.get_component_rich_style("screen--selection")
-            overlays.append((max(start, MARGIN), end, style))
+            overlays.append((max(start, MARGIN), end, lambda below: below + style))
         return overlays
 
     def _hint_row(self, y: int, palette: Palette) -> Strip:
@@ -283,18 +292,23 @@ class TranscriptPane(ScrollView, can_focus=True):
         line = Line((Span(" " * left), Span(text, ("muted",))))
         return paint_line(line, self.size.width, palette, margin=0)
 
-    def _component_style(self, look: str) -> Style:
+    def _component_style(self, look: str) -> Component:
         """What a look adds to the style around it."""
         styles = self.get_component_styles(PREFIX + look)
-        drawn = styles.rich_style
-        color = drawn.color if styles.has_rule("color") or styles.has_rule("auto_color") else None
-        background = drawn.bgcolor if styles.has_rule("background") else None
-        variable = self.app.theme_variables.get(THEME_VARIABLES.get(look, ""))
-        if variable and color is not None:
-            # With a value that only CSS understands the look's own colour stays.
-            with suppress(ColorParseError):
-                color = Color.parse(variable).rich_color
-        return Style(color=color, bgcolor=background) + styles.text_style
+        own_color = styles.has_rule("color") or styles.has_rule("auto_color")
+        color = styles.rich_style.color if own_color else None
+        if variable := self._theme_color(THEME_VARIABLES.get(look)):
+            color = variable.rich_color
+        background = self._theme_color(BACKGROUND_VARIABLES.get(look))
+        if background is None and styles.has_rule("background"):
+            background = styles.background
+        return Style(color=color) + styles.text_style, background
+
+    def _theme_color(self, variable: str | None) -> Color | None:
+        """A variable of llmchat's own themes; None if this theme does not have it."""
+        with suppress(ColorParseError):
+            return Color.parse(self.app.theme_variables[variable]) if variable in self.app.theme_variables else None
+        return None
 
     # Selecting
 
