@@ -12,14 +12,9 @@ from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig, Progress
 from llmchat.checkpoints.llmbuilder_facts import choose_heads, training_facts
 from llmchat.checkpoints.llmbuilder_weights import check_shapes, dimensions, read_weights
-from llmchat.checkpoints.torch_file import is_torch_file, load_torch_file
+from llmchat.checkpoints.torch_file import load_torch_file
 from llmchat.errors import ModelLoadError
 from llmchat.tokenizers.tokenizer import Tokenizer
-
-
-def is_llmbuilder_file(path: Path) -> bool:
-    """Whether a file is one that this loader should be asked to open; cheap, and never raises."""
-    return path.suffix.lower() in (".pt", ".pth", ".ckpt") or is_torch_file(path)
 
 
 def load_llmbuilder(spec: ModelSpec, progress: Progress) -> Checkpoint:

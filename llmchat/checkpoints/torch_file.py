@@ -46,7 +46,6 @@ _READ_ERRORS = (
     AttributeError,
     EOFError,
     LookupError,
-    MemoryError,
     OSError,
     RuntimeError,
     TypeError,
@@ -58,18 +57,6 @@ _READ_ERRORS = (
 """What torch, zipfile and pickletools raise on bytes that are not as they should be."""
 
 
-def is_torch_file(path: Path) -> bool:
-    """Whether a file looks as if `torch.save` had written it; cheap, and never raises."""
-    try:
-        with path.open("rb") as file:
-            if file.read(2) != b"PK":
-                return False
-        with zipfile.ZipFile(path) as archive:
-            return any(_is_index(name) for name in archive.namelist())
-    except _READ_ERRORS:
-        return False
-
-
 def load_torch_file(path: Path, progress: Progress) -> object:
     """The objects of a .pt file; their tensors lie in the mapped file, not in memory.
 
@@ -78,25 +65,28 @@ def load_torch_file(path: Path, progress: Progress) -> object:
     """
     _check_file(path)
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            records = archive.infolist()
-            index = _check_records(path, records)
-            _check_index(path, file, index)
-            _check_sums(path, file, records, progress)
-        progress("reading weights", None)
-        return _load(path)
+        with warnings.catch_warnings():
+            # torch warns of its own old layouts, pickletools of damaged text.
+            warnings.simplefilter("ignore")
+            _check_contents(path, progress)
+            progress("reading weights", None)
+            with torch.serialization.safe_globals([TorchVersion]):
+                loaded: object = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except PermissionError:
         raise ModelLoadError(f"{path} may not be read: permission denied.") from None
+    except MemoryError:
+        raise ModelLoadError(f"There is not enough memory to open {path}.") from None
     except _READ_ERRORS as error:
         raise ModelLoadError(f"{path} is damaged or cut short ({_in_brief(error)}). Copy it again.") from error
-
-
-def _load(path: Path) -> object:
-    with warnings.catch_warnings(), torch.serialization.safe_globals([TorchVersion]):
-        # Old but sound layouts make torch warn of its own deprecations.
-        warnings.simplefilter("ignore")
-        loaded: object = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     return loaded
+
+
+def _check_contents(path: Path, progress: Progress) -> None:
+    """Look at everything that torch will read."""
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        records = archive.infolist()
+        _check_index(path, file, _check_records(path, records))
+        _check_sums(path, file, records, progress)
 
 
 def _check_file(path: Path) -> None:
@@ -214,5 +204,8 @@ def _example_in(directory: Path) -> str:
 
 
 def _in_brief(error: BaseException) -> str:
+    """The first line of an error, but for torch's on pickles, which advises to load them unchecked."""
     lines = str(error).splitlines()
-    return lines[0][:120] if lines and lines[0] else type(error).__name__
+    if isinstance(error, pickle.UnpicklingError) or not lines:
+        return "its description of the tensors cannot be read"
+    return repr(lines[0][:120])[1:-1]

@@ -12,7 +12,7 @@ import torch
 
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig
-from llmchat.checkpoints.llmbuilder import is_llmbuilder_file, load_llmbuilder
+from llmchat.checkpoints.llmbuilder import load_llmbuilder
 from llmchat.engine.architectures.gpt import GPT
 from llmchat.errors import ModelLoadError
 from tests.conftest import DATA
@@ -147,13 +147,6 @@ def test_progress_is_told(tiny_dir: Path) -> None:
     stages: list[str] = []
     load_llmbuilder(ModelSpec(model=str(tiny_dir / "model/model.pt")), lambda stage, fraction: stages.append(stage))
     assert list(dict.fromkeys(stages)) == ["checking the file", "reading weights", "reading the tokenizer"]
-
-
-def test_sniffing(tiny_dir: Path) -> None:
-    """The loader takes .pt files, also damaged ones, so that its errors are the ones shown."""
-    assert is_llmbuilder_file(tiny_dir / "model/model.pt")
-    assert is_llmbuilder_file(Path("missing.pt"))
-    assert not is_llmbuilder_file(tiny_dir / "reference.json")
 
 
 def test_built_in_model_tells_stories(tiny_dir: Path) -> None:
