@@ -36,3 +36,26 @@ def no_stray_threads() -> Iterator[None]:
 def tiny_dir() -> Path:
     """The model that llmbuilder 2.0.0 trained, with its tokenizer and reference outputs."""
     return DATA / "llmbuilder-2.0.0-tiny"
+
+
+@pytest.fixture(scope="session")
+def default_model_path() -> Path:
+    """The real default model: LLMCHAT_TEST_MODEL, or the person's own copy, fetched once if need be.
+
+    Where it cannot be fetched, tests that need it are skipped; on CI they fail.
+    """
+    if given := os.environ.get("LLMCHAT_TEST_MODEL"):
+        return Path(given)
+    from llmchat.checkpoints.catalog import default_model
+    from llmchat.checkpoints.fetch import fetch
+    from llmchat.errors import ModelLoadError
+
+    with pytest.MonkeyPatch.context() as patch:
+        # The sandbox of single tests must not hide the real directory.
+        patch.delenv("LLMCHAT_HOME", raising=False)
+        try:
+            return fetch(default_model(), lambda stage, fraction: None, threading.Event())
+        except ModelLoadError as error:
+            if os.environ.get("CI"):
+                pytest.fail(error.message)
+            pytest.skip(error.message)

@@ -121,8 +121,9 @@ class Llama(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.config = config
-        # from_pretrained draws no random weights, which on the meta device would load much of torch.
-        self.embedding = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.dim))
+        # A given weight spares drawing a random one, which on the meta device would load much of torch.
+        weight = torch.empty(config.vocab_size, config.dim)
+        self.embedding = nn.Embedding(config.vocab_size, config.dim, _weight=weight)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
         self.head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
