@@ -23,13 +23,13 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
     Args:
         path: The file; its directory must exist.
-        text: The new content, written as UTF-8 with the line ends it has.
+        text: The new content, written as UTF-8 with the line ends it has; lone surrogates become "?".
         durable: Whether to wait until the disk has it, so that it outlives a power cut.
 
     Raises:
         OSError: It could not be written; the old file is untouched. See `describe`.
     """
-    os.close(replace_file(path, text.encode(), durable=durable))
+    os.close(replace_file(path, text.encode(errors="replace"), durable=durable))
 
 
 def replace_file(
@@ -77,7 +77,7 @@ def append_text(path: Path, text: str) -> None:
     """
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE)
     try:
-        append_bytes(handle, text.encode())
+        append_bytes(handle, text.encode(errors="replace"))
     finally:
         os.close(handle)
 

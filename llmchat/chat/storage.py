@@ -41,6 +41,7 @@ class TranscriptFile:
         self.writable = writable
         """Whether turns can be kept; False for a file that may only be read."""
         self._handle = handle
+        self._header = header_table(transcript)  # as it stands in the file
         self._pending: list[Turn] = []  # turns that could not be written yet
         self._foreign_header: dict[str, Any] = {}  # keys that are not llmchat's own
         self._foreign_turns: dict[str, tuple[Turn, Mapping[str, Any]]] = {}
@@ -151,7 +152,10 @@ class TranscriptFile:
     # ── keeping ──
 
     def append(self, turn: Turn) -> None:
-        """Keep a turn that ended, and wait until the disk has it. Ends the reply in progress.
+        """Keep a turn of the conversation that ended, and wait until the disk has it.
+
+        An assistant's turn ends the reply in progress. If the title or the model has
+        changed since, the file is written anew.
 
         Raises:
             TranscriptError: It cannot be written. The conversation can go on; the turn is
@@ -159,14 +163,16 @@ class TranscriptFile:
         """
         # What could not be kept before goes first, unless it has been deleted since.
         self._pending = [*(item for item in self._pending if item.id in self.transcript), turn]
-        if not self.writable:
-            raise _unsaved(self.path, "it may only be read")
-        try:
+        self._check_writable()
+        if header_table(self.transcript) != self._header or not self.path.exists():
+            self.rewrite()
+        else:
             chunk = "".join(render_turn(turn_table(item)) for item in self._pending).encode()
-            append_bytes(self._handle, self._missing_line_end() + chunk)
-        except OSError as error:
-            raise _unsaved(self.path, describe(error)) from error
-        self._pending.clear()
+            try:
+                append_bytes(self._handle, self._missing_line_end() + chunk)
+            except OSError as error:
+                raise _unsaved(self.path, describe(error)) from error
+            self._pending.clear()
         if turn.role == "assistant":
             self.clear_checkpoint()
 
@@ -199,15 +205,22 @@ class TranscriptFile:
         Raises:
             TranscriptError: It cannot be written; the file stays as it was.
         """
-        if not self.writable:
-            raise _unsaved(self.path, "it may only be read")
+        self._check_writable()
         try:
             handle = replace_file(self.path, self._content(), prepare=lock)
         except OSError as error:
             raise _unsaved(self.path, describe(error)) from error
         os.close(self._handle)
         self._handle = handle
+        self._header = header_table(self.transcript)
         self._pending.clear()
+
+    def _check_writable(self) -> None:
+        if not self.writable:
+            raise _unsaved(self.path, "it may only be read")
+        with contextlib.suppress(OSError):
+            if not os.path.samestat(os.fstat(self._handle), self.path.stat()):
+                raise _unsaved(self.path, "another program has put a file in its place; save under another name")
 
     def close(self) -> None:
         """Let go of the file. Closing twice does no harm."""
