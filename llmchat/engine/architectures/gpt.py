@@ -97,8 +97,9 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, *, tied: bool = True) -> None:
         super().__init__()
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocab_size, config.dim)
-        self.position_embedding = nn.Embedding(config.context_length, config.dim)
+        # Given weights spare drawing random ones, which on the meta device would load much of torch.
+        self.token_embedding = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.dim))
+        self.position_embedding = nn.Embedding.from_pretrained(torch.empty(config.context_length, config.dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.ln_f = nn.LayerNorm(config.dim, eps=1e-5)
         self.lm_head = None if tied else nn.Linear(config.dim, config.vocab_size, bias=False)
