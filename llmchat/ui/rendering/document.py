@@ -46,6 +46,14 @@ class Entry:
             self.height = len(self.layout.lines)
             self.version += 1
 
+    def replace(self, block: TurnBlock, width: int) -> None:
+        """Take another state of the block, without laying out what is not laid out yet."""
+        if self.layout is None:
+            self.block = block
+            self.forget(width)
+        else:
+            self.update(block, width)
+
     def update(self, block: TurnBlock, width: int) -> int:
         """Show another state of the block.
 
@@ -79,13 +87,13 @@ class Document:
         return self.top(len(self.entries))
 
     def set_blocks(self, blocks: Iterable[TurnBlock]) -> None:
-        """Show other turns. Turns that stay the same keep their layout."""
+        """Show other turns. Turns that stay keep their layout."""
         known = {entry.block.id: entry for entry in self.entries}
         self.entries = []
         for block in blocks:
-            entry = known.get(block.id)
-            if entry is None or entry.block != block:
-                entry = Entry(block, self.width)
+            entry = known.get(block.id) or Entry(block, self.width)
+            if entry.block != block:
+                entry.replace(block, self.width)
             self.entries.append(entry)
         self._renumber()
 

@@ -67,10 +67,14 @@ LOOK_STYLES = {
 }
 """CSS of each look. Those that carry meaning differ in more than their colour."""
 
+NO_BACKGROUND_IN_ANSI = ("change", "code", "code-block", "selected", "match")
+"""The terminal's own colours have no faint ones; these looks differ by more than what lies behind them."""
+
 COMPONENT_CLASSES = frozenset(PREFIX + look for look in LOOK_STYLES)
 
 
 def look_css(widget: str) -> str:
     """The CSS rules of all looks for a widget type."""
     rules = "\n".join(f"    & > .{PREFIX}{look} {{ {style} }}" for look, style in LOOK_STYLES.items())
-    return f"{widget} {{\n{rules}\n}}\n"
+    ansi = "\n".join(f"    &:ansi > .{PREFIX}{look} {{ background: transparent; }}" for look in NO_BACKGROUND_IN_ANSI)
+    return f"{widget} {{\n{rules}\n{ansi}\n}}\n"

@@ -67,10 +67,10 @@ class TranscriptView(TranscriptPane):
         turn_id: str | None
 
     @dataclass
-    class CharacterTyped(Message):
-        """A character was typed that means nothing here and belongs into the prompt."""
+    class TextTyped(Message):
+        """Text was typed or pasted that means nothing here and belongs into the prompt."""
 
-        character: str
+        text: str
 
     # What the screen calls
 
@@ -176,7 +176,12 @@ class TranscriptView(TranscriptPane):
         if event.character and event.is_printable and event.key not in self.screen.active_bindings:
             event.stop()
             event.prevent_default()
-            self.post_message(self.CharacterTyped(event.character))
+            self.post_message(self.TextTyped(event.character))
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Hand pasted text to the screen."""
+        event.stop()
+        self.post_message(self.TextTyped(event.text))
 
     def action_turn(self, action: ActionName) -> None:
         """Tell the screen what to do with the selected turn."""
