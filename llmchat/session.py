@@ -52,6 +52,8 @@ class Running:
     turn_id: str
     """The id that the finished turn will have."""
     parent: str | None
+    config: GenerationConfig
+    """The settings at the start."""
     first_part: Reply | None = None
     """The reply that this one goes on from."""
     pieces: list[str] = field(default_factory=list)
@@ -60,12 +62,6 @@ class Running:
     tokens_per_second: float = 0.0
     prompt: PromptProcessed | None = None
     kept_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def text(self) -> str:
-        """The reply so far, with the part it goes on from."""
-        start = self.first_part.text if self.first_part is not None else ""
-        return start + "".join(self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +271,8 @@ class ChatSession:
         self._require_rest()
         self.transcript.stop_at(turn_id)
 
-    def choose(self, turn_id: str, step: int) -> None:
-        """Show the alternative `step` places beside a turn, within those there are.
+    def choose(self, turn_id: str, step: int) -> Turn:
+        """Show the alternative `step` places beside a turn, within those there are, and return it.
 
         Raises:
             UsageError: A reply is being made.
@@ -284,7 +280,9 @@ class ChatSession:
         self._require_rest()
         beside = self.transcript.alternatives(turn_id)
         place = next(index for index, turn in enumerate(beside) if turn.id == turn_id)
-        self.transcript.select(beside[min(max(place + step, 0), len(beside) - 1)].id)
+        chosen = beside[min(max(place + step, 0), len(beside) - 1)]
+        self.transcript.select(chosen.id)
+        return chosen
 
     # ── files ──
 
@@ -324,6 +322,18 @@ class ChatSession:
             self.file = file
         self._unsaved_warned = False
         return self.file.path
+
+    def close(self) -> None:
+        """End the session: what there is of a running reply is kept."""
+        running = self.running
+        self.stop()
+        if running is not None and (running.token_ids or running.pieces):
+            self.running = None
+            reply = replace(self.partial_reply(running), finish_detail="llmchat was closed")
+            turn = self._turn(running, reply)
+            self.transcript.add(turn)
+            self._keep(turn)
+        self.close_file()
 
     def close_file(self) -> None:
         """Let go of the transcript file."""
@@ -366,6 +376,26 @@ class ChatSession:
                 if isinstance(event, GenerationFailed):
                     self._waiting.clear()
                 self._next()
+
+    def partial_reply(self, running: Running) -> Reply:
+        """The running reply as far as it has come, with the part it goes on from."""
+        prompt = running.prompt
+        reply = Reply(
+            text="".join(running.pieces),
+            token_ids=tuple(running.token_ids),
+            finish_reason="cancelled",
+            finish_detail="not finished",
+            config=running.config,
+            seed=running.request.seed,
+            model="" if self.model is None else self.model.name,
+            raw=self.is_raw,
+            changes=tuple(running.changes),
+            prompt_tokens=0 if prompt is None else prompt.prompt_tokens,
+            cached_tokens=0 if prompt is None else prompt.cached_tokens,
+            dropped_tokens=0 if prompt is None else prompt.dropped_tokens,
+            prefill_text=running.request.prefill_text,
+        )
+        return reply if running.first_part is None else join_replies(running.first_part, reply)
 
     # ── inside ──
 
@@ -414,7 +444,7 @@ class ChatSession:
             prefill_text=self.prefill_text if prefill_text is None else prefill_text,
             continued_ids=() if first_part is None else first_part.token_ids,
         )
-        self.running = Running(request, new_id(), parent, first_part)
+        self.running = Running(request, new_id(), parent, self.config, first_part)
         self._submit(request)
 
     def _with_system(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
@@ -424,12 +454,14 @@ class ChatSession:
 
     def _finish(self, running: Running, reply: Reply) -> None:
         """Make the finished reply a turn."""
-        reply = replace(reply, timings=replace(reply.timings, load_seconds=self.load_seconds))
         if running.first_part is not None:
             reply = join_replies(running.first_part, reply)
-        turn = Turn("assistant", reply.text, parent=running.parent, id=running.turn_id, reply=reply)
+        turn = self._turn(running, replace(reply, timings=replace(reply.timings, load_seconds=self.load_seconds)))
         self.transcript.add(turn)
         self._keep(turn)
+
+    def _turn(self, running: Running, reply: Reply) -> Turn:
+        return Turn("assistant", reply.text, parent=running.parent, id=running.turn_id, reply=reply)
 
     def _note_model(self) -> None:
         if self.model is not None and not self.transcript.model:
@@ -456,7 +488,7 @@ class ChatSession:
             return
         running.kept_at = time.monotonic()
         with contextlib.suppress(TranscriptError):
-            self.file.checkpoint(Turn("assistant", running.text, parent=running.parent, id=running.turn_id))
+            self.file.checkpoint(self._turn(running, self.partial_reply(running)))
 
     def _rewrite(self) -> None:
         if self.file is None:

@@ -64,12 +64,12 @@ def locate(spec: ModelSpec, progress: Progress, cancel: threading.Event) -> Mode
     Raises:
         ModelLoadError: There is no such file, directory or named model, or the fetch failed.
     """
-    from llmchat.checkpoints import catalog
-    from llmchat.checkpoints.fetch import fetch
-
     path = Path(spec.model).expanduser()
     if spec.model and path.exists():
         return replace(spec, model=str(path))
+    from llmchat.checkpoints import catalog
+    from llmchat.checkpoints.fetch import fetch
+
     entry = catalog.find_model(spec.model)
     if entry is None:
         looks_like_path = path.suffix or os.sep in spec.model
@@ -163,12 +163,12 @@ def _build(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype:
     config = checkpoint.config
     model: GPT | Llama
     if isinstance(config, GPTConfig):
-        model = GPT.from_tensors(config, checkpoint.tensors, dtype=dtype, device=device)
+        model = GPT.from_checkpoint(checkpoint, device=device, dtype=dtype)
     else:
-        model = Llama.from_tensors(config, checkpoint.tensors, dtype=dtype, device=device)
+        model = Llama.from_checkpoint(checkpoint, device=device, dtype=dtype)
     template = spec.chat_template or checkpoint.chat_template
     style = load_prompt_style(template, checkpoint.tokenizer) if template else None
-    parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     info = ModelInfo(
         name=checkpoint.name,
         path=checkpoint.path,

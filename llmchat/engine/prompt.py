@@ -120,11 +120,7 @@ def _checked(engine: Engine, prompt: Prompt) -> Prompt:
 
 
 def _with_trusted_ids(turn: Turn, engine: Engine) -> Turn:
-    """The turn, without its ids where they do not say exactly what the text says to this model.
-
-    Another model's ids mean other tokens; ids that ran into a stop string go past the text.
-    """
-    reply = turn.reply
-    if reply is None or (reply.model == engine.info.name and not reply.finish_detail.startswith("stop string")):
+    """The turn, without its ids if another model drew them: there they mean other tokens."""
+    if turn.reply is None or turn.reply.model == engine.info.name:
         return turn
     return replace(turn, reply=None)

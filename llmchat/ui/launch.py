@@ -1,0 +1,62 @@
+"""Starting the window: the terminal is the window's alone until it closes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+
+from llmchat.errors import LlmchatError
+from llmchat.options import StartOptions
+from llmchat.paths import ensure, log_path
+
+
+def run_window(options: StartOptions) -> None:
+    """Open the window and return when it is closed.
+
+    Raises:
+        LlmchatError: Settings or transcript are wrong; nothing has been drawn then.
+    """
+    from llmchat.ui.app import LlmchatApp
+
+    app = LlmchatApp(options)
+    with _terminal_kept_clean():
+        app.run()
+    if app.return_value:
+        print(app.return_value)
+    if app.return_code:
+        sys.exit(app.return_code)
+
+
+@contextlib.contextmanager
+def _terminal_kept_clean() -> Iterator[None]:
+    """Send what native code writes to descriptors 1 and 2 into the log file.
+
+    Textual draws through `sys.__stderr__` and measures through `sys.__stdout__`,
+    so both are moved to a copy of the terminal's descriptor first.
+    """
+    try:
+        path = log_path()
+        ensure(path.parent)
+        log = open(path, "a", encoding="utf-8", errors="replace")  # noqa: SIM115
+    except (OSError, LlmchatError):
+        yield
+        return
+    logging.basicConfig(stream=log, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    kept, numbers = (sys.__stdout__, sys.__stderr__), (os.dup(1), os.dup(2))
+    # One copy of standard output serves both: the window is seen even where errors are redirected.
+    screen = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
+    sys.__stdout__ = sys.__stderr__ = screen  # type: ignore[misc]
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        screen.flush()
+        sys.__stdout__, sys.__stderr__ = kept  # type: ignore[misc]
+        for number, copy in zip((1, 2), numbers, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+        log.close()

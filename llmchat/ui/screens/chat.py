@@ -1,0 +1,482 @@
+"""The chat screen: brings the session, the widgets and the person together.
+
+widget message ─▶ handler ─▶ session ─▶ request ─▶ worker
+worker event ─▶ take ─▶ session ─▶ blocks, bars, sidebar
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+from textual import events, getters, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.screen import Screen
+
+from llmchat.checkpoints import catalog
+from llmchat.errors import LlmchatError
+from llmchat.options import StartOptions
+from llmchat.session import ChatSession
+from llmchat.ui.blocks import note_block, running_block, session_blocks
+from llmchat.ui.rendering.turn_block import TurnBlock
+from llmchat.ui.screens.help import HelpScreen
+from llmchat.ui.turn_actions import TurnActions
+from llmchat.ui.widgets.find_bar import FindBar
+from llmchat.ui.widgets.header_bar import HeaderBar
+from llmchat.ui.widgets.prompt_input import PromptInput
+from llmchat.ui.widgets.sampling_panel import SamplingPanel
+from llmchat.ui.widgets.seed_row import SeedRow
+from llmchat.ui.widgets.slider import Slider
+from llmchat.ui.widgets.status_bar import StatusBar
+from llmchat.ui.widgets.transcript_view import TranscriptView
+from llmchat.worker.messages import (
+    Event,
+    GenerationFailed,
+    GenerationFinished,
+    ModelLoaded,
+    ModelLoadFailed,
+    ModelLoading,
+    PromptProcessed,
+    PromptProcessing,
+    Request,
+    TokensGenerated,
+)
+
+WIDE = 100
+"""Columns from which the sidebar stands beside the transcript instead of over it."""
+
+QUIT_SECONDS = 2.0
+"""How long a first ^C on an empty prompt waits for the second."""
+
+
+class ChatScreen(Screen[None]):
+    """Transcript, sidebar, prompt and bars, and what happens between them."""
+
+    CSS_PATH = "chat.tcss"
+    AUTO_FOCUS = "PromptInput"
+    HELP_HEADING = "Everywhere"
+    PARTS: ClassVar[tuple[type, ...]] = (TranscriptView, SamplingPanel, Slider, SeedRow, PromptInput, FindBar)
+    """The widgets whose keys can be rebound."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "stop", "Stop, close, or back to the prompt", False, id="stop"),
+        Binding("ctrl+c", "interrupt", "Copy, stop, clear, or quit", False, id="interrupt"),
+        Binding("ctrl+b", "sidebar", "Sidebar", False, tooltip="Show or hide the sliders", id="sidebar"),
+        Binding("ctrl+r", "regenerate", "Regenerate", False, tooltip="Answer the last message again", id="regenerate"),
+        Binding("ctrl+n", "new", "New conversation", False, tooltip="This one stays in its file", id="new"),
+        Binding("ctrl+o", "open", "Open a conversation", False, tooltip="Go on with a saved one", id="open"),
+        Binding("ctrl+f", "find", "Find", False, tooltip="Look for words in the transcript", id="find"),
+        Binding("f1", "help", "Help", False, tooltip="Every key and command", id="help"),
+        Binding("f2", "settings", "Settings", False, tooltip="Model, device, preset and theme", id="settings"),
+        Binding("f3", "model", "Model", False, tooltip="Open another model", id="model"),
+        Binding("pageup", "view('page_up')", "Page up", False, id="page_up"),
+        Binding("pagedown", "view('page_down')", "Page down", False, id="page_down"),
+        Binding("shift+up", "view('scroll_up')", "Scroll up", False, id="scroll_up"),
+        Binding("shift+down", "view('scroll_down')", "Scroll down", False, id="scroll_down"),
+        Binding("ctrl+home", "view('scroll_home')", "To the start", False, id="scroll_home"),
+        Binding("ctrl+end", "view('scroll_end')", "To the end", False, id="scroll_end"),
+        Binding("alt+up", "select_turn(-1)", "Turn above", False, id="turn_above"),
+        Binding("alt+down", "select_turn(1)", "Turn below", False, id="turn_below"),
+    ]
+
+    header = getters.query_one(HeaderBar)
+    view = getters.query_one(TranscriptView)
+    panel = getters.query_one(SamplingPanel)
+    prompt = getters.query_one(PromptInput)
+    status = getters.query_one(StatusBar)
+    find_bar = getters.query_one(FindBar)
+
+    def __init__(self, options: StartOptions, submit: Callable[[Request], object]) -> None:
+        """A chat that sends its requests to `submit`.
+
+        Raises:
+            TranscriptError: The transcript to go on with cannot be opened.
+        """
+        super().__init__()
+        settings = options.settings
+        self.options = options
+        self.session = ChatSession(
+            submit,
+            self.show_error,
+            config=options.config,
+            raw=settings.raw,
+            system=settings.system,
+            prefill_text=options.prefill_text,
+            autosave=settings.autosave,
+        )
+        self.spec = settings.model_spec()
+        self._notices = self._open_transcript(options)
+        self._notes: list[TurnBlock] = []
+        self._note_count = 0
+        self._sidebar = settings.sidebar
+        self._quit_armed_at = -QUIT_SECONDS
+        self.editing: str | None = None
+        """The turn whose text is in the prompt to be changed."""
+
+    def _open_transcript(self, options: StartOptions) -> list[str]:
+        if options.resume is not None:
+            return self.session.open(options.resume)
+        if options.save is not None:
+            if options.save.exists():
+                return self.session.open(options.save)
+            self.session.save(options.save)
+        return []
+
+    @staticmethod
+    def palette_bindings() -> Iterator[Binding]:
+        """The bindings that the palette offers: those with a tooltip."""
+        return (item for item in ChatScreen.BINDINGS if isinstance(item, Binding) and item.tooltip)
+
+    def compose(self) -> ComposeResult:
+        """Header, transcript and sidebar, find bar, prompt, status."""
+        yield HeaderBar()
+        with Horizontal(id="middle"):
+            yield TranscriptView(id="transcript")
+            yield SamplingPanel(self.session.config, id="sampling")
+        yield FindBar()
+        yield PromptInput(
+            names={
+                "theme": lambda: sorted(self.app.available_themes),
+                "model": lambda: [entry.name for entry in catalog.models()],
+            },
+            id="prompt",
+        )
+        yield StatusBar()
+
+    def on_mount(self) -> None:
+        """Show what there is, then ask for the model."""
+        sources = {
+            name: _SOURCE_WORDS[source]
+            for name, source in self.options.generation.sources.items()
+            if source in _SOURCE_WORDS
+        }
+        self.panel.set_sources(sources)
+        self.refresh_turns()
+        self.refresh_bars()
+        for notice in self._notices:
+            self.notify(notice, markup=False)
+        self.session.load_model(self.spec)
+        if self.options.prompt:
+            self.send(self.options.prompt)
+
+    # ── worker events ──
+
+    def take(self, event: Event) -> None:
+        """Take in what the worker reports."""
+        if not self.is_mounted:
+            return
+        running = self.session.running
+        ours = running is not None and event.request_id == running.request.request_id
+        self.session.handle(event)
+        match event:
+            case ModelLoading():
+                self._show_loading(event)
+            case ModelLoaded():
+                self._show_model()
+            case ModelLoadFailed():
+                self._show_load_failure(event)
+            case PromptProcessing() if ours:
+                self._show_prefill(event)
+            case PromptProcessed() if ours:
+                self._show_prompt(event)
+            case TokensGenerated() if ours:
+                self._show_tokens(event)
+            case GenerationFinished() | GenerationFailed() if ours:
+                self._show_end(event)
+
+    def _show_loading(self, event: ModelLoading) -> None:
+        if self.session.load is not None and event.request_id == self.session.load.request_id:
+            state = "fetching" if event.stage.startswith("fetching") else "loading"
+            self.status.show_state(state, event.stage, event.fraction)
+
+    def _show_model(self) -> None:
+        info = self.session.model
+        self.refresh_bars()
+        self.refresh_turns()
+        for note in info.notes if info is not None else ():
+            self.notify(note, title="The model", severity="warning", timeout=10, markup=False)
+
+    def _show_load_failure(self, event: ModelLoadFailed) -> None:
+        self.refresh_bars()
+        self.status.show_state("error", "no model")
+        self.note(event.error.message, is_error=True)
+        self._give_back(self.session.stop())
+
+    def _show_prefill(self, event: PromptProcessing) -> None:
+        if event.total_tokens > event.done_tokens:
+            self.status.show_state("generating", "reading the prompt", event.done_tokens / event.total_tokens)
+
+    def _show_prompt(self, event: PromptProcessed) -> None:
+        self.refresh_bars()
+        self.status.context_used = min(event.prompt_tokens, event.context_length)
+        if event.dropped_turns:
+            self.refresh_turns()
+
+    def _show_tokens(self, event: TokensGenerated) -> None:
+        running = self.session.running
+        assert running is not None
+        if event.changes:
+            self.view.update_block(running.turn_id, running_block(running, self.session))
+        else:
+            self.view.stream(running.turn_id, event.text)
+        self.status.context_used = event.context_tokens
+        self.status.tokens_per_second = event.tokens_per_second
+
+    def _show_end(self, event: GenerationFinished | GenerationFailed) -> None:
+        if event.reply is not None:
+            timings = event.reply.timings
+            self.status.tokens_per_second = timings.tokens_per_second
+            self.status.first_token_seconds = timings.time_to_first_token_seconds
+        self.refresh_turns()
+        self.refresh_bars()
+        if isinstance(event, GenerationFailed):
+            self.note(event.error.message, is_error=True)
+
+    # ── showing ──
+
+    def refresh_turns(self) -> None:
+        """Bring the transcript up to the session."""
+        self.view.set_blocks([*session_blocks(self.session), *self._notes])
+
+    def refresh_bars(self) -> None:
+        """Bring header, status and sidebar up to the session."""
+        session, config = self.session, self.session.config
+        self.header.show_model(session.model)
+        self.header.file_name = session.file.path.name if session.file is not None else ""
+        state = session.state
+        self.status.show_state("error" if state == "empty" else state, "no model" if state == "empty" else "")
+        self.status.temperature = None if config.is_greedy else config.temperature
+        self.status.context_size = 0 if session.model is None else session.model.context_length
+        self.panel.config = config
+        if session.last_seed is not None:
+            self.panel.show_seed(session.last_seed)
+
+    def note(self, text: str, *, is_error: bool = False) -> None:
+        """Say something below the turns; it goes with the next message."""
+        self._note_count += 1
+        self._notes.append(note_block(self._note_count, text, is_error=is_error))
+        self.refresh_turns()
+        self.view.follow()
+
+    def clear_notes(self) -> None:
+        """Take away what was said below the turns."""
+        self._notes.clear()
+
+    def show_error(self, error: LlmchatError) -> None:
+        """One line on what went wrong, as a toast."""
+        self.notify(error.message, title=error.heading, severity="error", timeout=10, markup=False)
+
+    # ── the person ──
+
+    @on(PromptInput.Submitted)
+    def send_prompt(self, event: PromptInput.Submitted) -> None:
+        """Send what was written, or put an edited turn's new text in place."""
+        self.send(event.text)
+
+    def send(self, text: str) -> None:
+        """Say something to the model; on failure the text comes back."""
+        self.clear_notes()
+        editing, self.editing = self.editing, None
+        try:
+            if editing is not None and editing in self.session.transcript:
+                self.session.edit(editing, text)
+            else:
+                self.session.send(text)
+        except LlmchatError as error:
+            self.show_error(error)
+            self._give_back(text)
+        self.view.follow()
+        self.refresh_turns()
+        self.refresh_bars()
+
+    @on(PromptInput.CommandGiven)
+    def run_command(self, event: PromptInput.CommandGiven) -> None:
+        """Carry out a slash command."""
+        from llmchat.ui.command_runner import run_command
+
+        self.attempt(lambda: run_command(self, event.command))
+
+    @on(PromptInput.QuitRequested)
+    async def quit_from_prompt(self) -> None:
+        """^D on an empty prompt leaves."""
+        await self.app.run_action("quit")
+
+    @on(SamplingPanel.ConfigChanged)
+    def adopt_config(self, event: SamplingPanel.ConfigChanged) -> None:
+        """A moved slider acts from the next token on."""
+        self.session.config = event.config
+        self.status.temperature = None if event.config.is_greedy else event.config.temperature
+
+    @on(TranscriptView.TextTyped)
+    def type_into_prompt(self, event: TranscriptView.TextTyped) -> None:
+        """Whoever types or pastes in the transcript means the prompt."""
+        self.prompt.focus()
+        self.prompt.insert(event.text)
+
+    @on(TranscriptView.TurnAction)
+    def act_on_turn(self, event: TranscriptView.TurnAction) -> None:
+        """A key on a turn."""
+        self.attempt(lambda: TurnActions(self).run(event.turn_id, event.action))
+
+    @on(FindBar.Searched)
+    def search(self, event: FindBar.Searched) -> None:
+        """Look for other words."""
+        self.view.find(event.text)
+        self.find_bar.show_count(*self.view.find_position)
+
+    @on(FindBar.Moved)
+    def go_to_match(self, event: FindBar.Moved) -> None:
+        """Go to another match."""
+        if event.by > 0:
+            self.view.find_next()
+        else:
+            self.view.find_previous()
+        self.find_bar.show_count(*self.view.find_position)
+
+    @on(FindBar.Closed)
+    def end_search(self) -> None:
+        """Back to the prompt; matches stay marked for n and N."""
+        self.prompt.focus()
+
+    def attempt(self, act: Callable[[], object]) -> None:
+        """Do something that may be refused; the reason is shown."""
+        try:
+            act()
+        except LlmchatError as error:
+            self.show_error(error)
+        self.refresh_turns()
+        self.refresh_bars()
+
+    # ── actions ──
+
+    def action_stop(self) -> None:
+        """Stop the reply; else close what is open; else go to the prompt."""
+        if self.session.running is not None or self.session.queued:
+            self._give_back(self.session.stop())
+            self.refresh_turns()
+            self.refresh_bars()
+        elif self.editing is not None:
+            self.editing = None
+            self.prompt.write("")
+        elif self.panel.has_class("-overlay") and not self.panel.has_class("-hidden"):
+            self.action_sidebar()
+        elif self.find_bar.is_open:
+            self.find_bar.close()
+            self.view.find("")
+            self.prompt.focus()
+        else:
+            self.prompt.focus()
+
+    def _give_back(self, text: str | None) -> None:
+        """Put text that was not sent back into the prompt, before what is there."""
+        if text:
+            written = self.prompt.text
+            self.prompt.write(f"{text}\n\n{written}" if written.strip() else text)
+            self.prompt.focus()
+
+    async def action_interrupt(self) -> None:
+        """^C: copy a selection, else stop, else clear the prompt, else quit at the second press."""
+        selected = self.get_selected_text() or self.prompt.selected_text
+        if selected:
+            self.copy(selected)
+        elif self.session.running is not None:
+            self.action_stop()
+        elif self.prompt.text:
+            self.prompt.write("")
+            self.editing = None
+        elif time.monotonic() - self._quit_armed_at < QUIT_SECONDS:
+            await self.app.run_action("quit")
+        else:
+            self._quit_armed_at = time.monotonic()
+            self.notify("Press ^C again to quit.", timeout=QUIT_SECONDS)
+
+    def copy(self, text: str) -> None:
+        """Copy a text and say which way it went."""
+        self.run_worker(self._copy(text), exclusive=False)
+
+    async def _copy(self, text: str) -> None:
+        from llmchat.ui import clipboard
+
+        self.notify(await clipboard.copy(self.app, text), markup=False, timeout=3)
+
+    def action_sidebar(self) -> None:
+        """Show or hide the sliders, and go to them or back."""
+        hidden = not self.panel.has_class("-hidden")
+        self.panel.set_class(hidden, "-hidden")
+        self._sidebar = not hidden if self.size.width >= WIDE else self._sidebar
+        if hidden:
+            self.prompt.focus()
+        else:
+            self.panel.focus_slider()
+
+    def action_regenerate(self) -> None:
+        """Answer the last message again."""
+        self.clear_notes()
+        self.attempt(self.session.regenerate)
+
+    def action_new(self) -> None:
+        """Begin a new conversation."""
+        self.clear_notes()
+        self.attempt(self.session.new)
+        self.prompt.focus()
+
+    def action_find(self) -> None:
+        """Look for words in the transcript."""
+        self.find_bar.open()
+
+    def action_help(self) -> None:
+        """Show every key and command."""
+        self.app.push_screen(HelpScreen())
+
+    def action_open(self) -> None:
+        """Choose a saved conversation."""
+        from llmchat.ui import dialogs
+
+        dialogs.open_transcript(self)
+
+    def action_model(self) -> None:
+        """Choose another model."""
+        from llmchat.ui import dialogs
+
+        dialogs.choose_model(self)
+
+    def action_settings(self) -> None:
+        """Change what holds for every start."""
+        from llmchat.ui import dialogs
+
+        dialogs.change_settings(self)
+
+    async def action_view(self, name: str) -> None:
+        """Scroll the transcript, wherever the focus is."""
+        await self.view.run_action(name)
+
+    def action_select_turn(self, direction: int) -> None:
+        """Put the turn cursor into the transcript."""
+        self.view.focus()
+        self.view.action_select_turn(direction)
+
+    # ── layout and leaving ──
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Put the sidebar beside the transcript where there is room, else over it, hidden."""
+        overlay = event.size.width < WIDE
+        if overlay != self.panel.has_class("-overlay") or not event.size.width:
+            self.panel.set_class(overlay, "-overlay")
+            self.panel.set_class(overlay or not self._sidebar, "-hidden")
+
+    def leave(self) -> str:
+        """Keep what there is; returns a line for the terminal, after the window has closed."""
+        path = self.session.file.path if self.session.file is not None else None
+        self.session.close()
+        return f"Saved: {path}\nGo on with: llmchat --continue" if path is not None else ""
+
+
+_SOURCE_WORDS = {
+    "preset": "from the preset",
+    "settings": "from the settings file",
+    "flag": "from the command line",
+    "session": "changed here",
+}
