@@ -98,8 +98,9 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         # Given weights spare drawing random ones, which on the meta device would load much of torch.
-        self.token_embedding = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.dim))
-        self.position_embedding = nn.Embedding.from_pretrained(torch.empty(config.context_length, config.dim))
+        tokens, positions = (torch.empty(count, config.dim) for count in (config.vocab_size, config.context_length))
+        self.token_embedding = nn.Embedding(*tokens.shape, _weight=tokens)
+        self.position_embedding = nn.Embedding(*positions.shape, _weight=positions)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.ln_f = nn.LayerNorm(config.dim, eps=1e-5)
         self.lm_head = None if tied else nn.Linear(config.dim, config.vocab_size, bias=False)
