@@ -97,10 +97,8 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, *, tied: bool = True) -> None:
         super().__init__()
         self.config = config
-        # Given weights spare drawing random ones, which on the meta device would load much of torch.
-        tokens, positions = (torch.empty(count, config.dim) for count in (config.vocab_size, config.context_length))
-        self.token_embedding = nn.Embedding(*tokens.shape, _weight=tokens)
-        self.position_embedding = nn.Embedding(*positions.shape, _weight=positions)
+        self.token_embedding = _embedding(config.vocab_size, config.dim)
+        self.position_embedding = _embedding(config.context_length, config.dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.ln_f = nn.LayerNorm(config.dim, eps=1e-5)
         self.lm_head = None if tied else nn.Linear(config.dim, config.vocab_size, bias=False)
@@ -185,6 +183,11 @@ class GPT(nn.Module):
     def _logits(self, hidden: Tensor) -> Tensor:
         head = self.token_embedding if self.lm_head is None else self.lm_head
         return F.linear(self.ln_f.forward(hidden), head.weight).float()
+
+
+def _embedding(count: int, dim: int) -> nn.Embedding:
+    # A given weight spares drawing a random one, which on the meta device would load much of torch.
+    return nn.Embedding(count, dim, _weight=torch.empty(count, dim))
 
 
 def _causal_mask(start: int, end: int, device: torch.device) -> Tensor:
