@@ -1,0 +1,253 @@
+"""The line-by-line conversation, for screen readers and simple terminals: `llmchat --plain`.
+
+The same worker and the same `ChatSession` as the window, without a single
+escape code: plain lines down the screen. Errors go to standard error. Lines can
+also be piped in; the conversation then ends after the reply to the last of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import queue
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from llmchat.chat.plain_text import visible
+from llmchat.chat.turn import Reply
+from llmchat.errors import LlmchatError
+from llmchat.files import describe
+from llmchat.options import StartOptions
+from llmchat.plain_commands import PlainCommands
+from llmchat.plain_input import LineInput
+from llmchat.session import ChatSession
+from llmchat.ui.commands import LiteralText, parse
+from llmchat.worker.inference_worker import InferenceWorker
+from llmchat.worker.messages import (
+    Event,
+    GenerationFailed,
+    GenerationFinished,
+    ModelLoaded,
+    ModelLoadFailed,
+    ModelLoading,
+    PromptProcessed,
+    TokensGenerated,
+)
+
+PROGRESS_SECONDS = 5.0
+"""While a model is fetched and opened, at most one line of progress in this time."""
+
+
+def run_plain(options: StartOptions) -> None:
+    """Hold the conversation until it is left, its input ends, or its output closes.
+
+    Raises:
+        LlmchatError: The model or the transcript could not be opened, or the output cannot be written.
+        BrokenPipeError: Nobody reads the output any more.
+        KeyboardInterrupt: It was interrupted while the model was opened, or twice during a reply.
+    """
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    conversation = PlainConversation(options)
+    try:
+        conversation.hold()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise LlmchatError(f"The conversation cannot be written: {describe(error)}.") from error
+    finally:
+        conversation.close()
+
+
+class PlainConversation:
+    """One conversation: reads a line, carries it out, prints what comes of it."""
+
+    def __init__(self, options: StartOptions) -> None:
+        """A conversation that has not begun: nothing is loaded or printed yet."""
+        settings = options.settings
+        self._options = options
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._worker = InferenceWorker(self._events.put)
+        self.session = ChatSession(
+            self._worker.submit,
+            print_error,
+            config=options.config,
+            raw=settings.raw,
+            system=settings.system,
+            prefill_text=options.prefill_text,
+            autosave=settings.autosave,
+        )
+        self._commands = PlainCommands(self.session, settings, say)
+        self._input = LineInput()
+        self._voice = _ReplyVoice()
+        self._progress_at = time.monotonic()
+
+    def hold(self) -> None:
+        """Open the transcript and the model, then talk until it is over."""
+        if self._options.resume is not None:
+            self._commands.open(self._options.resume)
+        self._worker.start()
+        spec = self._options.settings.model_spec()
+        say(f"Opening {Path(spec.model).name or 'the default model'}.")
+        self.session.load_model(spec)
+        self._settle()
+        self._keep_where_asked()
+        if self._input.is_interactive:
+            say("Type a message and press Enter. /help lists commands. Ctrl-C stops a reply, Ctrl-D leaves.")
+        if self._options.prompt is not None:
+            say(f"You: {self._options.prompt}")
+            self._carry_out(self._options.prompt)
+        while not self._commands.is_over and (line := self._input.read()) is not None:
+            self._carry_out(line)
+
+    def close(self) -> None:
+        """Keep what there is of a running reply, end the worker, and say where the conversation is."""
+        file = self.session.file
+        self.session.close()
+        self._worker.close()
+        if file is not None and sys.stderr.isatty():
+            print(f"Saved: {file.path}", file=sys.stderr)
+
+    def _keep_where_asked(self) -> None:
+        """Begin, or go on with, the file that was named at the start."""
+        path = self._options.save
+        if path is None:
+            return
+        if path.exists() and self._options.resume is None:
+            self._commands.open(path)
+        else:
+            self.session.save(path)
+
+    def _carry_out(self, line: str) -> None:
+        """Do what a line says, a command or something for the model; an error is one line."""
+        try:
+            parsed = parse(line)
+            with self._interruptible():
+                if isinstance(parsed, LiteralText):
+                    self.session.send(parsed.text)
+                else:
+                    self._commands.carry_out(parsed)
+                self._settle()
+        except LlmchatError as error:
+            print_error(error)
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let Ctrl-C stop what runs instead of ending the program; pressed again, it does end it."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            load = self.session.load
+            if self.session.state == "stopping" or (load is not None and load.cancel.is_set()):
+                raise KeyboardInterrupt
+            if load is not None:
+                load.cancel.set()
+            self.session.stop()
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _settle(self) -> None:
+        """Take in events and print them until nothing runs or waits.
+
+        Raises:
+            ModelLoadError: The model could not be opened.
+        """
+        while self.session.state in ("loading", "generating", "stopping"):
+            event = self._events.get()
+            is_ours = self._is_ours(event)
+            name = "Model" if self.session.model is None else self.session.model.name
+            if is_ours:
+                self._show(event, name)
+            self.session.handle(event)
+            if is_ours and isinstance(event, ModelLoadFailed):
+                raise event.error
+
+    def _is_ours(self, event: Event) -> bool:
+        """Whether an event is about what runs at present; a given-up load may still report."""
+        running, load = self.session.running, self.session.load
+        ids = (running.request.request_id if running else None, load.request_id if load else None)
+        return event.request_id in ids
+
+    def _show(self, event: Event, name: str) -> None:
+        """Print what an event has to say."""
+        match event:
+            case ModelLoading():
+                self._show_progress(event)
+            case ModelLoaded():
+                for note in event.info.notes:
+                    say(note)
+                say(f"{event.info.name} is ready on {event.info.device}.")
+            case PromptProcessed() if event.dropped_turns:
+                say(f"The {len(event.dropped_turns)} oldest turns no longer fit into the context.")
+            case PromptProcessed() if event.dropped_tokens:
+                say(f"The prompt has {event.prompt_tokens} tokens; the model sees the last {event.context_length}.")
+            case TokensGenerated():
+                self._voice.speak(name, event.text)
+            case GenerationFinished():
+                self._voice.finish(name, event.reply)
+            case GenerationFailed():
+                self._voice.break_off()
+                print_error(event.error)
+
+    def _show_progress(self, event: ModelLoading) -> None:
+        """Say what takes long, now and then."""
+        if time.monotonic() - self._progress_at >= PROGRESS_SECONDS:
+            self._progress_at = time.monotonic()
+            say(event.stage if event.fraction is None else f"{event.stage}, {event.fraction:.0%}")
+
+
+class _ReplyVoice:
+    """Prints a reply as it comes, under the model's name."""
+
+    def __init__(self) -> None:
+        self._line_open = False
+        self._began = False
+
+    def speak(self, name: str, text: str) -> None:
+        """Print some more of the reply."""
+        if not self._began:
+            self._began = self._line_open = True
+            _write(f"{visible(name)}: ")
+        if text:
+            _write(visible(text))
+            self._line_open = not text.endswith("\n")
+
+    def finish(self, name: str, reply: Reply) -> None:
+        """End the reply, with a line on why if that was not its own end."""
+        self.speak(name, "")
+        self.break_off()
+        if reply.finish_reason == "cancelled":
+            say("(stopped)")
+        elif reply.finish_reason == "length":
+            say(f"(ended by {reply.finish_detail}; /continue goes on)")
+        elif not reply.text:
+            say("(the reply is empty)")
+
+    def break_off(self) -> None:
+        """End the line that is being printed."""
+        if self._line_open:
+            _write("\n")
+        self._began = self._line_open = False
+
+
+def say(text: str) -> None:
+    """Print a line, or several, with control characters made visible."""
+    _write(visible(text) + "\n")
+
+
+def print_error(error: LlmchatError) -> None:
+    """One line on standard error."""
+    print(f"Error: {visible(error.message)}", file=sys.stderr, flush=True)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,214 @@
+"""Slash commands of the line-by-line conversation: each acts on the session and answers in plain lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from llmchat.chat.generation_config import (
+    SPEC_BY_NAME,
+    GenerationConfig,
+    apply_preset,
+    canonical_name,
+    parse_setting,
+)
+from llmchat.chat.turn import Turn
+from llmchat.errors import UsageError
+from llmchat.files import describe, write_text
+from llmchat.session import ChatSession
+from llmchat.settings import Settings
+from llmchat.ui.commands import COMMAND_BY_NAME, COMMANDS, Command, CommandSpec
+
+_WINDOW_ONLY = ("copy", "edit", "theme")
+"""Commands that need the window."""
+
+Args = tuple[str, ...]
+
+
+class PlainCommands:
+    """Carries commands out. What takes time, such as a reply, is only started."""
+
+    def __init__(self, session: ChatSession, settings: Settings, say: Callable[[str], object]) -> None:
+        """Commands for one conversation.
+
+        Args:
+            session: The conversation.
+            settings: Where another model gets its device and threads from.
+            say: Prints a line.
+        """
+        self.is_over = False
+        """Whether the person asked to leave."""
+        self._session = session
+        self._settings = settings
+        self._say = say
+        self._actions: Mapping[str, Callable[[Args], object]] = {
+            "help": self._help,
+            "set": self._set,
+            "reset": self._reset,
+            "preset": self._preset,
+            "seed": self._seed,
+            "model": self._model,
+            "system": self._system,
+            "raw": self._raw,
+            "prefill": self._prefill,
+            "new": self._new,
+            "save": self._save,
+            "load": lambda args: self.open(_path(args[0])),
+            "export": self._export,
+            "regen": lambda args: session.regenerate(times=int(args[0]) if args else 1),
+            "continue": lambda args: session.continue_reply(),
+            "undo": lambda args: say(f"Taken back: {session.undo()}"),
+            "stats": self._stats,
+            "exit": self._exit,
+        }
+
+    def carry_out(self, command: Command) -> None:
+        """Do what a command says.
+
+        Raises:
+            LlmchatError: It cannot be done now, or needs the window.
+        """
+        if command.name in _WINDOW_ONLY:
+            raise UsageError(f"/{command.name} works in the window only.")
+        self._actions[command.name](command.args)
+
+    def open(self, path: Path) -> None:
+        """Go on with the conversation in a file, and repeat how it ended.
+
+        Raises:
+            TranscriptError: It cannot be read.
+        """
+        for notice in self._session.open(path):
+            self._say(notice)
+        turns = [turn for turn in self._session.transcript.path() if turn.role != "system"]
+        self._say(f"Going on with {path.name}, {len(turns)} turns so far.")
+        for turn in turns[-2:]:
+            self._say(f"{self._speaker(turn)}: {turn.text}")
+
+    def _speaker(self, turn: Turn) -> str:
+        if turn.role == "user":
+            return "You"
+        return turn.reply.model if turn.reply is not None and turn.reply.model else "Model"
+
+    # ── settings ──
+
+    def _help(self, args: Args) -> None:
+        specs = (COMMAND_BY_NAME[args[0]],) if args else COMMANDS
+        for spec in specs:
+            if spec.name not in _WINDOW_ONLY or args:
+                self._say(_described(spec))
+        if not args:
+            self._say("A line that ends in a backslash goes on with the next. //text sends text with a slash.")
+
+    def _set(self, args: Args) -> None:
+        if len(args) == 2:
+            name, value = parse_setting(*args)
+            # Whoever asks for a temperature wants it to have an effect.
+            sampling = {"do_sample": True} if name == "temperature" and not self._session.config.do_sample else {}
+            self._change({name: value, **sampling})
+            return
+        for name in args or [item.name for item in fields(GenerationConfig)]:
+            self._say(self._shown(name))
+
+    def _reset(self, args: Args) -> None:
+        defaults = GenerationConfig()
+        names = args or [item.name for item in fields(GenerationConfig)]
+        self._change({name: getattr(defaults, name) for name in map(canonical_name, names)})
+
+    def _preset(self, args: Args) -> None:
+        self._session.config = apply_preset(args[0], self._session.config)
+        self._say(f"{args[0]}: {self._shown('temperature')}, {self._shown('do_sample')}.")
+
+    def _seed(self, args: Args) -> None:
+        last = self._session.last_seed
+        if args[0] == "lock" and last is None:
+            raise UsageError("There is no seed to lock yet. Give one: /seed 8417")
+        self._change({"seed": {"roll": None, "lock": last}[args[0]] if args[0] in ("roll", "lock") else int(args[0])})
+
+    def _change(self, values: Mapping[str, Any]) -> None:
+        """Change settings and tell what they are then."""
+        self._session.config = self._session.config.changed(**values)
+        self._say(", ".join(map(self._shown, values)) + ".")
+
+    def _shown(self, name: str) -> str:
+        """A setting and its value in words."""
+        value = getattr(self._session.config, name)
+        if name in SPEC_BY_NAME:
+            return f"{name} {SPEC_BY_NAME[name].format(value)}"
+        if name == "seed":
+            return "seed rolled anew for each reply" if value is None else f"seed {value}"
+        if name == "stop":
+            return f"stop {', '.join(map(repr, value)) or 'none'}"
+        return f"{name} {'on' if value else 'off'}"
+
+    # ── the prompt ──
+
+    def _model(self, args: Args) -> None:
+        if args:
+            spec = replace(self._settings, model=args[0], tokenizer=None, heads=None).model_spec()
+            self._session.load_model(spec)
+        elif (info := self._session.model) is None:
+            self._say("No model is open.")
+        else:
+            self._say(f"{info.name}, {info.weight_format}, on {info.device}: {info.path}")
+
+    def _system(self, args: Args) -> None:
+        self._session.system = args[0] if args else ""
+        self._say("The system prompt is set." if args else "There is no system prompt.")
+
+    def _raw(self, args: Args) -> None:
+        self._session.raw = args[0] == "on"
+        if args[0] == "off" and self._session.is_raw:
+            self._say("This model has no chat template: prompts go in as they stand.")
+        else:
+            self._say("Prompts go in as they stand." if self._session.is_raw else "Prompts go in as chat.")
+
+    def _prefill(self, args: Args) -> None:
+        self._session.prefill_text = args[0] if args else ""
+        self._say("Replies begin with that text." if args else "Replies begin freely.")
+
+    # ── the conversation ──
+
+    def _new(self, args: Args) -> None:
+        self._session.new()
+        self._say("A new conversation.")
+
+    def _save(self, args: Args) -> None:
+        self._say(f"Saved: {self._session.save(_path(args[0]) if args else None)}")
+
+    def _export(self, args: Args) -> None:
+        from llmchat.chat import export
+
+        path = _path(args[0])
+        render = {".json": export.to_json, ".txt": export.to_text}.get(path.suffix.lower(), export.to_markdown)
+        try:
+            write_text(path, render(self._session.transcript))
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {describe(error)}.") from error
+        self._say(f"Written: {path}")
+
+    def _stats(self, args: Args) -> None:
+        turn = next((turn for turn in reversed(self._session.transcript.path()) if turn.reply is not None), None)
+        if turn is None or turn.reply is None:
+            raise UsageError("There is no reply yet.")
+        reply, times = turn.reply, turn.reply.timings
+        self._say(f"Model: {reply.model}, opened in {times.load_seconds:.1f} s")
+        self._say(f"Prompt: {reply.prompt_tokens} tokens, {reply.cached_tokens} of them from the cache")
+        self._say(f"Reply: {len(reply.token_ids)} tokens, {times.tokens_per_second:.1f} a second")
+        self._say(f"First token after {times.time_to_first_token_seconds:.2f} s")
+        self._say(f"Seed: {reply.seed}")
+        self._say(f"Ended by: {reply.finish_detail}")
+
+    def _exit(self, args: Args) -> None:
+        self.is_over = True
+
+
+def _described(spec: CommandSpec) -> str:
+    also = f" Also {', '.join('/' + alias for alias in spec.aliases)}." if spec.aliases else ""
+    return f"{spec.usage}: {spec.help}{also}"
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()

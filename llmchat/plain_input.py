@@ -1,0 +1,106 @@
+"""Lines from a person or a pipe, for the line-by-line conversation."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable
+
+from llmchat.chat.plain_text import visible
+from llmchat.paths import history_path
+from llmchat.ui.completion import complete
+from llmchat.ui.prompt_history import PromptHistory
+
+PROMPT = "You: "
+
+
+class LineInput:
+    """Asks for messages. At a terminal, with the arrows, Tab and past prompts where readline is there."""
+
+    def __init__(self) -> None:
+        """Prepare the terminal, if there is one."""
+        self.is_interactive = sys.stdin is not None and sys.stdin.isatty()
+        self._history = PromptHistory(history_path() if self.is_interactive else None)
+        if self.is_interactive and sys.stdout.isatty():
+            _prepare_readline(self._history.entries)
+
+    def read(self) -> str | None:
+        """The next message that is not empty; None when the person leaves or the input ends.
+
+        A line that ends in a backslash goes on with the next. Ctrl-C drops what was
+        typed; pressed twice in a row it leaves.
+        """
+        interrupted = False
+        while True:
+            try:
+                message = self._read_message()
+            except KeyboardInterrupt:
+                print(flush=True)
+                if interrupted:
+                    return None
+                interrupted = True
+                print("Press Ctrl-C again to leave.", flush=True)
+                continue
+            if message is None or message.strip():
+                if message is not None:
+                    self._history.add(message)
+                return message
+            interrupted = False
+
+    def _read_message(self) -> str | None:
+        """A message of one or more lines; "" for an empty line, None at the end of the input."""
+        lines: list[str] = []
+        while True:
+            line = (
+                self._ask("... " if lines else PROMPT) if self.is_interactive else _next_piped("" if lines else PROMPT)
+            )
+            if line is None:
+                return "\n".join(lines) if lines else None
+            if not line.endswith("\\"):
+                return "\n".join([*lines, line])
+            lines.append(line[:-1])
+
+    def _next_line(self, prompt: str) -> str | None:
+        if not self.is_interactive:
+            return _next_piped(prompt)
+        try:
+            return input(prompt)
+        except EOFError:
+            print(flush=True)
+            return None
+
+
+def _next_piped(prompt: str) -> str | None:
+    """A line that is piped in, printed as if it had been typed."""
+    line = sys.stdin.readline() if sys.stdin is not None else ""
+    if not line:
+        return None
+    line = line.rstrip("\r\n")
+    if line.strip():
+        print(prompt + visible(line), flush=True)
+    return line
+
+
+def _prepare_readline(past: Iterable[str]) -> None:
+    """Give `input` past prompts and the completion of commands; without readline, it does without."""
+    with contextlib.suppress(ImportError):
+        import readline
+
+        # Both would send the terminal escape codes of their own accord.
+        readline.parse_and_bind("set enable-bracketed-paste off")
+        readline.parse_and_bind("set enable-meta-key off")
+        is_libedit = "libedit" in (readline.__doc__ or "")
+        readline.parse_and_bind("bind ^I rl_complete" if is_libedit else "tab: complete")
+        readline.set_completer_delims("")
+        readline.set_completer(_completed)
+        readline.clear_history()
+        for prompt in past:
+            readline.add_history(" ".join(prompt.split("\n")))
+
+
+def _completed(line: str, number: int) -> str | None:
+    """The line with its last word completed in the `number`th way; None after the last way."""
+    completion = complete(line)
+    if completion is None or number >= len(completion.candidates):
+        return None
+    return line[: completion.start] + completion.candidates[number]
