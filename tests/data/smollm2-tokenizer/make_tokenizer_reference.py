@@ -2,7 +2,7 @@
 
 Run with transformers, gguf and torch installed:
 
-    python make_reference.py DIRECTORY/SmolLM2-135M-Instruct.Q4_1.gguf
+    python make_tokenizer_reference.py DIRECTORY/SmolLM2-135M-Instruct.Q4_1.gguf
 
 transformers drops the first step of the vocabulary's pre-tokenizer when it reads a GGUF file: SmolLM2's own
 tokenizer.json, and llama.cpp under the name "smollm", cut out every digit before anything else. The step is
@@ -92,7 +92,7 @@ TEXTS = [
     "supercalifragilisticexpialidocious antidisestablishmentarianism",
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "ab" * 50,
-    'Once upon a time there was a small boat that wanted to see the sea. Every morning it asked the wind, "Is today the day?"',
+    'Once upon a time there was a small boat that wanted to see the sea. It asked the wind, "Is today the day?"',
 ]
 
 CHATS = [
