@@ -78,7 +78,7 @@ def _sampling_options(function: F) -> F:
 @click.option("--paths", is_flag=True, help="Show where llmchat keeps things.")
 @click.version_option(__version__, "-V", "--version", message="llmchat %(version)s")
 @click.pass_context
-def cli(context: click.Context, **options: Any) -> None:
+def cli(context: click.Context, /, **options: Any) -> None:
     """Chat with a language model that runs in this program, and move its sampling sliders as it writes.
 
     Without a model, a small one is fetched on the first start; --model tiny needs no network.

@@ -22,17 +22,17 @@ def list_models(*, as_json: bool) -> None:
             {
                 "name": entry.name,
                 "description": entry.description,
-                "size_bytes": entry.size_bytes,
+                "size_bytes": entry.size,
                 "path": str(entry.path),
-                "on_disk": entry.path.exists(),
+                "on_disk": entry.is_on_disk,
             }
             for entry in entries
         ]
         print(json.dumps(rows, indent=2))
         return
     for entry in entries:
-        place = str(entry.path) if entry.path.exists() else f"not fetched; llmchat pull {entry.name}"
-        print(f"{entry.name:<10} {entry.size_bytes / 1e6:7.1f} MB  {entry.description}\n{'':<22}{place}")
+        place = str(entry.path) if entry.is_on_disk else f"not fetched; llmchat pull {entry.name}"
+        print(f"{entry.name:<10} {entry.size / 1e6:7.1f} MB  {entry.description}\n{'':<22}{place}")
 
 
 def pull_model(name: str) -> None:
@@ -56,7 +56,7 @@ def pull_model(name: str) -> None:
 
     cancel = threading.Event()
     try:
-        path = entry.path if entry.path.exists() else fetch(entry, progress, cancel)
+        path = entry.path if entry.is_on_disk else fetch(entry, progress, cancel)
     except KeyboardInterrupt:
         cancel.set()
         raise

@@ -75,7 +75,7 @@ def locate(spec: ModelSpec, progress: Progress, cancel: threading.Event) -> Mode
         looks_like_path = path.suffix or os.sep in spec.model
         what = "There is no file or directory" if looks_like_path else "There is no model called"
         raise ModelLoadError(f"{what} {spec.model!r}. See the named ones with: llmchat models")
-    found = entry.path if entry.path.exists() else fetch(entry, progress, cancel)
+    found = entry.path if entry.is_on_disk else fetch(entry, progress, cancel)
     return replace(spec, model=str(found))
 
 

@@ -27,7 +27,6 @@ class LlmchatApp(App[str]):
     """The full-screen chat."""
 
     TITLE = "llmchat"
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (100, "-wide")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", False, id="quit", priority=True),
         Binding("ctrl+p", "command_palette", "Commands", False, id="palette", priority=True),

@@ -37,7 +37,7 @@ def session_blocks(session: ChatSession) -> list[TurnBlock]:
 
 def running_block(running: Running, session: ChatSession) -> TurnBlock:
     """The reply that is being generated."""
-    reply = session.partial_reply(running)
+    reply = running.reply()
     beside = len(session.transcript.children(running.parent)) + 1
     return TurnBlock(
         running.turn_id,

@@ -98,7 +98,7 @@ class ChatScreen(Screen[None]):
         super().__init__()
         settings = options.settings
         self.options = options
-        self.session = ChatSession(
+        self.session: ChatSession = ChatSession(
             submit,
             self.show_error,
             config=options.config,
@@ -189,8 +189,8 @@ class ChatScreen(Screen[None]):
 
     def _show_loading(self, event: ModelLoading) -> None:
         if self.session.load is not None and event.request_id == self.session.load.request_id:
-            state = "fetching" if event.stage.startswith("fetching") else "loading"
-            self.status.show_state(state, event.stage, event.fraction)
+            fetching = event.stage.startswith("fetching")
+            self.status.show_state("fetching" if fetching else "loading", event.stage, event.fraction)
 
     def _show_model(self) -> None:
         info = self.session.model
@@ -245,7 +245,7 @@ class ChatScreen(Screen[None]):
         """Bring header, status and sidebar up to the session."""
         session, config = self.session, self.session.config
         self.header.show_model(session.model)
-        self.header.file_name = session.file.path.name if session.file is not None else ""
+        self.header.file_name = session.path.name if session.path is not None else ""
         state = session.state
         self.status.show_state("error" if state == "empty" else state, "no model" if state == "empty" else "")
         self.status.temperature = None if config.is_greedy else config.temperature
@@ -469,7 +469,7 @@ class ChatScreen(Screen[None]):
 
     def leave(self) -> str:
         """Keep what there is; returns a line for the terminal, after the window has closed."""
-        path = self.session.file.path if self.session.file is not None else None
+        path = self.session.path
         self.session.close()
         return f"Saved: {path}\nGo on with: llmchat --continue" if path is not None else ""
 

@@ -9,11 +9,9 @@ neither widgets nor torch. All calls come from the front end's thread.
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +19,10 @@ from llmchat.chat.generation_config import GenerationConfig, roll_seed
 from llmchat.chat.model import ModelInfo, ModelSpec
 from llmchat.chat.storage import TranscriptFile
 from llmchat.chat.transcript import Transcript
-from llmchat.chat.turn import Reply, SettingsChange, Turn, join_replies, new_id
-from llmchat.errors import LlmchatError, TranscriptError, UsageError
+from llmchat.chat.turn import Reply, Turn, new_id
+from llmchat.errors import LlmchatError, UsageError
+from llmchat.session.keeper import Keeper
+from llmchat.session.running import Running
 from llmchat.worker.messages import (
     Event,
     GenerationFailed,
@@ -39,29 +39,6 @@ from llmchat.worker.messages import (
 
 SessionState = Literal["empty", "loading", "ready", "generating", "stopping"]
 """empty: no model is open; the others as they say."""
-
-CHECKPOINT_SECONDS = 1.5
-"""How often the reply in progress is kept on disk."""
-
-
-@dataclass(slots=True)
-class Running:
-    """The reply that is being generated."""
-
-    request: GenerationRequest
-    turn_id: str
-    """The id that the finished turn will have."""
-    parent: str | None
-    config: GenerationConfig
-    """The settings at the start."""
-    first_part: Reply | None = None
-    """The reply that this one goes on from."""
-    pieces: list[str] = field(default_factory=list)
-    token_ids: list[int] = field(default_factory=list)
-    changes: list[SettingsChange] = field(default_factory=list)
-    tokens_per_second: float = 0.0
-    prompt: PromptProcessed | None = None
-    kept_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +75,12 @@ class ChatSession:
             autosave: Keep the conversation in a transcript file.
         """
         self._submit = submit
-        self._warn = warn
+        self._keeper = Keeper(warn, autosave=autosave)
         self.live = LiveConfig(config or GenerationConfig())
         self.raw = raw
         self.system = system
         self.prefill_text = prefill_text
-        self.autosave = autosave
         self.transcript = Transcript()
-        self.file: TranscriptFile | None = None
         self.model: ModelInfo | None = None
         self.load: LoadRequest | None = None
         self.running: Running | None = None
@@ -114,7 +89,6 @@ class ChatSession:
         """Turns that the last prompt left out, because they did not fit."""
         self.load_seconds = 0.0
         self._waiting: deque[_Waiting] = deque()
-        self._unsaved_warned = False
 
     # ── state ──
 
@@ -140,6 +114,11 @@ class ChatSession:
     def is_raw(self) -> bool:
         """Whether prompts go in without a chat template."""
         return self.raw or (self.model is not None and not self.model.has_chat_template)
+
+    @property
+    def path(self) -> Path | None:
+        """The transcript file; None while there is none."""
+        return self._keeper.path
 
     @property
     def queued(self) -> tuple[str, ...]:
@@ -235,7 +214,7 @@ class ChatSession:
         if not text.strip():
             raise UsageError("The text is empty; delete the turn instead.")
         turn = self.transcript.edit(turn_id, text)
-        self._keep(turn)
+        self._keeper.keep(self.transcript, turn)
         if turn.role == "user":
             self._enqueue(_Waiting(turn_id=turn.id))
 
@@ -247,7 +226,7 @@ class ChatSession:
         """
         self._require_rest()
         self.transcript.delete(turn_id)
-        self._rewrite()
+        self._keeper.rewrite()
 
     def undo(self) -> str:
         """Step back before the last message, which stays as an alternative, and return its text.
@@ -290,7 +269,7 @@ class ChatSession:
         """Begin a new conversation; the old one stays in its file."""
         self.stop()
         self.running = None
-        self.close_file()
+        self._keeper.close()
         self.transcript = Transcript()
         self.dropped_turns = frozenset()
 
@@ -305,7 +284,8 @@ class ChatSession:
         """
         file, notices = TranscriptFile.open(path)
         self.new()
-        self.file, self.transcript = file, file.transcript
+        self._keeper.move_to(file)
+        self.transcript = file.transcript
         if (first := next(iter(self.transcript.path()), None)) is not None and first.role == "system":
             self.system = first.text
         return notices
@@ -316,12 +296,10 @@ class ChatSession:
         Raises:
             TranscriptError: It cannot be written, or exists already.
         """
-        if path is not None or self.file is None:
-            file = TranscriptFile.create(self.transcript, path)
-            self.close_file()
-            self.file = file
-        self._unsaved_warned = False
-        return self.file.path
+        if path is not None or self._keeper.file is None:
+            self._keeper.move_to(TranscriptFile.create(self.transcript, path))
+        assert self._keeper.path is not None
+        return self._keeper.path
 
     def close(self) -> None:
         """End the session: what there is of a running reply is kept."""
@@ -329,17 +307,8 @@ class ChatSession:
         self.stop()
         if running is not None and (running.token_ids or running.pieces):
             self.running = None
-            reply = replace(self.partial_reply(running), finish_detail="llmchat was closed")
-            turn = self._turn(running, reply)
-            self.transcript.add(turn)
-            self._keep(turn)
-        self.close_file()
-
-    def close_file(self) -> None:
-        """Let go of the transcript file."""
-        if self.file is not None:
-            self.file.close()
-            self.file = None
+            self._add_reply(running, running.reply("llmchat was closed"))
+        self._keeper.close()
 
     # ── events ──
 
@@ -364,38 +333,15 @@ class ChatSession:
                 running.prompt = event
                 self.dropped_turns = frozenset(event.dropped_turns)
             case TokensGenerated():
-                running.pieces.append(event.text)
-                running.token_ids += event.token_ids
-                running.changes += event.changes
-                running.tokens_per_second = event.tokens_per_second
-                self._checkpoint(running)
+                running.add(event)
+                self._keeper.checkpoint(lambda: running.turn(running.reply()))
             case GenerationFinished() | GenerationFailed():
                 self.running = None
                 if event.reply is not None and (event.reply.token_ids or event.reply.text):
-                    self._finish(running, event.reply)
+                    self._add_reply(running, running.joined(event.reply))
                 if isinstance(event, GenerationFailed):
                     self._waiting.clear()
                 self._next()
-
-    def partial_reply(self, running: Running) -> Reply:
-        """The running reply as far as it has come, with the part it goes on from."""
-        prompt = running.prompt
-        reply = Reply(
-            text="".join(running.pieces),
-            token_ids=tuple(running.token_ids),
-            finish_reason="cancelled",
-            finish_detail="not finished",
-            config=running.config,
-            seed=running.request.seed,
-            model="" if self.model is None else self.model.name,
-            raw=self.is_raw,
-            changes=tuple(running.changes),
-            prompt_tokens=0 if prompt is None else prompt.prompt_tokens,
-            cached_tokens=0 if prompt is None else prompt.cached_tokens,
-            dropped_tokens=0 if prompt is None else prompt.dropped_tokens,
-            prefill_text=running.request.prefill_text,
-        )
-        return reply if running.first_part is None else join_replies(running.first_part, reply)
 
     # ── inside ──
 
@@ -413,7 +359,7 @@ class ChatSession:
         if item.text is not None:
             self._begin_transcript()
             turn = self.transcript.say("user", item.text)
-            self._keep(turn)
+            self._keeper.keep(self.transcript, turn)
             self._start(turn.id)
         elif item.turn_id is not None and item.turn_id in self.transcript:
             self._start(item.turn_id)
@@ -422,7 +368,7 @@ class ChatSession:
         """Put the system prompt first, and make the file when the first thing is said."""
         self._note_model()
         if self.system and not len(self.transcript) and not self.is_raw:
-            self._keep(self.transcript.say("system", self.system))
+            self._keeper.keep(self.transcript, self.transcript.say("system", self.system))
 
     def _start(
         self,
@@ -444,7 +390,8 @@ class ChatSession:
             prefill_text=self.prefill_text if prefill_text is None else prefill_text,
             continued_ids=() if first_part is None else first_part.token_ids,
         )
-        self.running = Running(request, new_id(), parent, self.config, first_part)
+        name = "" if self.model is None else self.model.name
+        self.running = Running(request, new_id(), parent, self.config, name, self.is_raw, first_part)
         self._submit(request)
 
     def _with_system(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
@@ -452,56 +399,17 @@ class ChatSession:
         said = turns[1:] if turns and turns[0].role == "system" else turns
         return (Turn("system", self.system), *said) if self.system else said
 
-    def _finish(self, running: Running, reply: Reply) -> None:
-        """Make the finished reply a turn."""
-        if running.first_part is not None:
-            reply = join_replies(running.first_part, reply)
-        turn = self._turn(running, replace(reply, timings=replace(reply.timings, load_seconds=self.load_seconds)))
+    def _add_reply(self, running: Running, reply: Reply) -> None:
+        """Make a reply that ended a turn."""
+        turn = running.turn(replace(reply, timings=replace(reply.timings, load_seconds=self.load_seconds)))
         self.transcript.add(turn)
-        self._keep(turn)
-
-    def _turn(self, running: Running, reply: Reply) -> Turn:
-        return Turn("assistant", reply.text, parent=running.parent, id=running.turn_id, reply=reply)
+        self._keeper.keep(self.transcript, turn)
 
     def _note_model(self) -> None:
         if self.model is not None and not self.transcript.model:
             self.transcript.model = self.model.name
             self.transcript.model_path = self.model.path
             self.transcript.tokenizer_path = self.model.tokenizer_path
-
-    def _keep(self, turn: Turn) -> None:
-        """Put a turn on the disk. A failure is said once; the conversation goes on."""
-        if not self.autosave and self.file is None:
-            return
-        try:
-            if self.file is None:
-                self.file = TranscriptFile.create(self.transcript)
-            else:
-                self.file.append(turn)
-            self._unsaved_warned = False
-        except TranscriptError as error:
-            self._warn_unsaved(error)
-
-    def _checkpoint(self, running: Running) -> None:
-        """Keep the reply in progress on the disk, every second or two."""
-        if self.file is None or time.monotonic() - running.kept_at < CHECKPOINT_SECONDS:
-            return
-        running.kept_at = time.monotonic()
-        with contextlib.suppress(TranscriptError):
-            self.file.checkpoint(self._turn(running, self.partial_reply(running)))
-
-    def _rewrite(self) -> None:
-        if self.file is None:
-            return
-        try:
-            self.file.rewrite()
-        except TranscriptError as error:
-            self._warn_unsaved(error)
-
-    def _warn_unsaved(self, error: LlmchatError) -> None:
-        if not self._unsaved_warned:
-            self._unsaved_warned = True
-            self._warn(error)
 
     def _require_rest(self) -> None:
         if self.running is not None:

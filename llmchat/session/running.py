@@ -1,0 +1,68 @@
+"""The reply that is being generated, as the front end knows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from llmchat.chat.generation_config import GenerationConfig
+from llmchat.chat.turn import Reply, SettingsChange, Turn, join_replies
+from llmchat.worker.messages import GenerationRequest, PromptProcessed, TokensGenerated
+
+
+@dataclass(slots=True)
+class Running:
+    """The reply that is being generated."""
+
+    request: GenerationRequest
+    turn_id: str
+    """The id that the finished turn will have."""
+    parent: str
+    """The turn that is answered."""
+    config: GenerationConfig
+    """The settings at the start."""
+    model: str
+    raw: bool
+    first_part: Reply | None = None
+    """The reply that this one goes on from."""
+    pieces: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    changes: list[SettingsChange] = field(default_factory=list)
+    prompt: PromptProcessed | None = None
+
+    def add(self, event: TokensGenerated) -> None:
+        """Take in more of the reply."""
+        self.pieces.append(event.text)
+        self.token_ids += event.token_ids
+        self.changes += event.changes
+
+    def reply(self, detail: str = "not finished") -> Reply:
+        """The reply as far as it has come, with the part it goes on from.
+
+        Args:
+            detail: Why there is no more of it.
+        """
+        prompt = self.prompt
+        reply = Reply(
+            text="".join(self.pieces),
+            token_ids=tuple(self.token_ids),
+            finish_reason="cancelled",
+            finish_detail=detail,
+            config=self.config,
+            seed=self.request.seed,
+            model=self.model,
+            raw=self.raw,
+            changes=tuple(self.changes),
+            prompt_tokens=0 if prompt is None else prompt.prompt_tokens,
+            cached_tokens=0 if prompt is None else prompt.cached_tokens,
+            dropped_tokens=0 if prompt is None else prompt.dropped_tokens,
+            prefill_text=self.request.prefill_text,
+        )
+        return self.joined(reply)
+
+    def joined(self, reply: Reply) -> Reply:
+        """A reply of this request, with the part it goes on from."""
+        return reply if self.first_part is None else join_replies(self.first_part, reply)
+
+    def turn(self, reply: Reply) -> Turn:
+        """The turn that a reply, already joined, makes."""
+        return Turn("assistant", reply.text, parent=self.parent, id=self.turn_id, reply=reply)
