@@ -51,7 +51,7 @@ class OneLine(Widget):
         text-overflow: ellipsis;
         color: $foreground;
 
-        & > .bar--strong { color: $text-primary; text-style: bold; }
+        & > .bar--strong { color: $primary; text-style: bold; }
         & > .bar--text { color: $foreground; }
         & > .bar--muted { color: $text-muted; }
         & > .bar--good { color: $text-success; }

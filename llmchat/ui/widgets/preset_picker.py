@@ -33,7 +33,7 @@ class PresetHeading(Widget, can_focus=True):
         pointer: pointer;
 
         & > .heading--title { color: $foreground; text-style: bold; }
-        & > .heading--count { color: $text-warning; text-style: bold; }
+        & > .heading--count { color: $change; text-style: bold; }
         & > .heading--preset { color: $text-muted; }
         &:hover { background: $boost; }
         &:focus { background: $primary 20%; }
@@ -87,10 +87,9 @@ class PresetPicker(Widget):
             display: none;
             overlay: screen;
             constrain: inside inside;
-            width: 32;
+            width: 100%;
             height: auto;
             max-height: 12;
-            offset: 2 0;
             border: round $primary;
             background: $surface;
             color: $foreground;

@@ -11,6 +11,7 @@ from textual.app import SuspendNotSupported
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
+from textual.strip import Strip
 from textual.widgets import TextArea
 
 from llmchat.errors import UsageError
@@ -148,6 +149,10 @@ class PromptInput(TextArea):
             return self._offer is not None and bool(self._offer.candidates)
         return True
 
+    def render_line(self, y: int) -> Strip:
+        """A line of the text; none where the window leaves no room, where a text area would fail."""
+        return super().render_line(y) if self.content_size.width > 0 else Strip.blank(self.size.width)
+
     def show_error(self, message: str) -> None:
         """Say on the border what is wrong with what is written; the next edit clears it."""
         line = Content(f"✗ {message}")
@@ -242,7 +247,7 @@ class PromptInput(TextArea):
         offer = self._offer
         self.suggestion = ""
         if offer is None:
-            self.border_subtitle = None  # type: ignore[assignment]
+            self.border_subtitle = None
             return
         word = self._base[offer.start :]
         if self._chosen is None and word and offer.candidates and offer.candidates[0].startswith(word):

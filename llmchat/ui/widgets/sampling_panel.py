@@ -144,7 +144,7 @@ class SamplingPanel(VerticalScroll, can_focus=False):
             slider.set_value(getattr(config, name))
             slider.inactive = name in inactive
             slider.source = self._sources.get(name, "")
-        self.slider("temperature").note = "" if config.do_sample else "greedy: the likeliest"
+        self.slider("temperature").note = "" if config.do_sample else "greedy"
         seed = self.query_one(SeedRow)
         seed.seed, seed.inactive = config.seed, "seed" in inactive
         heading = self.query_one(PresetPicker).heading
@@ -183,8 +183,8 @@ class SamplingPanel(VerticalScroll, can_focus=False):
     def take_slider(self, event: Slider.Changed) -> None:
         """Take a moved slider; moving the temperature leaves greedy decoding."""
         event.stop()
-        # A config that was assigned since has the last word on what is shown.
-        values: dict[str, Value] = {event.name: event.value}
+        # The slider may have moved on since: taking its older value would throw it back.
+        values: dict[str, Value] = {event.name: event.slider.value}
         if event.name == "temperature":
             values["do_sample"] = True
         self._change(values)

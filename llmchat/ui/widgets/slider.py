@@ -45,7 +45,7 @@ class Slider(ValueRow):
         & > .slider--knob { color: $primary; text-style: bold; }
         & > .slider--track { color: $foreground 25%; }
         & > .slider--note { color: $text-muted; text-style: italic; }
-        &.-differs > .slider--knob { color: $text-warning; }
+        &.-differs > .slider--knob { color: $change; }
         &.-idle > .slider--knob { color: $text-muted; text-style: none; }
         &.-off > .row--value { color: $text-muted; text-style: none; }
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 from textual.reactive import reactive
@@ -61,6 +62,12 @@ class StatusBar(OneLine):
     temperature: reactive[float | None] = reactive(None)
     """The temperature in force; None, when nothing is drawn at random, shows "greedy"."""
 
+    _keys: Mapping[str, str] = MappingProxyType({})
+
+    def on_mount(self) -> None:
+        """Find out which keys the person set."""
+        self._keys = self._find_keys()
+
     def show_state(self, state: State, detail: str = "", fraction: float | None = None) -> None:
         """Set the state with its words and progress."""
         self.state, self.detail, self.fraction = state, detail, fraction
@@ -87,16 +94,15 @@ class StatusBar(OneLine):
 
     def right(self) -> Sequence[Piece]:
         """The keys that are of use in this state."""
-        keys = self._keys()
         pieces: list[Piece] = []
         for place, (name, usual, words, states) in enumerate(HINTS):
             if self.state in states:
-                importance = 70 if name == "stop" else 55 - 8 * place
-                pieces.append(Piece(key_label(keys.get(name, usual)), "bar--strong", importance))
+                importance = 90 if name == "stop" else 55 - 8 * place
+                pieces.append(Piece(key_label(self._keys.get(name, usual)), "bar--strong", importance))
                 pieces.append(Piece(words, "bar--muted", importance, joined=True))
         return pieces
 
-    def _keys(self) -> dict[str, str]:
+    def _find_keys(self) -> dict[str, str]:
         """The key in force for each binding that has an id, as the person set it."""
         return {
             active.binding.id.rpartition(".")[2]: active.binding.key

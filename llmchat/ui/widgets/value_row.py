@@ -22,6 +22,21 @@ from llmchat.errors import UsageError
 NAME_WIDTH = 18
 """Cells for label and value together."""
 
+_LEAVING = ("tab", "shift+tab", "up", "down")
+_EDITING = (
+    "enter",
+    "escape",
+    "backspace",
+    "delete",
+    "ctrl+u",
+    "left",
+    "right",
+    "shift+left",
+    "shift+right",
+    "home",
+    "end",
+)
+
 Part = tuple[str, str]
 """A piece of the line: its text and its component class."""
 
@@ -62,7 +77,7 @@ class ValueRow(Widget, can_focus=True):
 
         & > .row--label { color: $foreground; }
         & > .row--value { color: $foreground; text-style: bold; }
-        & > .row--mark { color: $text-warning; text-style: bold; }
+        & > .row--mark { color: $change; text-style: bold; }
         & > .row--editor { color: $foreground; text-style: reverse; }
         & > .row--hint { color: $text-muted; }
         & > .row--refused { color: $text-error; text-style: bold; }
@@ -210,22 +225,21 @@ class ValueRow(Widget, can_focus=True):
 
     def _edit(self, event: events.Key) -> None:
         """One key while typing. Keys that leave the row take the value first."""
-        assert self.draft is not None
-        if event.key.startswith(("ctrl+", "f")) and len(event.key) > 1 and event.key != "ctrl+u":
+        draft = self.draft or ""
+        if event.key in _LEAVING and self._submit():
             return
-        leaves = event.key in ("tab", "shift+tab", "up", "down")
-        if leaves and self._submit():
+        if event.key not in _EDITING and event.key not in _LEAVING and not event.is_printable:
             return
         event.stop()
         event.prevent_default()
         if event.key == "enter":
             self._submit()
-        elif event.key in ("escape", "ctrl+u") or (event.key == "backspace" and len(self.draft) <= 1):
+        elif event.key in ("escape", "ctrl+u") or (event.key == "backspace" and len(draft) <= 1):
             self.close_editor()
         elif event.key == "backspace":
-            self._open(self.draft[:-1])
-        elif event.character and event.character.isprintable() and not event.character.isspace():
-            self._open(self.draft + event.character)
+            self._open(draft[:-1])
+        elif event.is_printable and event.character and not event.character.isspace():
+            self._open(draft + event.character)
 
     def _submit(self) -> bool:
         """Take the typed value; if that is refused, keep it for correction."""
