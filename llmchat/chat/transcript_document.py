@@ -7,6 +7,7 @@ What the tables mean is known to `transcript_toml`.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -82,19 +83,29 @@ def parse_document(data: bytes, name: str) -> Document:
         TranscriptError: It is no transcript, was written by a newer llmchat, or is damaged before its end.
     """
     whole = _readable_part(data, name)
-    try:
-        document = tomllib.loads(whole.decode("utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:
-        offset = last_turn_offset(whole)
-        if not (offset and _is_at_end(error, whole)):
-            raise _damaged(name, error) from None
-        whole = whole[:offset]
-        document = _parse_part(whole, name)
+    document, whole = _parse_whole_turns(whole, name)
     header, turns = _split(document, name)
     if turns and not _is_whole(turns[-1], whole):
         turns.pop()
         whole = whole[: last_turn_offset(whole)]
     return Document(header, turns, len(whole))
+
+
+def _parse_whole_turns(data: bytes, name: str) -> tuple[Table, bytes]:
+    """The tables, and the bytes they stand in: all, or those before the torn end."""
+    try:
+        return tomllib.loads(data.decode("utf-8-sig")), data
+    except tomllib.TOMLDecodeError as error:
+        if not _is_at_end(error, data):
+            raise _damaged(name, error) from None
+        failure = error
+    # What is torn is the line that begins a turn, or the turn that was begun last.
+    torn_mark = _TORN_MARK.search(data)
+    for offset in (torn_mark.start() if torn_mark else 0, last_turn_offset(data)):
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            if offset:
+                return tomllib.loads(data[:offset].decode("utf-8-sig")), data[:offset]
+    raise _damaged(name, failure)
 
 
 def last_turn_offset(data: bytes) -> int:
@@ -118,7 +129,8 @@ def turn_offsets(data: bytes) -> list[int]:
     return offsets
 
 
-_TURN_MARK = re.compile(rb"\n\[\[turns\]\]")
+_TURN_MARK = re.compile(rb"\r?\n\[\[turns\]\]")
+_TORN_MARK = re.compile(rb"\r?\n\[(\[(t(u(r(n(s\]?)?)?)?)?)?)?\Z")
 _ERROR_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 
@@ -133,13 +145,6 @@ def _readable_part(data: bytes, name: str) -> bytes:
             raise TranscriptError(f"{name} is damaged at line {line}: it is not UTF-8 text.") from None
         return data[: error.start]
     return data
-
-
-def _parse_part(data: bytes, name: str) -> Table:
-    try:
-        return tomllib.loads(data.decode("utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:
-        raise _damaged(name, error) from None
 
 
 def _is_at_end(error: tomllib.TOMLDecodeError, data: bytes) -> bool:
