@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from textual.app import App
@@ -67,7 +68,7 @@ async def copy_text(app: App[Any], text: str, environ: Mapping[str, str] = os.en
     sent = fits and _send_to_terminal(app, data, environ)
     tool = find_tool(environ)
     ran = tool is not None and await asyncio.to_thread(_run_tool, tool, data)
-    return CopyResult(sent, tool[0] if tool and ran else None, too_long=not fits)
+    return CopyResult(sent, Path(tool[0]).name if tool and ran else None, too_long=not fits)
 
 
 def find_tool(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Sequence[str] | None:
@@ -79,8 +80,10 @@ def find_tool(environ: Mapping[str, str] = os.environ, platform: str = sys.platf
         (bool(environ.get("DISPLAY")), ("xsel", "--clipboard", "--input")),
         ("WSL_DISTRO_NAME" in environ or platform == "win32", ("clip.exe",)),
     ]
-    path = environ.get("PATH")
-    return next((command for fits, command in candidates if fits and shutil.which(command[0], path=path)), None)
+    for fits, (name, *options) in candidates:
+        if fits and (program := shutil.which(name, path=environ.get("PATH"))):
+            return program, *options
+    return None
 
 
 def osc52_sequences(data: bytes, environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -113,7 +116,7 @@ def _send_to_terminal(app: App[Any], data: bytes, environ: Mapping[str, str]) ->
 
 def _run_tool(command: Sequence[str], data: bytes) -> bool:
     """Run a clipboard tool. Some stay in the background to serve the text, so nothing of it is read."""
-    if command[0] == "clip.exe":
+    if command[0].endswith("clip.exe"):
         data = data.decode().encode("utf-16")
     try:
         done = subprocess.run(

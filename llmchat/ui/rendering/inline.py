@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -27,6 +29,7 @@ def make_parser() -> MarkdownIt:
 
 PARSER = make_parser()
 
+_ENCODED_SENTINEL = re.compile("%F3%B[0-9A-F](?:%[89AB][0-9A-F]){2}")
 _OPENING = {"strong_open": "strong", "em_open": "emphasis", "s_open": "strike", "link_open": "link"}
 
 
@@ -92,7 +95,7 @@ def sanitize_keeping_marks(text: str) -> str:
 
 
 def _add_address(address: str, since: int, look: Look, spans: list[Span]) -> None:
-    address = sanitize(without_sentinels(address))
+    address = sanitize(_ENCODED_SENTINEL.sub("", without_sentinels(address)))
     shown = "".join(span.text for span in spans[since:] if "chip" not in span.look)
     if address and address not in (shown, f"mailto:{shown}"):
         spans.append(Span(f" ({address})", (*look, "address")))

@@ -17,10 +17,10 @@ _FIRST = 0xF0000
 _LIMIT = 0xFFF0
 SENTINEL = re.compile("[\U000f0000-\U000ffff0]")
 
-# Markup at the start of a line, and lines that are nothing but markup.
-_LINE_MARKUP = re.compile(r"[ \t]*(?:(?:[-*+]|#{1,6}|\d{1,9}[.)])[ \t]+|>[ \t]?)*")
-_MARKUP_ONLY = re.compile(r"[ \t]*(?:(?:```|~~~).*|[\s|:=~*_+>#-]*)")
-_INLINE_MARKUP = frozenset("*_`~[]()!\\<>&|#")
+# Markup at the start of a line, lines that are nothing but markup, and what must not be torn within a line.
+_LINE_MARKUP = re.compile(r"[ \t]*(?:(?:[-*+]|#{1,6}|\d{1,9}[.)])[ \t]+|>[ \t]?)*(?:\|[ \t]*)?")
+_MARKUP_ONLY = re.compile(r"[ \t>]*(?:(?:```|~~~).*|[\s|:=~*_+>#-]*)")
+_UNBREAKABLE = re.compile(r"\]\([^)\n]*\)|<[^<>\s]+>|&#?\w+;|\\.|([*_`~\[\]!])\1*")
 
 
 def insert_sentinels(source: str, offsets: Sequence[int], first: int, *, markdown: bool) -> str:
@@ -33,31 +33,44 @@ def insert_sentinels(source: str, offsets: Sequence[int], first: int, *, markdow
         markdown: Whether the source is Markdown.
     """
     for number in range(len(offsets) - 1, -1, -1):
-        at = min(offsets[number], len(source))
-        if markdown:
-            at = _safe_offset(source, at)
+        at: int | None = min(offsets[number], len(source))
+        if markdown and source.strip():
+            at = _safe_offset(source, offsets[number])
+        if at is None:
+            continue
         source = f"{source[:at]}{chr(_FIRST + (first + number) % _LIMIT)}{source[at:]}"
     return source
 
 
-def _safe_offset(source: str, at: int) -> int:
-    end = len(source.rstrip())
-    at = min(at, end)
-    while at < end:
-        start = source.rfind("\n", 0, at) + 1
-        stop = source.find("\n", at)
-        stop = len(source) if stop < 0 else stop
-        if not _MARKUP_ONLY.fullmatch(source, start, stop):
-            break
-        at = stop + 1
-    at = min(at, end)
-    start = source.rfind("\n", 0, at) + 1
-    markup = _LINE_MARKUP.match(source, start)
+def _safe_offset(source: str, at: int) -> int | None:
+    """The nearest place for a mark where it tears nothing; None if there is only markup."""
+    line = _text_line(source, at)
+    if line is None:
+        return None
+    start, stop = line
+    at = max(start, min(at, stop))
+    markup = _LINE_MARKUP.match(source, start, stop)
     if markup and at < markup.end():
-        at = markup.end()
-    while start < at < end and source[at - 1] in _INLINE_MARKUP and source[at] in _INLINE_MARKUP:
-        at += 1
-    return min(at, end)
+        return markup.end()
+    for whole in _UNBREAKABLE.finditer(source, start, stop):
+        if whole.start() < at < whole.end():
+            at = whole.end()
+    # After the bar that ends a row of a table there would be one more cell.
+    return stop - 1 if at == stop and source[stop - 1] == "|" else at
+
+
+def _text_line(source: str, at: int) -> tuple[int, int] | None:
+    """The first line from an offset on that holds text, or else the last one before it."""
+    before: tuple[int, int] | None = None
+    start = 0
+    for line in source.split("\n"):
+        stop = start + len(line)
+        if not _MARKUP_ONLY.fullmatch(line):
+            before = start, start + len(line.rstrip())
+            if stop >= at:
+                return before
+        start = stop + 1
+    return before
 
 
 class Chips:
