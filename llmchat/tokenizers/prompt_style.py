@@ -8,41 +8,28 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from llmchat.chat.turn import Turn
 from llmchat.errors import GenerationError, ModelLoadError
 from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES, ChatTemplate
+from llmchat.tokenizers.prompt_messages import (
+    PromptMessage,
+    fold_system,
+    merge_user_turns,
+    message_of,
+    new_mark,
+    only_marked,
+    says_the_same,
+    token_bytes,
+)
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 _TAG = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 _STOP_LIMIT = 40
 """Longest stop string, in characters, that is taken from a template."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """One turn as the template sees it, and the generated ids that may stand for a part of it."""
-
-    role: str
-    text: str
-    head: str = ""
-    """Text before the ids: the prefill."""
-    token_ids: tuple[int, ...] = ()
-    """Ids that say exactly what stands between head and tail; empty for plain text."""
-    tail: str = ""
-    """Text after the ids."""
-    mark: str = ""
-    """What stands for the ids in the rendered text."""
-
-    @property
-    def body(self) -> str:
-        """The text that the ids stand for, as far as it lies in this message."""
-        return self.text[len(self.head) : len(self.text) - len(self.tail)]
 
 
 class PromptStyle:
@@ -67,12 +54,13 @@ class PromptStyle:
 
         Read off the template. Where a control token ends the reply there are none.
         """
-        first, reply, second = (secrets.token_hex(8) for _ in range(3))
-        messages = [_Message("user", first), _Message("assistant", reply), _Message("user", second)]
+        said = [PromptMessage("user", new_mark()), PromptMessage("assistant", new_mark())]
+        said.append(PromptMessage("user", new_mark()))
         try:
-            between = self._render(messages, False).partition(reply)[2].partition(second)[0]
+            text = self._render(said, False)
         except GenerationError:
             return ()
+        between = text.partition(said[1].text)[2].partition(said[2].text)[0]
         line = between.strip().partition("\n")[0].rstrip()
         words = found[0] if (found := _TAG.match(line)) else line
         ids = self._tokenizer.encode(words, parse_special=True)
@@ -87,7 +75,7 @@ class PromptStyle:
         Raises:
             GenerationError: The template cannot render these turns.
         """
-        messages = [_Message(turn.role, turn.text) for turn in self._foldable(turns)]
+        messages = self._placed([PromptMessage(turn.role, turn.text) for turn in turns])
         return self._render_prompt(messages, prefill_text) if add_generation_prompt else self._render(messages, False)
 
     def encode(self, turns: Sequence[Turn], *, prefill_text: str = "", continued_ids: Sequence[int] = ()) -> list[int]:
@@ -101,9 +89,10 @@ class PromptStyle:
         Raises:
             GenerationError: The template cannot render these turns.
         """
-        text, messages = self._marked([self._message(turn) for turn in self._foldable(turns)], prefill_text)
+        messages = self._placed([message_of(turn, self._tokenizer) for turn in turns])
+        text, marked = self._render_marked(messages, prefill_text)
         ids: list[int] = []
-        for message in messages:
+        for message in marked:
             part, text = text.split(message.mark)
             ids += self._encode_part(self._before_reply(part, message), is_first=not ids)
             ids += message.token_ids
@@ -123,114 +112,82 @@ class PromptStyle:
         """The ids of a stretch of the rendered text."""
         anchor = self._anchor
         if is_first or not text or anchor is None:
-            return self._tokenizer.encode(text, parse_special=True) if text else []
+            return self._tokenizer.encode(text, parse_special=True)
         # Behind a control token a text goes on; alone, it would get the space that begins a text.
         ids = self._tokenizer.encode(self._tokenizer.token_text(anchor) + text, parse_special=True)
         return ids[1:] if ids[:1] == [anchor] else self._tokenizer.encode(text, parse_special=True)
 
     @cached_property
     def _anchor(self) -> int | None:
+        """A control token behind which a stretch of text can be encoded."""
         known = (self._tokenizer.bos_id, self._tokenizer.eos_id)
         return next((one for one in known if one is not None and self._tokenizer.is_control(one)), None)
 
-    def _before_reply(self, part: str, message: _Message) -> str:
+    def _before_reply(self, part: str, message: PromptMessage) -> str:
         """The text before generated ids, without the space that the ids bring themselves."""
-        brings_space = self._bytes(message.token_ids).startswith(b" ") and not message.body.startswith(" ")
-        return part.removesuffix(" ") if brings_space and not message.head else part
+        brings_space = token_bytes(self._tokenizer, message.token_ids[:1]).startswith(b" ")
+        is_own = message.head or message.body.startswith(" ")
+        return part.removesuffix(" ") if brings_space and not is_own else part
 
-    def _message(self, turn: Turn) -> _Message:
-        """A turn with its generated ids, as far as they say what its text says."""
-        plain, reply = _Message(turn.role, turn.text), turn.reply
-        if turn.role != "assistant" or reply is None or not turn.text.startswith(reply.prefill_text):
-            return plain
-        body = turn.text[len(reply.prefill_text) :]
-        token_ids = (*reply.continued_ids, *reply.token_ids)
-        said = self._bytes(token_ids).decode("utf-8", "replace")
-        if not said.lstrip().startswith(body.strip()) or not body.strip():
-            return plain
-        count = self._covered(token_ids, body)
-        if said.strip() == body.strip():
-            count, rest = len(token_ids), ""
-        else:
-            rest = body.lstrip().removeprefix(self._bytes(token_ids[:count]).decode("utf-8", "replace").lstrip())
-        if not count:
-            return plain
-        return _Message(turn.role, turn.text, reply.prefill_text, token_ids[:count], rest, secrets.token_hex(12))
+    def _render_marked(
+        self, messages: Sequence[PromptMessage], prefill_text: str
+    ) -> tuple[str, Sequence[PromptMessage]]:
+        """The rendered text, and the messages whose ids stand as marks in it, in the text's order."""
+        plain = self._render_prompt([message.plain for message in messages], prefill_text)
 
-    def _covered(self, token_ids: Sequence[int], body: str) -> int:
-        """How many leading ids lie wholly inside a text: a stop string cuts replies in the middle of a token."""
-        room = len(body.lstrip().encode())
-        said = b""
-        for count, token_id in enumerate(token_ids):
-            said += self._tokenizer.token_bytes(token_id)
-            if len(said.lstrip()) > room:
-                return count
-        return len(token_ids)
+        def rendered(kept: Sequence[PromptMessage]) -> str | None:
+            text = self._render_prompt(only_marked(messages, kept), prefill_text)
+            return text if says_the_same(text, kept, plain) else None
 
-    def _marked(self, messages: list[_Message], prefill_text: str) -> tuple[str, list[_Message]]:
-        """The rendered text with a mark for every reply that may stand as ids, and these messages in order."""
-        plain = self._render_prompt([_Message(message.role, message.text) for message in messages], prefill_text)
-        text = self._render_prompt(messages, prefill_text)
-        kept = [message for message in messages if text.count(message.mark) == 1 and message.mark]
-        if len(kept) < sum(bool(message.mark) for message in messages) or not _says(text, kept, plain):
-            # The template treats replies by what they say: each is tried alone.
-            kept = [message for message in kept if self._survives(message, messages, prefill_text, plain)]
-            text = self._render_prompt(_only(messages, kept), prefill_text)
-        return text, sorted(kept, key=lambda message: text.index(message.mark))
+        marked = [message for message in messages if message.mark]
+        text = rendered(marked)
+        if text is None:
+            # The template treats replies by what they say, so each is tried alone.
+            marked = [message for message in marked if rendered([message]) is not None]
+            text = rendered(marked)
+        if text is None:
+            return plain, []
+        return text, sorted(marked, key=lambda message: text.index(message.mark))
 
-    def _survives(self, message: _Message, messages: list[_Message], prefill_text: str, plain: str) -> bool:
-        text = self._render_prompt(_only(messages, [message]), prefill_text)
-        return text.count(message.mark) == 1 and _says(text, [message], plain)
-
-    def _render_prompt(self, messages: Sequence[_Message], prefill_text: str) -> str:
+    def _render_prompt(self, messages: Sequence[PromptMessage], prefill_text: str) -> str:
         """The text up to where the reply goes on."""
         if prefill_text:
             # As the start of a last turn the prefill stands where it will stand in later prompts.
-            mark = secrets.token_hex(12)
-            started = self._render([*messages, _Message("assistant", "", prefill_text, (), "", mark)], False)
-            if started.count(mark) == 1:
-                return started.partition(mark)[0]
+            begun = PromptMessage("assistant", prefill_text, head=prefill_text, mark=new_mark())
+            text = self._render([*messages, begun], False)
+            if text.count(begun.mark) == 1:
+                return text.partition(begun.mark)[0]
         return self._render(messages, True) + prefill_text
 
-    def _render(self, messages: Sequence[_Message], add_generation_prompt: bool) -> str:
+    def _render(self, messages: Sequence[PromptMessage], add_generation_prompt: bool) -> str:
         try:
             return self._render_as_is(messages, add_generation_prompt)
         except GenerationError:
-            merged = _merged(messages)
+            merged = merge_user_turns(messages)
             if len(merged) == len(messages):
                 raise
             return self._render_as_is(merged, add_generation_prompt)
 
-    def _render_as_is(self, messages: Sequence[_Message], add_generation_prompt: bool) -> str:
-        contents = [
-            {"role": one.role, "content": one.head + one.mark + one.tail if one.mark else one.text} for one in messages
-        ]
+    def _render_as_is(self, messages: Sequence[PromptMessage], add_generation_prompt: bool) -> str:
         return self._template.render(
-            contents,
+            [{"role": message.role, "content": message.content} for message in messages],
             add_generation_prompt=add_generation_prompt,
             bos_token=self._name_of(self._tokenizer.bos_id),
             eos_token=self._name_of(self._tokenizer.eos_id),
             unk_token=self._name_of(self._tokenizer.unk_id),
         )
 
-    def _foldable(self, turns: Sequence[Turn]) -> list[Turn]:
-        """The turns, with the system's words in the first user turn where the template has no place for them."""
-        system = [turn for turn in turns if turn.role == "system"]
-        if not system or self._has_system:
-            return list(turns)
-        rest = [turn for turn in turns if turn.role != "system"]
-        words = "\n\n".join(turn.text for turn in system)
-        at = next((index for index, turn in enumerate(rest) if turn.role == "user"), None)
-        if at is None:
-            return [Turn("user", words), *rest]
-        rest[at] = Turn("user", f"{words}\n\n{rest[at].text}", rest[at].parent, rest[at].id, rest[at].created)
-        return rest
+    def _placed(self, messages: list[PromptMessage]) -> list[PromptMessage]:
+        """The messages, with the system's words in a user turn where the template has no place for them."""
+        has_system = any(message.role == "system" for message in messages)
+        return fold_system(messages) if has_system and not self._has_system else messages
 
     @cached_property
     def _has_system(self) -> bool:
-        words = secrets.token_hex(8)
+        """Whether the template shows a system turn."""
+        words = new_mark()
         try:
-            return words in self._render_as_is([_Message("system", words), _Message("user", "a")], True)
+            return words in self._render_as_is([PromptMessage("system", words), PromptMessage("user", "a")], True)
         except GenerationError:
             return False
 
@@ -243,9 +200,6 @@ class PromptStyle:
 
     def _name_of(self, token_id: int | None) -> str:
         return "" if token_id is None else self._tokenizer.token_text(token_id)
-
-    def _bytes(self, token_ids: Sequence[int]) -> bytes:
-        return b"".join(map(self._tokenizer.token_bytes, token_ids))
 
 
 def load_prompt_style(name_or_file_or_template: str | Path, tokenizer: Tokenizer) -> PromptStyle:
@@ -280,26 +234,3 @@ def _from_json(text: str, name: str) -> str:
     if not isinstance(template, str):
         raise ModelLoadError(f"{name} holds no chat template: give a Jinja file or a built-in name.")
     return template
-
-
-def _only(messages: Sequence[_Message], kept: Sequence[_Message]) -> list[_Message]:
-    """The messages, as plain text but for those kept."""
-    return [one if one in kept else _Message(one.role, one.text) for one in messages]
-
-
-def _says(text: str, marked: Sequence[_Message], plain: str) -> bool:
-    """Whether a text with marks says what the plain text says, blanks aside."""
-    for message in marked:
-        text = text.replace(message.mark, message.body)
-    return text.split() == plain.split() or "".join(text.split()) == "".join(plain.split())
-
-
-def _merged(messages: Sequence[_Message]) -> list[_Message]:
-    """The messages with neighbouring user turns as one: some templates insist that roles alternate."""
-    merged: list[_Message] = []
-    for message in messages:
-        if merged and message.role == "user" == merged[-1].role:
-            merged[-1] = _Message("user", f"{merged[-1].text}\n\n{message.text}")
-        else:
-            merged.append(message)
-    return merged

@@ -9,42 +9,7 @@ import pytest
 
 from llmchat.tokenizers.detokenizer import StreamingDetokenizer
 from llmchat.tokenizers.sentencepiece import SentencePieceTokenizer
-from tests.tokenizers.vocabularies import TINY
-
-
-class PieceTokenizer:
-    """Token i is the i-th of some byte strings."""
-
-    bos_id = eos_id = unk_id = None
-    adds_bos = False
-
-    def __init__(self, pieces: Sequence[bytes]) -> None:
-        self._pieces = pieces
-        self.vocab_size = len(pieces)
-
-    def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
-        """Every piece once."""
-        return list(range(self.vocab_size))
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """The piece."""
-        return self._pieces[token_id]
-
-    def token_text(self, token_id: int) -> str:
-        """The piece as text."""
-        return repr(self._pieces[token_id])
-
-    def is_control(self, token_id: int) -> bool:
-        """Empty pieces are."""
-        return not self._pieces[token_id]
-
-    def find(self, piece: str) -> int | None:
-        """None has a name."""
-        return None
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The pieces as text."""
-        return b"".join(self._pieces[token_id] for token_id in token_ids).decode("utf-8", "replace")
+from tests.tokenizers.vocabularies import TINY, PieceTokenizer
 
 
 def _stream(pieces: Sequence[bytes], stop: Sequence[str] = (), *, strip: bool = False) -> StreamingDetokenizer:

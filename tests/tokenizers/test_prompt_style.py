@@ -14,10 +14,11 @@ from llmchat.errors import GenerationError, ModelLoadError
 from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES
 from llmchat.tokenizers.gguf_vocab import load_gguf_vocab
 from llmchat.tokenizers.loading import load_tokenizer
+from llmchat.tokenizers.prompt_messages import message_of
 from llmchat.tokenizers.prompt_style import PromptStyle, load_prompt_style
 from llmchat.tokenizers.readable import readable_prompt
 from llmchat.tokenizers.tokenizer import Tokenizer
-from tests.tokenizers.vocabularies import TINY, byte_level_metadata, llama_metadata
+from tests.tokenizers.vocabularies import TINY, PieceTokenizer, byte_level_metadata, llama_metadata
 
 ALTERNATING = (
     "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
@@ -180,6 +181,14 @@ def test_a_stop_string_does_not_come_back(byte_level: Tokenizer) -> None:
         turns = [CHAT[0], _generated(text, drawn), CHAT[2]]
         assert readable_prompt(byte_level, style.encode(turns)) == style.render(turns)
     assert _contains(style.encode([CHAT[0], _generated("hello you", drawn), CHAT[2]]), byte_level.encode("hello you"))
+
+
+def test_a_cut_inside_a_split_character_loses_nothing() -> None:
+    """Where a token holds half a character and the start of a stop string, the character goes in as text."""
+    tokenizer = PieceTokenizer([b"hello ", b"\xe6", b"\xbc\xa2STOP"])
+    message = message_of(_generated("hello 漢", [0, 1, 2]), tokenizer)
+    assert (message.token_ids, message.tail) == ((0,), "漢")
+    assert message.body + message.tail == "hello 漢"
 
 
 def test_templates_that_drop_part_of_a_reply(byte_level: Tokenizer) -> None:

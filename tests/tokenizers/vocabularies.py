@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ LLMBUILDER_2 = DATA / "llmbuilder-formats" / "2.0.0" / "tokenizers"
 LLMBUILDER_1 = DATA / "llmbuilder-formats" / "1.0.0"
 TINY = DATA / "llmbuilder-2.0.0-tiny" / "tokenizer"
 
-SENTENCEPIECE_MODELS = sorted(path for path in DATA.rglob("*.model"))
-TOKENIZER_JSONS = sorted(DATA.rglob("tokenizer.json"))
+SENTENCEPIECE_MODELS = [TINY / "tokenizer.model", *sorted((DATA / "llmbuilder-formats").rglob("*.model"))]
+TOKENIZER_JSONS = sorted((DATA / "llmbuilder-formats").rglob("tokenizer.json"))
 
 TEXTS = (
     "Alice was beginning to get very tired.",
@@ -26,6 +27,41 @@ TEXTS = (
     "",
     "\n",
 )
+
+
+class PieceTokenizer:
+    """Token i is the i-th of some byte strings."""
+
+    bos_id = eos_id = unk_id = None
+    adds_bos = False
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self._pieces = pieces
+        self.vocab_size = len(pieces)
+
+    def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
+        """Every piece once."""
+        return list(range(self.vocab_size))
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The piece."""
+        return self._pieces[token_id]
+
+    def token_text(self, token_id: int) -> str:
+        """The piece as text."""
+        return repr(self._pieces[token_id])
+
+    def is_control(self, token_id: int) -> bool:
+        """Empty pieces are."""
+        return not self._pieces[token_id]
+
+    def find(self, piece: str) -> int | None:
+        """None has a name."""
+        return None
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The pieces as text."""
+        return b"".join(self._pieces[token_id] for token_id in token_ids).decode("utf-8", "replace")
 
 
 def llama_metadata(**keys: Any) -> dict[str, Any]:
