@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, Progress, RopeScaling
-from llmchat.checkpoints.llama_family import Fields, LazyTensors, check_config, check_tensors
+from llmchat.checkpoints.llama_family import Fields, LazyTensors, check_config, check_tensors, visible_context
 from llmchat.errors import ModelLoadError
 from llmchat.tokenizers.tokenizer import Tokenizer
 
@@ -61,12 +61,12 @@ def load_gguf(spec: ModelSpec, progress: Progress) -> Checkpoint:
     progress("opening the file", None)
     path = Path(spec.model).expanduser()
     file = GGUFFile.open(path)
-    config, architecture = _config(file)
+    config, architecture, window_notes = _config(file)
     named = {_our_name(name): tensor for name, tensor in file.tensors.items() if name != _ROPE_FACTORS}
     check_tensors(path, config, {name: tensor.shape for name, tensor in named.items()})
     _check_types(file)
     progress("reading the tokenizer", None)
-    tokenizer, end_ids, notes = _tokenizer(spec, file)
+    tokenizer, end_ids, tokenizer_notes = _tokenizer(spec, file)
     template = file.metadata.get("tokenizer.chat_template")
     return Checkpoint(
         name=_model_name(file),
@@ -78,12 +78,12 @@ def load_gguf(spec: ModelSpec, progress: Progress) -> Checkpoint:
         tokenizer_path=spec.tokenizer or str(path),
         chat_template=template if isinstance(template, str) and template.strip() else None,
         end_ids=end_ids,
-        notes=notes,
+        notes=(*window_notes, *tokenizer_notes),
     )
 
 
-def _config(file: GGUFFile) -> tuple[LlamaConfig, str]:
-    """The dimensions and the architecture's name."""
+def _config(file: GGUFFile) -> tuple[LlamaConfig, str, tuple[str, ...]]:
+    """The dimensions, the architecture's name, and notes."""
     architecture = file.metadata.get("general.architecture")
     if architecture not in _ARCHITECTURES:
         raise ModelLoadError(
@@ -99,9 +99,12 @@ def _config(file: GGUFFile) -> tuple[LlamaConfig, str]:
         raise ModelLoadError(f"{file.path} claims {n_heads} attention heads.")
     head_dim = fields.integer("attention.key_length", dim // n_heads)
     _refuse_variants(file, fields, head_dim)
+    context_length, notes = visible_context(
+        fields.integer("context_length"), fields.integer("attention.sliding_window", 0)
+    )
     config = LlamaConfig(
         vocab_size=embedding.shape[0],
-        context_length=fields.integer("context_length"),
+        context_length=context_length,
         n_layers=fields.integer("block_count"),
         n_heads=n_heads,
         n_kv_heads=fields.integer("attention.head_count_kv", n_heads),
@@ -116,7 +119,7 @@ def _config(file: GGUFFile) -> tuple[LlamaConfig, str]:
         tied="output.weight" not in file.tensors,
     )
     check_config(file.path, config)
-    return config, architecture
+    return config, architecture, notes
 
 
 def _refuse_variants(file: GGUFFile, fields: Fields, head_dim: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -75,16 +76,27 @@ def check_config(path: object, config: LlamaConfig) -> None:
         wrong.append("n_kv_heads")
     if config.head_dim % 2:
         wrong.append("head_dim")
-    scaling = config.rope_scaling
-    numbers = {"norm_eps": config.norm_eps, "rope_theta": config.rope_theta}
-    if scaling is not None:
-        numbers["rope scaling"] = math.prod((scaling.factor, scaling.original_context_length, *scaling.factors))
+    numbers = {"norm_eps": [config.norm_eps], "rope_theta": [config.rope_theta]}
+    if (scaling := config.rope_scaling) is not None:
         spread = scaling.high_freq_factor - scaling.low_freq_factor
-        if not (math.isfinite(spread) and spread > 0) or len(scaling.factors) not in (0, config.head_dim // 2):
+        numbers["rope scaling"] = [scaling.factor, scaling.original_context_length, spread, *scaling.factors]
+        if len(scaling.factors) not in (0, config.head_dim // 2):
             wrong.append("rope scaling")
-    wrong += [name for name, number in numbers.items() if not (math.isfinite(number) and number > 0)]
+    for name, values in numbers.items():
+        if not all(math.isfinite(value) and value > 0 for value in values):
+            wrong.append(name)
     if wrong:
         raise ModelLoadError(f"{path} describes a model that cannot be: {', '.join(dict.fromkeys(wrong))} is wrong.")
+
+
+def visible_context(trained: int, window: int) -> tuple[int, tuple[str, ...]]:
+    """How many tokens a model can be given, where each sees only the last `window` (0 if all), and notes.
+
+    Up to the window's size, attention with and without it is the same.
+    """
+    if not 0 < window < trained:
+        return trained, ()
+    return window, (f"This model sees {window} tokens at a time: that is taken as its context, not {trained}.",)
 
 
 class LazyTensors(Mapping[str, "Tensor"]):
@@ -129,7 +141,7 @@ class Fields:
             ModelLoadError: It is something else, or is missing and there is no default.
         """
         value = self._value(key, default)
-        if isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _LARGEST:
             raise ModelLoadError(f"{self._path}: {self._prefix}{key} should be a whole number, not {_short(value)}.")
         return value
 
@@ -140,7 +152,8 @@ class Fields:
             ModelLoadError: It is something else, or is missing and there is no default.
         """
         value = self._value(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or abs(value) > sys.float_info.max:
             raise ModelLoadError(f"{self._path}: {self._prefix}{key} should be a number, not {_short(value)}.")
         return float(value)
 
@@ -153,5 +166,7 @@ class Fields:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return "one so large"
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import transformers  # type: ignore[import-not-found]
 
 GREEDY_TOKENS = 100
 
@@ -43,8 +42,8 @@ def main(gguf_path: Path) -> None:
     """Read the model once and write both files."""
     torch.set_num_threads(1)
     folder, file = str(gguf_path.parent), gguf_path.name
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32).eval()
 
     texts = {
         name: tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
@@ -61,7 +60,7 @@ def main(gguf_path: Path) -> None:
     here = Path(__file__).parent
     text = json.dumps({"made_with": made_with, "prompts": prompts}, ensure_ascii=False, indent=None)
     (here / "reference.json").write_text(text.replace('{"name"', '\n{"name"') + "\n", encoding="utf-8")
-    np.savez_compressed(here / "logits.npz", **logits)
+    np.savez_compressed(here / "logits.npz", allow_pickle=False, **logits)
 
 
 @torch.inference_mode()

@@ -1,0 +1,223 @@
+"""Opening Hugging Face directories, against what transformers computes from the same files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from llmchat.chat.model import ModelSpec
+from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig
+from llmchat.checkpoints.huggingface import load_huggingface
+from llmchat.engine.architectures.llama import Llama
+from llmchat.errors import ModelLoadError
+
+DATA = Path(__file__).parents[1] / "data" / "huggingface"
+NAMES = ("llama", "mistral", "qwen2", "qwen3")
+IDS = [3, 17, 42, 5, 63, 0, 29, 29, 11, 50, 1, 8, 33, 60, 22, 7]
+"""The ids whose logits are stored; see make_reference.py there."""
+
+
+def load(path: Path, **spec: Any) -> Checkpoint:
+    """Open a directory, unwatched."""
+    return load_huggingface(ModelSpec(str(path), **spec), lambda stage, fraction: None)
+
+
+@torch.inference_mode()
+def logits(checkpoint: Checkpoint) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The logits of every one of `IDS`."""
+    model = Llama.from_checkpoint(checkpoint)
+    return model.all_logits(torch.tensor([IDS]), model.make_cache(16))[0].numpy()
+
+
+def refused(path: Path, **spec: Any) -> str:
+    """The one line with which a directory is refused."""
+    with pytest.raises(ModelLoadError) as caught:
+        Llama.from_checkpoint(load(path, **spec))
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 600
+    return caught.value.message
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the qwen2 directory, to be damaged."""
+    return Path(shutil.copytree(DATA / "qwen2", tmp_path / "Some-Model-0.1B"))
+
+
+def describe(path: Path, **changes: Any) -> None:
+    """Change entries of config.json; None removes one."""
+    values = json.loads((path / "config.json").read_text()) | changes
+    kept = {key: value for key, value in values.items() if value is not None}
+    (path / "config.json").write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_equal_transformers(name: str) -> None:
+    """Each model type, sharded, in bfloat16, tied, with biases or norms, gives transformers' own logits."""
+    np.testing.assert_allclose(logits(load(DATA / name)), np.load(DATA / name / "logits.npy"), rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_read_beside_the_weights(copy: Path) -> None:
+    """Name, precision, dimensions, template and every end token come from where Hugging Face puts them."""
+    (copy / "generation_config.json").write_text('{"eos_token_id": [2, 5]}')
+    checkpoint = load(copy)
+    assert checkpoint.name == "Some-Model-0.1B"
+    assert checkpoint.weight_format == "float32"
+    assert checkpoint.end_ids == (2, 5, 0)
+    assert checkpoint.chat_template is not None and "<|im_start|>" in checkpoint.chat_template
+    assert isinstance(checkpoint.config, LlamaConfig)
+    assert checkpoint.config.tied and checkpoint.config.attention_bias
+    assert checkpoint.config.context_length == 64
+    assert checkpoint.notes == ()
+    assert load(DATA / "mistral").weight_format == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("one", "one"), ([{"name": "tool", "template": "no"}, {"name": "default", "template": "two"}], "two"), ([], None)],
+)
+def test_templates_in_the_tokenizer_settings(copy: Path, given: Any, expected: str | None) -> None:
+    """An older directory's template is found in tokenizer_config.json, also as one of several."""
+    (copy / "chat_template.jinja").unlink()
+    (copy / "tokenizer_config.json").write_text(json.dumps({"chat_template": given}))
+    assert load(copy).chat_template == expected
+
+
+def test_the_older_names_of_rope_settings(copy: Path) -> None:
+    """rope_theta and rope_scaling of older files mean the same as rope_parameters."""
+    llama = Path(shutil.copytree(DATA / "llama", copy.parent / "llama"))
+    rope = json.loads((llama / "config.json").read_text())["rope_parameters"]
+    describe(llama, rope_parameters=None, rope_theta=rope.pop("rope_theta"), rope_scaling=rope)
+    np.testing.assert_allclose(logits(load(llama)), np.load(llama / "logits.npy"), rtol=1e-4, atol=1e-4)
+
+
+def test_torch_files_are_read_too(copy: Path) -> None:
+    """A directory with pytorch_model.bin gives the same logits as one with safetensors."""
+    tensors = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    torch.save(tensors, copy / "pytorch_model.bin")
+    np.testing.assert_allclose(logits(load(copy)), np.load(copy / "logits.npy"), rtol=1e-4, atol=1e-4)
+
+
+def test_a_sliding_window_is_the_context(tmp_path: Path) -> None:
+    """A model that sees only a window is given no more than that, and says so."""
+    path = Path(shutil.copytree(DATA / "mistral", tmp_path / "mistral"))
+    describe(path, sliding_window=48)
+    checkpoint = load(path)
+    assert checkpoint.config.context_length == 48
+    assert "48 tokens" in checkpoint.notes[0]
+
+
+def test_a_tokenizer_of_ones_own(copy: Path, tiny_dir: Path) -> None:
+    """A tokenizer that was asked for replaces the directory's."""
+    checkpoint = load(copy, tokenizer=str(tiny_dir / "tokenizer"))
+    assert checkpoint.tokenizer_path == str(tiny_dir / "tokenizer")
+    assert checkpoint.tokenizer.vocab_size != 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "gemma2"}, "'gemma2', which llmchat cannot run. It runs llama, mistral, qwen2 and qwen3"),
+        ({"model_type": None}, "'None', which llmchat cannot run"),
+        ({"quantization_config": {"bits": 4}}, "quantised weights"),
+        ({"hidden_act": "gelu"}, "the activation gelu"),
+        ({"partial_rotary_factor": 0.5}, "a part of each head"),
+        ({"rope_scaling": {"type": "yarn", "factor": 4}, "rope_parameters": None}, "'yarn'"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 0}}, "rope scaling is wrong"),
+        ({"rope_parameters": [1]}, "should be a table"),
+        ({"hidden_size": None}, "does not say its hidden_size"),
+        ({"hidden_size": "16"}, "hidden_size should be a whole number"),
+        ({"hidden_size": 10**400}, "hidden_size should be a whole number"),
+        ({"num_attention_heads": 0}, "0 attention heads"),
+        ({"num_key_value_heads": 3}, "n_kv_heads is wrong"),
+        ({"num_hidden_layers": 10**9}, "claims 1000000000 layers"),
+        ({"num_hidden_layers": 3}, "'layers.2.attention_norm.weight' is missing"),
+        ({"num_hidden_layers": 1}, "no place for: 'layers.1."),
+        ({"intermediate_size": 2**30}, "has shape"),
+        ({"rms_norm_eps": 10**400}, "rms_norm_eps should be a number"),
+        ({"rms_norm_eps": -1.0}, "norm_eps is wrong"),
+        ({"max_position_embeddings": -5}, "context_length is wrong"),
+    ],
+)
+def test_descriptions_that_cannot_be_run(copy: Path, changes: dict[str, Any], words: str) -> None:
+    """A model of another kind, or one whose description is damaged or hostile, is refused in one line."""
+    describe(copy, **changes)
+    assert words in refused(copy)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000, '{"model_type": NaN'])
+def test_a_config_that_is_no_object(copy: Path, content: str) -> None:
+    """A config.json that is damaged is named."""
+    (copy / "config.json").write_text(content)
+    assert "config.json is damaged" in refused(copy)
+
+
+def test_no_config(tmp_path: Path) -> None:
+    """A directory that is no model says what was expected."""
+    assert "has no config.json" in refused(tmp_path)
+
+
+def test_no_tokenizer(copy: Path) -> None:
+    """A directory without tokenizer says which files it looked for."""
+    (copy / "tokenizer.json").unlink()
+    assert "There is no tokenizer in" in refused(copy)
+
+
+def test_no_weights(copy: Path) -> None:
+    """A directory without weights says which files it looked for."""
+    (copy / "model.safetensors").unlink()
+    assert "neither model.safetensors nor pytorch_model.bin" in refused(copy)
+
+
+@pytest.mark.parametrize("size", [0, 5, 8, 300, 20_000])
+def test_weights_cut_short(copy: Path, size: int) -> None:
+    """A download that broke off is noticed, wherever it broke."""
+    file = copy / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:size])
+    assert "model.safetensors is damaged or cut short" in refused(copy)
+
+
+def test_a_hostile_safetensors_header(copy: Path) -> None:
+    """Claims of huge headers and tensors outside the file are refused without memory."""
+    file = copy / "model.safetensors"
+    file.write_bytes((2**62).to_bytes(8, "little") + b"{}")
+    assert "damaged" in refused(copy)
+    head = b'{"model.norm.weight":{"dtype":"F32","shape":[99999999999],"data_offsets":[0,399999999996]}}'
+    file.write_bytes(len(head).to_bytes(8, "little") + head)
+    assert "damaged" in refused(copy)
+
+
+def test_shards(tmp_path: Path) -> None:
+    """A shard that is missing, or one outside the directory, is refused by name."""
+    path = Path(shutil.copytree(DATA / "llama", tmp_path / "llama"))
+    (path / "model-00002-of-00003.safetensors").unlink()
+    assert "model-00002-of-00003.safetensors is missing" in refused(path)
+    (path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../etc/passwd"}}')
+    assert "'../../etc/passwd'" in refused(path)
+    (path / "model.safetensors.index.json").write_text('{"weight_map": 5}')
+    assert "has no list of files" in refused(path)
+
+
+def test_integers_are_no_weights(copy: Path) -> None:
+    """Weights that were quantised in a way we do not know are refused, not run as nonsense."""
+    tensors = load_file(copy / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].to(torch.int8)
+    save_file(tensors, copy / "model.safetensors")
+    assert "of type I8" in refused(copy)
+
+
+def test_a_torch_file_with_strides_of_zero(copy: Path) -> None:
+    """A tensor that claims more numbers than the file holds is refused."""
+    tensors = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    tensors["model.norm.weight"] = torch.zeros(1).expand(16)
+    torch.save(tensors, copy / "pytorch_model.bin")
+    assert "does not hold" in refused(copy)
