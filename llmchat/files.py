@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import tempfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,3 +167,11 @@ def describe(error: OSError) -> str:
     if cause is not None:
         return cause.format(place=place)
     return (error.strerror or str(error) or "an unknown error").lower()
+
+
+def describe_toml(error: tomllib.TOMLDecodeError, text: str) -> str:
+    """What is wrong with a TOML text and in which line, such as "line 3: Invalid value"."""
+    cause, _, place = str(error).partition(" (at ")
+    found = re.match(r"line (\d+)", place)
+    line = int(found[1]) if found else text.rstrip().count("\n") + 1
+    return f"line {line}: {cause}"

@@ -25,7 +25,7 @@ from llmchat.chat.generation_config import (
 )
 from llmchat.chat.model import DType, ModelSpec
 from llmchat.errors import SettingsError, UsageError
-from llmchat.files import describe, write_text
+from llmchat.files import describe, describe_toml, write_text
 from llmchat.paths import ensure, settings_path
 
 Check = Callable[[object], Any]
@@ -194,8 +194,10 @@ def load_settings(path: Path | None = None) -> Settings:
             the nearest known one) or a value that is not accepted.
     """
     file = path or settings_path()
+    text = ""
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        text = file.read_text(encoding="utf-8-sig")
+        table = tomllib.loads(text)
     except FileNotFoundError:
         if path is None:
             return Settings()
@@ -205,7 +207,7 @@ def load_settings(path: Path | None = None) -> Settings:
     except UnicodeDecodeError:
         raise SettingsError(f"{file} is not UTF-8 text.") from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{file} is not valid TOML: {error}.") from None
+        raise SettingsError(f"{file} is not valid TOML, {describe_toml(error, text)}.") from None
     known = [item.name for item in fields(Settings)]
     for key in table:
         if key not in known:

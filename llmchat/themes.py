@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmchat.errors import ThemeError
-from llmchat.files import describe
+from llmchat.files import describe, describe_toml
 from llmchat.paths import themes_dir
 
 if TYPE_CHECKING:
@@ -107,15 +107,16 @@ def load_theme(path: Path) -> Theme:
     Raises:
         ThemeError: It cannot be read, is no TOML, or has an unknown key or a value that is no colour.
     """
+    text = ""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        return make_theme(table, path.stem)
+        text = path.read_text(encoding="utf-8-sig")
+        return make_theme(tomllib.loads(text), path.stem)
     except OSError as error:
         raise ThemeError(f"{path} cannot be read: {describe(error)}.") from error
     except UnicodeDecodeError:
         raise ThemeError(f"{path} is not UTF-8 text.") from None
     except tomllib.TOMLDecodeError as error:
-        raise ThemeError(f"{path} is not valid TOML: {error}.") from None
+        raise ThemeError(f"{path} is not valid TOML, {describe_toml(error, text)}.") from None
     except ThemeError as error:
         raise ThemeError(f"{path}: {error.message}") from None
 

@@ -17,6 +17,7 @@ from typing import Any
 import tomli_w
 
 from llmchat.errors import TranscriptError
+from llmchat.files import describe_toml
 
 SCHEMA = 1
 """The version of the file's layout that this llmchat writes, and the newest it reads."""
@@ -97,7 +98,7 @@ def _parse_whole_turns(data: bytes, name: str) -> tuple[Table, bytes]:
         return tomllib.loads(data.decode("utf-8-sig")), data
     except tomllib.TOMLDecodeError as error:
         if not _is_at_end(error, data):
-            raise _damaged(name, error) from None
+            raise _damaged(name, error, data) from None
         failure = error
     # What is torn is the line that begins a turn, or the turn that was begun last.
     torn_mark = _TORN_MARK.search(data)
@@ -105,7 +106,7 @@ def _parse_whole_turns(data: bytes, name: str) -> tuple[Table, bytes]:
         with contextlib.suppress(tomllib.TOMLDecodeError):
             if offset:
                 return tomllib.loads(data[:offset].decode("utf-8-sig")), data[:offset]
-    raise _damaged(name, failure)
+    raise _damaged(name, failure, data)
 
 
 def last_turn_offset(data: bytes) -> int:
@@ -152,11 +153,9 @@ def _is_at_end(error: tomllib.TOMLDecodeError, data: bytes) -> bool:
     return line is None or int(line[1]) > data.count(b"\n")
 
 
-def _damaged(name: str, error: tomllib.TOMLDecodeError) -> TranscriptError:
-    line = _ERROR_LINE.search(str(error))
-    place = f"at line {line[1]}" if line else "at its end"
-    cause = str(error).partition(" (at ")[0]
-    return TranscriptError(f"{name} is damaged {place}: {cause}. Repair it with a text editor, or start a new one.")
+def _damaged(name: str, error: tomllib.TOMLDecodeError, data: bytes) -> TranscriptError:
+    problem = describe_toml(error, data.decode())
+    return TranscriptError(f"{name} is damaged at {problem}. Repair it with a text editor, or start a new one.")
 
 
 def _split(document: Table, name: str) -> tuple[Table, list[Table]]:
