@@ -99,7 +99,10 @@ class ParameterSpec:
         """The value as the sidebar shows it."""
         if self.off and value == self.neutral:
             return "off"
-        return str(value) if self.is_integer else f"{value:.2f}"
+        if self.is_integer:
+            return str(value)
+        # Two decimals, or as many as it takes not to hide what was typed.
+        return f"{value:.2f}" if round(value, 2) == value else f"{value:.4g}"
 
     def stepped(self, value: Number, steps: int) -> Number:
         """The value `steps` key presses away, on the grid of steps and inside the range."""

@@ -317,3 +317,12 @@ async def test_long_values_and_long_drafts_fit() -> None:
         app.slider.focus()
         await pilot.press(*"123456789123456789")
         assert "6789▏" in app.line
+
+
+async def test_a_small_value_is_not_shown_as_zero() -> None:
+    """What was typed is shown with the digits it needs."""
+    app = app_for("min_p")
+    async with app.run_test() as pilot:
+        app.slider.focus()
+        await pilot.press(*".001", "enter")
+        assert "0.001 ≠" in app.line

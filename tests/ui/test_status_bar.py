@@ -27,7 +27,7 @@ INFO = ModelInfo(
 class BarsApp(ThemedApp):
     """All bars, and a record of what the find bar reports."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+b", "noop", "Sidebar", id="app.sidebar")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+b", "sidebar", "Sidebar", id="sidebar")]
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,6 +42,9 @@ class BarsApp(ThemedApp):
     def line(self, kind: type[HeaderBar] | type[StatusBar]) -> str:
         """What a bar shows."""
         return self.query_one(kind).render().plain
+
+    def action_sidebar(self) -> None:
+        """Stand for the screen's action."""
 
     def on_find_bar_searched(self, event: FindBar.Searched) -> None:
         """Record what is looked for."""
@@ -114,7 +117,7 @@ async def test_states_are_told_in_words(state: State, detail: str, fraction: flo
 async def test_keys_follow_the_state_and_the_persons_settings() -> None:
     """How to stop is shown while there is something to stop, under the key that does it."""
     app = BarsApp()
-    app.set_keymap({"app.sidebar": "ctrl+e"})
+    app.set_keymap({"sidebar": "ctrl+e"})
     async with app.run_test(size=(100, 10)):
         status = app.query_one(StatusBar)
         status.show_state("ready")
@@ -123,7 +126,7 @@ async def test_keys_follow_the_state_and_the_persons_settings() -> None:
         assert "^E sidebar" in app.line(StatusBar)
         status.show_state("generating")
         assert "Esc stop" in app.line(StatusBar)
-        assert {name for name, *_ in HINTS} == {"stop", "help", "sidebar", "palette"}
+        assert {name for name, *_ in HINTS} == {"stop", "help", "sidebar", "command_palette"}
 
 
 async def test_greedy_stands_for_the_temperature() -> None:

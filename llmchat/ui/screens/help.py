@@ -69,6 +69,8 @@ class HelpTable(Widget):
 class HelpScreen(ModalScreen[None]):
     """The help over whatever screen it was asked on. Esc, F1 and q close it."""
 
+    AUTO_FOCUS = "VerticalScroll"
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,f1,q", "dismiss(None)", "Close", id="help.close"),
     ]

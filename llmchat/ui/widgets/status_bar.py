@@ -24,7 +24,7 @@ _LOOKS: dict[State, tuple[str, str]] = {
 }
 
 Hint = tuple[str, str, str, frozenset[State]]
-"""A binding's id, its key unless the person changed it, words, and the states in which it is shown."""
+"""An action of the app or the screen, its usual key, words, and the states in which it is shown."""
 
 _ALWAYS: frozenset[State] = frozenset(_LOOKS)
 _BUSY: frozenset[State] = frozenset({"generating", "fetching", "loading"})
@@ -33,7 +33,7 @@ HINTS: tuple[Hint, ...] = (
     ("stop", "escape", "stop", _BUSY),
     ("help", "f1", "help", _ALWAYS - _BUSY),
     ("sidebar", "ctrl+b", "sidebar", _ALWAYS),
-    ("palette", "ctrl+p", "commands", _ALWAYS),
+    ("command_palette", "ctrl+p", "commands", _ALWAYS),
 )
 """The keys shown at the right, the most important first."""
 
@@ -103,11 +103,11 @@ class StatusBar(OneLine):
         return pieces
 
     def _find_keys(self) -> dict[str, str]:
-        """The key in force for each binding that has an id, as the person set it."""
+        """The key in force for each action of the app or the screen, as the person set it."""
         return {
-            active.binding.id.rpartition(".")[2]: active.binding.key
+            active.binding.action.rpartition(".")[2]: active.binding.key
             for active in self.screen.active_bindings.values()
-            if active.binding.id and active.node in (self.app, self.screen)
+            if active.node in (self.app, self.screen)
         }
 
 
