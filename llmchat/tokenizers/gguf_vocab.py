@@ -11,6 +11,7 @@ from tokenizers import AddedToken, decoders, models
 
 from llmchat.errors import ModelLoadError
 from llmchat.tokenizers.model_proto import Piece, PieceType, build_bpe_model
+from llmchat.tokenizers.piece_bytes import BYTE_PIECE
 from llmchat.tokenizers.pre_tokenizers import build_pre_tokenizer, pre_tokenizer_rules
 from llmchat.tokenizers.readable import conventional_end_ids
 from llmchat.tokenizers.sentencepiece import SentencePieceTokenizer
@@ -44,10 +45,10 @@ def load_gguf_vocab(metadata: Mapping[str, Any]) -> GGUFVocab:
     """
     prefix = "tokenizer.ggml."
     keys = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    kind, pieces = keys.get("model"), keys.get("tokens")
+    kind, pieces = keys.get("model"), _listed(keys, "tokens", str)
     if not pieces:
         raise ModelLoadError("The GGUF file holds no tokenizer: pass one with --tokenizer.")
-    types = _piece_types(keys.get("token_type"), len(pieces))
+    types = _piece_types(_listed(keys, "token_type", int), len(pieces))
     if kind == "gpt2":
         tokenizer, notes = _byte_level(keys, pieces, types)
     elif kind == "llama":
@@ -60,15 +61,23 @@ def load_gguf_vocab(metadata: Mapping[str, Any]) -> GGUFVocab:
     return GGUFVocab(tokenizer, conventional_end_ids(tokenizer, (_token_id(keys, key) for key in _END_KEYS)), notes)
 
 
-def _piece_types(types: Sequence[int] | None, count: int) -> list[PieceType]:
-    if types is None:
-        return [PieceType.NORMAL] * count
-    if len(types) != count:
-        raise ModelLoadError(
-            f"The GGUF file's tokenizer is damaged ({count} tokens, {len(types)} types): fetch the file again."
-        )
-    known = {kind.value for kind in PieceType}
-    return [PieceType(int(kind)) if int(kind) in known else PieceType.NORMAL for kind in types]
+def _listed(keys: Mapping[str, Any], name: str, kind: type) -> list[Any]:
+    """A key's list with items of one kind; empty if the file has none."""
+    values = keys.get(name, [])
+    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+        raise _damaged(f"{name} is no list of {kind.__name__}")
+    return values
+
+
+def _piece_types(types: Sequence[int], count: int) -> list[PieceType]:
+    if types and len(types) != count:
+        raise _damaged(f"{count} tokens, {len(types)} types")
+    known = {kind.value: kind for kind in PieceType}
+    return [known.get(kind, PieceType.NORMAL) for kind in types] or [PieceType.NORMAL] * count
+
+
+def _damaged(reason: str) -> ModelLoadError:
+    return ModelLoadError(f"The GGUF file's tokenizer is damaged ({reason}): fetch the file again.")
 
 
 def _byte_level(
@@ -87,8 +96,8 @@ def _byte_level(
     vocab: dict[str, int] = {}
     for token_id, piece in enumerate(pieces):
         vocab.setdefault(piece, token_id)
-    merges = [_merge(line) for line in keys.get("merges", ())]
-    with LibraryErrors("The GGUF file's tokenizer is damaged (a merge names no token): fetch the file again."):
+    merges = [_merge(line) for line in _listed(keys, "merges", str)]
+    with LibraryErrors(_damaged("a merge names no token").message):
         backend = tokenizers.Tokenizer(models.BPE(vocab, merges, ignore_merges=rules.ignore_merges))
     backend.pre_tokenizer = build_pre_tokenizer(rules)
     backend.decoder = decoders.ByteLevel()
@@ -117,14 +126,14 @@ def _added(piece: str, is_special: bool) -> AddedToken:
 
 def _sentencepiece(keys: Mapping[str, Any], pieces: Sequence[str], types: Sequence[PieceType]) -> Tokenizer:
     """A SentencePiece BPE vocabulary, as Llama 2 and Mistral have."""
-    scores = keys.get("scores")
-    if scores is None or len(scores) != len(pieces):
-        raise ModelLoadError("The GGUF file's tokenizer is damaged (scores do not match tokens): fetch the file again.")
+    scores = _listed(keys, "scores", float)
+    if len(scores) != len(pieces):
+        raise _damaged(f"{len(pieces)} tokens, {len(scores)} scores")
     types = _with_one_unknown(types, _token_id(keys, "unknown_token_id") or 0)
     listed: dict[str, Piece] = {}
     for token_id, (piece, score, kind) in enumerate(zip(pieces, scores, types, strict=True)):
-        # SentencePiece refuses empty and repeated pieces; nothing can be written with them anyway.
-        is_usable = bool(piece) and piece not in listed
+        # SentencePiece refuses empty, repeated and misspelt pieces; nothing can be written with them anyway.
+        is_usable = piece and piece not in listed and (kind is not PieceType.BYTE or BYTE_PIECE.fullmatch(piece))
         text = piece if is_usable else f"<unused {token_id}>"
         listed[text] = Piece(text, float(score), kind if is_usable else PieceType.UNUSED)
     return SentencePieceTokenizer(
@@ -145,4 +154,4 @@ def _with_one_unknown(types: Sequence[PieceType], unknown_id: int) -> list[Piece
 def _token_id(keys: Mapping[str, Any], name: str) -> int | None:
     """A special id, if the file has it and it lies inside the vocabulary."""
     value = keys.get(name)
-    return int(value) if value is not None and 0 <= int(value) < len(keys["tokens"]) else None
+    return value if isinstance(value, int) and 0 <= value < len(keys["tokens"]) else None

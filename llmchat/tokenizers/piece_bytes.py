@@ -14,7 +14,8 @@ from typing import Any
 
 import tokenizers
 
-_BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+"""A piece that stands for one byte, in SentencePiece's spelling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def _pipeline(steps: list[Mapping[str, Any]]) -> Callable[[str], bytes]:
     replaced = [pair for step in steps if (pair := _replacement(step))]
 
     def to_bytes(piece: str) -> bytes:
-        if "ByteFallback" in kinds and (match := _BYTE_PIECE.fullmatch(piece)):
+        if "ByteFallback" in kinds and (match := BYTE_PIECE.fullmatch(piece)):
             return bytes.fromhex(match[1])
         for old, new in replaced:
             piece = piece.replace(old, new)

@@ -69,7 +69,7 @@ def test_space_prefix_can_be_off() -> None:
 def test_repeated_and_empty_pieces_do_not_fail() -> None:
     """Padded vocabularies open; the first of equal pieces is the one that is used."""
     keys = llama_metadata()
-    for name, value in (("tokens", ["", "the", "the"]), ("scores", [0.0] * 3), ("token_type", [1, 1, 2])):
+    for name, value in (("tokens", ["", "the", "the", "byte"]), ("scores", [0.0] * 4), ("token_type", [1, 1, 2, 6])):
         keys[f"tokenizer.ggml.{name}"] = [*keys[f"tokenizer.ggml.{name}"], *value]
     tokenizer = load_gguf_vocab(keys).tokenizer
     assert tokenizer.vocab_size == len(keys["tokenizer.ggml.tokens"])
@@ -132,6 +132,10 @@ def test_words_of_common_pre_tokenizers(pre: str, text: str, words: list[str]) -
         (byte_level_metadata(merges=["no such"]), "names no token"),
         (llama_metadata(scores=None), "scores"),
         (llama_metadata(scores=[0.0]), "scores"),
+        (llama_metadata(scores="high"), "scores"),
+        (llama_metadata(tokens=7), "tokens"),
+        (byte_level_metadata(tokens=["a", 1]), "tokens"),
+        (byte_level_metadata(merges=[3]), "merges"),
     ],
 )
 def test_unusable_vocabularies_are_refused(keys: dict[str, Any], message: str) -> None:
@@ -142,6 +146,6 @@ def test_unusable_vocabularies_are_refused(keys: dict[str, Any], message: str) -
 
 def test_special_ids_outside_the_vocabulary_are_left_out() -> None:
     """A damaged id never becomes an index error later."""
-    vocab = load_gguf_vocab(byte_level_metadata(bos_token_id=10**6, eos_token_id=-1))
+    vocab = load_gguf_vocab(byte_level_metadata(bos_token_id="x", eos_token_id=-1))
     assert vocab.tokenizer.bos_id is None
     assert vocab.end_ids == (2, 0)
