@@ -254,15 +254,21 @@ def _textual_variables(theme: Theme, own: Mapping[str, str]) -> dict[str, str]:
     muted = dict.fromkeys(
         ("text-muted", "text-disabled", "foreground-muted", "foreground-disabled", "markdown-h6-color"), own["muted"]
     )
-    return muted | {
-        "text": foreground,
-        "button-color-foreground": background,
-        "block-cursor-foreground": background,
-        "block-cursor-background": theme.primary,
-        "footer-key-foreground": theme.primary,
-        "link-color": theme.primary,
-        "link-color-hover": background,
-    }
+    # Textual passes over a theme's boost if it has a panel colour.
+    boost = {"boost": theme.boost} if theme.boost else {}
+    return (
+        muted
+        | boost
+        | {
+            "text": foreground,
+            "button-color-foreground": background,
+            "block-cursor-foreground": background,
+            "block-cursor-background": theme.primary,
+            "footer-key-foreground": theme.primary,
+            "link-color": theme.primary,
+            "link-color-hover": background,
+        }
+    )
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

@@ -27,7 +27,7 @@ TEXTS = (
     "text-primary", "text-secondary", "text-accent", "text-warning", "text-error", "text-success",
 )  # fmt: skip
 PAIRS = [
-    *((text, ground) for text in TEXTS for ground in ("background", "surface", "panel")),
+    *((text, ground) for text in TEXTS for ground in ("background", "surface", "panel", "boost")),
     *(("heat-text", f"heat-{level}") for level in range(1, 6)),
     ("change", "change-background"),
     ("block-cursor-foreground", "block-cursor-background"),
@@ -56,9 +56,10 @@ def contrast(text: Color, ground: Color) -> float:
 def ratios(theme: Theme) -> dict[tuple[str, str], float]:
     """The contrast of every pair that the window can show."""
     colors = theme.to_color_system().generate() | theme.variables
+    # A colour that shines through is seen on what lies behind it; boost lies on any of the grounds.
+    behind = {"boost": Color.parse(colors["panel"])}
     background = Color.parse(colors["background"])
-    # A colour that shines through is seen on what lies behind it.
-    grounds = {ground: background + Color.parse(colors[ground]) for _, ground in PAIRS}
+    grounds = {ground: behind.get(ground, background) + Color.parse(colors[ground]) for _, ground in PAIRS}
     return {
         (text, ground): contrast(grounds[ground] + Color.parse(colors[text]), grounds[ground]) for text, ground in PAIRS
     }

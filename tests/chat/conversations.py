@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from llmchat.chat.generation_config import GenerationConfig
+from llmchat.chat.storage import TranscriptFile
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.turn import Reply, SettingsChange, Timings, Turn
 
@@ -70,3 +72,17 @@ def sea_story() -> Transcript:
     answer(transcript)
     transcript.say("user", "What does it sing?")
     return transcript
+
+
+def kept(transcript: Transcript, path: Path) -> Path:
+    """A closed file that holds the conversation."""
+    with TranscriptFile.create(transcript, path) as file:
+        return file.path
+
+
+def reopened(path: Path) -> Transcript:
+    """The conversation in a file, opened without any repair."""
+    file, notices = TranscriptFile.open(path)
+    file.close()
+    assert notices == []
+    return file.transcript
