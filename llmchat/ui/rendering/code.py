@@ -16,7 +16,7 @@ from llmchat.ui.rendering.line import Span
 TokenType = Any
 """Pygments' type of a token: a tuple of names with a `parent`."""
 
-SECTION_LINES = 60
+SECTION_LINES = 30
 """Long code is coloured in sections, so that a growing block costs only its last one."""
 LONGEST_SECTION = 200
 LONGEST_LINE = 2_000

@@ -35,7 +35,7 @@ class _Paragraph:
     """Rows that belong together, and where each character of their text is drawn."""
 
     def __init__(self) -> None:
-        self._pieces: list[tuple[int, int, int]] = []
+        self._pieces: list[tuple[int, int, int, int]] = []
         self._text = ""
 
     def add(self, row: int, line: Line) -> None:
@@ -43,7 +43,7 @@ class _Paragraph:
         position = 0
         for text, look in line.spans:
             if "indent" not in look and UNCOPIED.isdisjoint(look):
-                self._pieces.append((len(self._text), row, position))
+                self._pieces.append((len(self._text), len(self._text) + len(text), row, position))
                 self._text += text
             position += len(text)
 
@@ -54,8 +54,7 @@ class _Paragraph:
                 yield pieces
 
     def _drawn(self, start: int, end: int) -> Iterator[Piece]:
-        ends = [offset for offset, _, _ in self._pieces[1:]] + [len(self._text)]
-        for (offset, row, position), stop in zip(self._pieces, ends, strict=True):
+        for offset, stop, row, position in self._pieces:
             first, last = max(start, offset), min(end, stop)
             if first < last:
                 yield Piece(row, position + first - offset, position + last - offset)

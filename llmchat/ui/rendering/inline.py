@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -44,19 +45,25 @@ def inline_spans(source: str, chips: Chips, look: Look = ()) -> list[Span]:
         chips: Marks whose private characters may stand in the source.
         look: The look of plain text.
     """
+    return [piece for span in _parsed(source, look) for piece in chips.place(*span)]
+
+
+# The items of a growing list are read again and again.
+@lru_cache(maxsize=1024)
+def _parsed(source: str, look: Look) -> tuple[Span, ...]:
     if len(source) > LONGEST_PARAGRAPH:
-        return chips.place(_flat(source), look)
+        return (Span(_flat(source), look),)
     spans: list[Span] = []
     for token in PARSER.parseInline(source):
-        _add_tokens(token.children or [], chips, look, spans)
-    return spans
+        _add_tokens(token.children or [], look, spans)
+    return tuple(spans)
 
 
 def _flat(text: str) -> str:
     return text.replace("\t", "    ")
 
 
-def _add_tokens(tokens: list[Token], chips: Chips, look: Look, spans: list[Span]) -> None:
+def _add_tokens(tokens: list[Token], look: Look, spans: list[Span]) -> None:
     looks: list[Look] = [look]
     links: list[tuple[str, int]] = []
     for token in tokens:
@@ -71,13 +78,12 @@ def _add_tokens(tokens: list[Token], chips: Chips, look: Look, spans: list[Span]
         elif token.type in ("softbreak", "hardbreak"):
             spans.append(Span("\n", looks[-1]))
         elif token.type == "code_inline":
-            spans.extend(chips.place(_flat(token.content), (*looks[-1], "code")))
+            spans.append(Span(_flat(token.content), (*looks[-1], "code")))
         elif token.type == "image":
-            alternative = chips.place(f"[image: {_entity_safe(token.content)}]", (*looks[-1], "link"))
-            spans.extend(alternative)
+            spans.append(Span(f"[image: {_entity_safe(token.content)}]", (*looks[-1], "link")))
             _add_address(str(token.attrs.get("src", "")), len(spans), looks[-1], spans)
         else:
-            spans.extend(chips.place(_entity_safe(token.content), looks[-1]))
+            spans.append(Span(_entity_safe(token.content), looks[-1]))
 
 
 def _entity_safe(text: str) -> str:
@@ -96,6 +102,6 @@ def sanitize_keeping_marks(text: str) -> str:
 
 def _add_address(address: str, since: int, look: Look, spans: list[Span]) -> None:
     address = sanitize(_ENCODED_SENTINEL.sub("", without_sentinels(address)))
-    shown = "".join(span.text for span in spans[since:] if "chip" not in span.look)
+    shown = without_sentinels("".join(span.text for span in spans[since:]))
     if address and address not in (shown, f"mailto:{shown}"):
         spans.append(Span(f" ({address})", (*look, "address")))

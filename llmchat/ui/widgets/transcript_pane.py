@@ -146,14 +146,14 @@ class TranscriptPane(ScrollView, can_focus=True):
             with self._scrolling():
                 self.virtual_size = size
 
-    def _text_changed(self, first_row: int) -> None:
+    def _text_changed(self, first_row: int, *, grown: bool) -> None:
         """Show rows that changed, and keep the end in sight or say that there is more."""
         self._finder.refresh()
         self._fit_document()
         if self._following:
             if not self.is_vertical_scrollbar_grabbed:
                 self._scroll_quietly(self.max_scroll_y)
-        elif self._document.height > self.scroll_offset.y + self.size.height > 0:
+        elif grown and self._document.height > self.scroll_offset.y + self.size.height > 0:
             self.has_new_text = True
         bottom = self.scroll_offset.y + self.size.height
         first_row = max(first_row, self.scroll_offset.y)
@@ -211,7 +211,7 @@ class TranscriptPane(ScrollView, can_focus=True):
         self._scroll_quietly(self.max_scroll_y if self._following else y)
 
     def _settle_later(self) -> None:
-        if not self._settling and self._document.next_unsettled() is not None:
+        if self.size and not self._settling and self._document.next_unsettled() is not None:
             self._settling = True
             self.set_timer(SETTLE_PAUSE_SECONDS, self._settle_some)
 

@@ -81,11 +81,13 @@ class TranscriptView(TranscriptPane):
 
     def set_blocks(self, blocks: Iterable[TurnBlock]) -> None:
         """Show other turns. What stays the same keeps its place in the window."""
-        known = {entry.block.id for entry in self._document.entries}
+        before = {block.id for block in self.blocks}
         anchor = self._anchor()
         self._document.set_blocks(blocks)
-        if known.isdisjoint(entry.block.id for entry in self._document.entries):
+        if before.isdisjoint(block.id for block in self.blocks):
             self._following = True
+        elif not self._following and self.blocks[-1].id not in before:
+            self.has_new_text = True
         if self._document.index_of(self.selected_turn or "") is None:
             self.selected_turn = None
         self._show_again(anchor)
@@ -93,7 +95,7 @@ class TranscriptView(TranscriptPane):
     def append_block(self, block: TurnBlock) -> None:
         """Add a turn at the end."""
         index = self._document.append(block)
-        self._text_changed(self._document.top(index))
+        self._text_changed(self._document.top(index), grown=True)
 
     def update_block(self, block_id: str, block: TurnBlock | None = None, /, **changes: Any) -> None:
         """Show another state of a turn; an id that is not shown is passed over.
@@ -110,7 +112,7 @@ class TranscriptView(TranscriptPane):
         block = replace(block or old.block, **changes)
         if block == old.block:
             return
-        top, height = self._document.top(index), old.height
+        top, height, length = self._document.top(index), old.height, len(old.block.text)
         first_changed = self._document.update(index, block)
         grown = old.height - height
         if grown and not self._following and top + height <= self.scroll_offset.y:
@@ -118,7 +120,7 @@ class TranscriptView(TranscriptPane):
             self._scroll_quietly(self.scroll_offset.y + grown)
         margin = old.layout.top_margin if old.layout else 0
         self.refresh_lines(top + margin)
-        self._text_changed(top + first_changed)
+        self._text_changed(top + first_changed, grown=len(block.text) > length)
 
     def stream(self, block_id: str, text: str) -> None:
         """Add text to a turn that is being written."""
