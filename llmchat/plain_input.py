@@ -51,9 +51,7 @@ class LineInput:
         """A message of one or more lines; "" for an empty line, None at the end of the input."""
         lines: list[str] = []
         while True:
-            line = (
-                self._ask("... " if lines else PROMPT) if self.is_interactive else _next_piped("" if lines else PROMPT)
-            )
+            line = self._next_line("... " if lines else PROMPT)
             if line is None:
                 return "\n".join(lines) if lines else None
             if not line.endswith("\\"):
