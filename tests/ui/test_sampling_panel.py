@@ -14,7 +14,7 @@ from llmchat.chat.generation_config import SAMPLING_SPECS, GenerationConfig
 from llmchat.themes import load_themes
 from llmchat.ui.prompt_history import PromptHistory
 from llmchat.ui.widgets.header_bar import HeaderBar
-from llmchat.ui.widgets.preset_picker import PresetHeading, PresetList
+from llmchat.ui.widgets.preset_picker import PresetHeading, PresetList, PresetPicker
 from llmchat.ui.widgets.prompt_input import PromptInput
 from llmchat.ui.widgets.sampling_panel import SamplingPanel
 from llmchat.ui.widgets.seed_row import SeedRow
@@ -98,6 +98,20 @@ async def test_quick_keys_lose_no_step() -> None:
         assert app.panel.config.top_k == 70
 
 
+async def test_a_config_set_meanwhile_costs_no_step() -> None:
+    """The program showing the settings it knows does not undo a key that it has not heard of."""
+    app = PanelApp()
+    async with app.run_test() as pilot:
+        slider = app.panel.slider("top_k")
+        slider.action_step(1)
+        app.panel.config = GenerationConfig(seed=5)
+        slider.action_step(1)
+        await pilot.pause()
+        assert app.panel.config == GenerationConfig(top_k=52, seed=5)
+        app.panel.config = GenerationConfig()
+        assert slider.value == 50
+
+
 async def test_a_config_set_by_the_program_is_shown_and_not_reported() -> None:
     """Assigning shows the values, the seed, the preset and what is without effect."""
     app = PanelApp()
@@ -123,6 +137,9 @@ async def test_sources_are_shown_until_the_person_changes_the_value() -> None:
         await pilot.press("right")
         await pilot.pause()
         assert "changed here" in str(slider.tooltip)
+        app.panel.post_message(PresetPicker.Chosen("Creative"))
+        await pilot.pause()
+        assert "from the preset Creative" in str(app.panel.slider("temperature").tooltip)
 
 
 async def test_fields_that_do_not_go_together_move_nothing() -> None:

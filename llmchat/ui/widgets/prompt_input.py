@@ -139,12 +139,10 @@ class PromptInput(TextArea):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Leave keys that the screen uses to it where they mean nothing here."""
-        if action in ("cursor_page_up", "cursor_page_down"):
+        if action in ("cursor_page_up", "cursor_page_down", "copy"):
             return False
         if action in ("cursor_up", "cursor_down"):
             return not parameters
-        if action == "copy":
-            return not self.selection.is_empty
         if action == "complete":
             return self._offer is not None and bool(self._offer.candidates)
         return True

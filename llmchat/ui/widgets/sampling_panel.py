@@ -107,6 +107,7 @@ class SamplingPanel(VerticalScroll, can_focus=False):
 
     @config.setter
     def config(self, config: GenerationConfig) -> None:
+        self._note_sources(config, "changed here")
         self._config = config
         if self.is_mounted:
             self._show()
@@ -141,7 +142,8 @@ class SamplingPanel(VerticalScroll, can_focus=False):
         config, inactive = self._config, self._config.inactive()
         for slider in self.query(Slider):
             name = slider.spec.name
-            slider.set_value(getattr(config, name))
+            if not slider.unheard:
+                slider.set_value(getattr(config, name))
             slider.inactive = name in inactive
             slider.source = self._sources.get(name, "")
         self.slider("temperature").note = "" if config.do_sample else "greedy"
@@ -159,18 +161,22 @@ class SamplingPanel(VerticalScroll, can_focus=False):
             self._show()
             self._note(error.message, refused=True)
             return
-        self._adopt(changed)
+        self._adopt(changed, "changed here")
 
-    def _adopt(self, config: GenerationConfig) -> None:
+    def _adopt(self, config: GenerationConfig, source: str) -> None:
         """Make a config the current one and report what is different in it."""
-        names = tuple(config.difference(self._config))
+        names = self._note_sources(config, source)
         self._config = config
-        for name in names:
-            self._sources[name] = "changed here"
         self._show()
         self._note("")
         if names:
             self.post_message(self.ConfigChanged(self, config, names))
+
+    def _note_sources(self, config: GenerationConfig, source: str) -> tuple[str, ...]:
+        """Remember where the values come from that a new config changes; returns their fields."""
+        names = tuple(config.difference(self._config))
+        self._sources.update(dict.fromkeys(names, source))
+        return names
 
     def _note(self, text: str, refused: bool = False) -> None:
         """Say something at the panel's foot; "" says nothing."""
@@ -183,8 +189,8 @@ class SamplingPanel(VerticalScroll, can_focus=False):
     def take_slider(self, event: Slider.Changed) -> None:
         """Take a moved slider; moving the temperature leaves greedy decoding."""
         event.stop()
-        # The slider may have moved on since: taking its older value would throw it back.
-        values: dict[str, Value] = {event.name: event.slider.value}
+        event.slider.unheard -= 1
+        values: dict[str, Value] = {event.name: event.value}
         if event.name == "temperature":
             values["do_sample"] = True
         self._change(values)
@@ -199,7 +205,7 @@ class SamplingPanel(VerticalScroll, can_focus=False):
     def take_preset(self, event: PresetPicker.Chosen) -> None:
         """Take a preset's sampling settings; lengths and seed stay."""
         event.stop()
-        self._adopt(apply_preset(event.preset, self._config))
+        self._adopt(apply_preset(event.preset, self._config), f"from the preset {event.preset}")
 
     @on(ValueRow.Refused)
     def say_why_not(self, event: ValueRow.Refused) -> None:

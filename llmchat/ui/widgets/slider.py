@@ -79,6 +79,8 @@ class Slider(ValueRow):
         self.spec = spec
         self._dragged_cell: int | None = None
         self._before_off: Number | None = None
+        self.unheard = 0
+        """Reports that the panel has not taken yet; until then it must not set an older value."""
         self.set_reactive(Slider.value, spec.default if value is None else spec.check(value))
         self._show_state()
 
@@ -171,6 +173,7 @@ class Slider(ValueRow):
         self.close_editor()
         if value != self.value:
             self.value = value
+            self.unheard += 1
             self.post_message(self.Changed(self, self.spec.name, value))
 
     def take(self, text: str) -> None:

@@ -64,7 +64,7 @@ class StatusBar(OneLine):
 
     _keys: Mapping[str, str] = MappingProxyType({})
 
-    def on_mount(self) -> None:
+    def watch_state(self) -> None:
         """Find out which keys the person set."""
         self._keys = self._find_keys()
 
