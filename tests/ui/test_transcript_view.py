@@ -6,12 +6,16 @@ from time import perf_counter
 
 import pytest
 from textual.app import App, ComposeResult
+from textual.color import Color
 from textual.events import MouseScrollDown, MouseScrollUp, Paste
 from textual.message import Message
 from textual.widgets import Input
 
+from llmchat.themes import load_themes
+from llmchat.ui.rendering.looks import LOOK_STYLES
 from llmchat.ui.rendering.turn_block import Notice, TurnBlock
 from llmchat.ui.widgets.transcript_view import TranscriptView
+from tests.test_themes import contrast
 
 REPLY = "The sea is an old woman who never sleeps.\n\n- **salt** for the sailors\n- foam\n\n```python\nx = 1\n```"
 
@@ -69,6 +73,9 @@ def screen_rows(app: App[None]) -> list[str]:
     view = app.query_one(TranscriptView)
     return ["".join(segment.text for segment in view.render_line(y)).rstrip() for y in range(view.size.height)]
 
+
+DRAWING = {"rule", "quote-bar", "selected-bar", "cursor", "bullet"}
+"""Looks of lines and bars, which nobody has to read."""
 
 LIVE = TurnBlock("live", "assistant", "SmolLM2", markdown=True, live=True)
 
@@ -305,6 +312,29 @@ async def test_it_draws_in_textuals_own_themes(theme: str) -> None:
         app.view.find("sea")
         await pilot.pause()
         assert all(app.view.render_line(y).cell_length == app.view.size.width for y in range(app.view.size.height))
+
+
+@pytest.mark.parametrize("name", ["night", "day", "contrast", "paper"])
+async def test_every_text_is_readable_in_every_shipped_theme(name: str) -> None:
+    """Each look has a contrast of 4.5:1 on every ground it can stand on, under the turn cursor too."""
+    app = TranscriptApp(conversation(2))
+    async with app.run_test(size=(60, 20)) as pilot:
+        app.register_theme(load_themes().themes[name])
+        app.theme = name
+        await pilot.pause()
+        app.view.render_line(0)
+        palette = app.view._palette
+        assert palette is not None
+        pale = {}
+        for look in sorted(LOOK_STYLES.keys() - DRAWING):
+            inner = ("code-block",) if look.startswith("code-") else ()
+            for around in ((), ("selected",)):
+                style = palette.style((*around, *inner, look))
+                assert style.color and style.bgcolor
+                ratio = contrast(Color.from_rich_color(style.color), Color.from_rich_color(style.bgcolor))
+                if ratio < 4.5:
+                    pale[*around, *inner, look] = round(ratio, 2)
+        assert not pale
 
 
 async def test_a_tail_update_costs_the_same_under_two_thousand_turns() -> None:
