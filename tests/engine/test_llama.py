@@ -94,14 +94,15 @@ def by_hand(config: LlamaConfig, tensors: dict[str, Tensor], ids: list[int]) -> 
         )
         for position in range(len(ids)):
             mixed = []
-            for head in range(config.n_heads):
-                scores = torch.stack([q[position][head] @ k[p][head // group] for p in range(position + 1)])
+            for number in range(config.n_heads):
+                scores = torch.stack([q[position][number] @ k[p][number // group] for p in range(position + 1)])
                 shares = (scores / math.sqrt(size)).softmax(0)
-                mixed.append(sum((shares[p] * v[p][head // group] for p in range(position + 1)), torch.zeros(size)))
-            x = stream[position] + weights[at + "attention.o_proj.weight"] @ torch.cat(mixed)
-            y = norm(x, at + "ffn_norm.weight")
+                values = torch.stack([v[p][number // group] for p in range(position + 1)])
+                mixed.append(shares @ values)
+            middle = stream[position] + weights[at + "attention.o_proj.weight"] @ torch.cat(mixed)
+            y = norm(middle, at + "ffn_norm.weight")
             gate, up = (weights[f"{at}ffn.{part}_proj.weight"] @ y for part in ("gate", "up"))
-            stream[position] = x + weights[at + "ffn.down_proj.weight"] @ (gate * gate.sigmoid() * up)
+            stream[position] = middle + weights[at + "ffn.down_proj.weight"] @ (gate * gate.sigmoid() * up)
     head = weights.get("head.weight", weights["embedding.weight"])
     return torch.stack([head @ norm(x, "norm.weight") for x in stream])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 import torch
-import transformers  # type: ignore[import-not-found]
+import transformers
 
 IDS = [3, 17, 42, 5, 63, 0, 29, 29, 11, 50, 1, 8, 33, 60, 22, 7]
 VOCAB_SIZE = 64

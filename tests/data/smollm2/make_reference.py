@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers  # type: ignore[import-not-found]
+import transformers
 
 GREEDY_TOKENS = 100
 
