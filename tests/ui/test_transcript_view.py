@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import perf_counter
 
 import pytest
@@ -268,6 +269,20 @@ async def test_changes_above_do_not_move_what_is_read() -> None:
         view.remove_block("2")
         await pilot.pause()
         assert screen_rows(app)[:-1] == before[:-1]
+
+
+async def test_a_reply_that_grows_under_the_readers_eyes_does_not_move() -> None:
+    """Someone who reads the start of a long reply keeps their place while it goes on."""
+    app = TranscriptApp([*conversation(4), replace(LIVE, text="line\n\n" * 40)])
+    async with app.run_test(size=(60, 16)) as pilot:
+        view = app.view
+        await pilot.press("pageup", "pageup")
+        place = view.scroll_offset.y
+        view.stream("live", "more\n\n" * 20)
+        view.set_blocks(replace(block, text=f"{block.text}end") if block.live else block for block in view.blocks)
+        await pilot.pause()
+        assert view.scroll_offset.y == place
+        assert view.has_new_text
 
 
 async def test_a_new_width_keeps_the_turn_at_the_top() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from rich.cells import cell_len
 from rich.style import Style
@@ -36,8 +36,16 @@ SETTLE_SECONDS = 0.006
 """How long one step of laying out turns that are not seen may take."""
 SETTLE_PAUSE_SECONDS = 0.02
 
-Anchor = tuple[str, float]
-"""A turn at the top of the window, and how much of it is above, from 0 to 1."""
+
+class Anchor(NamedTuple):
+    """What stands at the top of the window."""
+
+    block_id: str
+    row: int
+    """The row of the turn that is the topmost."""
+    height: int
+    """How high the turn is in this width."""
+    width: int
 
 
 class TranscriptPane(ScrollView, can_focus=True):
@@ -171,25 +179,31 @@ class TranscriptPane(ScrollView, can_focus=True):
             return None
         index, row = self._document.locate(self.scroll_offset.y)
         entry = self._document.entries[index]
-        return entry.block.id, row / max(1, entry.height)
+        return Anchor(entry.block.id, row, entry.height, self._document.width)
 
     def _show_again(self, anchor: Anchor | None) -> None:
         """Fill the window after turns or the width changed."""
         if self._following:
             self.follow()
         else:
-            index = self._document.index_of(anchor[0]) if anchor else None
-            y = self.scroll_offset.y
-            if anchor and index is not None:
-                self._document.settle(index, 0)
-                y = self._document.top(index) + round(anchor[1] * self._document.entries[index].height)
-            y = self._document.settle_window(y, self.size.height)
+            y = self._document.settle_window(self._anchored_row(anchor), self.size.height)
             self._fit_document()
             self._scroll_quietly(y)
             self._at_end()
         self._finder.refresh()
         self._settle_later()
         self.refresh()
+
+    def _anchored_row(self, anchor: Anchor | None) -> int:
+        """The row that belongs at the top so that an anchor stands where it stood."""
+        index = self._document.index_of(anchor.block_id) if anchor else None
+        if anchor is None or index is None:
+            return self.scroll_offset.y
+        self._document.settle(index, 0)
+        row, height = anchor.row, self._document.entries[index].height
+        if anchor.width != self._document.width:
+            row = round(row / max(1, anchor.height) * height)
+        return self._document.top(index) + min(row, height - 1)
 
     def _at_end(self) -> None:
         self._following = self.scroll_offset.y >= self.max_scroll_y
@@ -207,8 +221,15 @@ class TranscriptPane(ScrollView, can_focus=True):
         y = self.scroll_offset.y
         while (index := self._document.next_unsettled()) is not None:
             y = self._document.settle(index, y)
+        self._keep_place(y)
+
+    def _keep_place(self, y: int) -> None:
+        """Stay at the end, or at a row that is where the window's top row has moved to."""
         self._fit_document()
-        self._scroll_quietly(self.max_scroll_y if self._following else y)
+        if not self._following:
+            self._scroll_quietly(y)
+        elif not self.is_vertical_scrollbar_grabbed:
+            self._scroll_quietly(self.max_scroll_y)
 
     def _settle_later(self) -> None:
         if self.size and not self._settling and self._document.next_unsettled() is not None:
@@ -224,8 +245,7 @@ class TranscriptPane(ScrollView, can_focus=True):
             y = self.scroll_offset.y
             while perf_counter() < until and (index := self._document.next_unsettled()) is not None:
                 y = self._document.settle(index, y)
-            self._fit_document()
-            self._scroll_quietly(self.max_scroll_y if self._following else y)
+            self._keep_place(y)
             self._finder.refresh()
         self._settle_later()
 
