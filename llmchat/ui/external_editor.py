@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def edit_text(text: str) -> str:
         handle, path = tempfile.mkstemp(prefix="llmchat-prompt-", suffix=".md")
         with open(handle, "w", encoding="utf-8", newline="\n", errors="replace") as file:
             file.write(text)
-        status = subprocess.run([*command, path], check=False).returncode
+        # While the window runs, descriptors 1 and 2 lead to the log; the terminal is behind these.
+        status = subprocess.run([*command, path], check=False, stdout=sys.__stdout__, stderr=sys.__stderr__).returncode
         if status:
             raise UsageError(f"{command[0]} ended with status {status}; the prompt is as it was.")
         return Path(path).read_text(encoding="utf-8", errors="replace").removesuffix("\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import ClassVar
 
 from textual import events
@@ -11,13 +10,8 @@ from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
 
-from llmchat.chat.generation_config import SEED_LIMIT, check_seed, parse_setting
+from llmchat.chat.generation_config import SEED_LIMIT, check_seed, parse_setting, roll_seed
 from llmchat.ui.widgets.value_row import Part, ValueRow
-
-
-def roll_seed() -> int:
-    """A new random seed, short enough to read and to type."""
-    return secrets.randbelow(1_000_000)
 
 
 class SeedRow(ValueRow):
