@@ -14,6 +14,7 @@ from textual import events, getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
 from llmchat.checkpoints import catalog
@@ -395,12 +396,14 @@ class ChatScreen(Screen[None]):
 
     def copy(self, text: str) -> None:
         """Copy a text and say which way it went."""
-        self.run_worker(self._copy(text), exclusive=False)
+        self.run_worker(self._copy(text))
 
     async def _copy(self, text: str) -> None:
         from llmchat.ui import clipboard
 
-        self.notify(await clipboard.copy(self.app, text), markup=False, timeout=3)
+        result = await clipboard.copy_text(self.app, text)
+        severity: SeverityLevel = "information" if result.succeeded else "warning"
+        self.notify(result.message, severity=severity, markup=False, timeout=3)
 
     def action_sidebar(self) -> None:
         """Show or hide the sliders, and go to them or back."""
