@@ -73,7 +73,7 @@ class Checkpoint:
     config: GPTConfig | LlamaConfig
     tensors: Mapping[str, Tensor]
     """Every parameter by its name in our own module, in the file's precision or float32. A tied
-    output layer is left out."""
+    output layer is left out. Each may be read from the file only when it is asked for, and anew every time."""
     weight_format: str
     """How the file holds most of its weights: "Q4_1", "float32"."""
     tokenizer: Tokenizer

@@ -97,7 +97,8 @@ def _load_checkpoint(spec: ModelSpec, progress: Progress) -> Checkpoint:
 
 def _load_directory(path: Path, spec: ModelSpec, progress: Progress) -> Checkpoint:
     """A Hugging Face directory, or one that holds a single model file."""
-    if (path / "config.json").exists() and any(path.glob("*.safetensors")):
+    weights = [*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]
+    if (path / "config.json").exists() and weights:
         from llmchat.checkpoints.huggingface import load_huggingface
 
         return load_huggingface(spec, progress)
