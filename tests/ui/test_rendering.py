@@ -8,11 +8,11 @@ import time
 import pytest
 from rich.cells import cell_len
 
+from llmchat.chat.plain_text import visible as sanitize
 from llmchat.ui.rendering.document import Document
 from llmchat.ui.rendering.find import find_matches, make_pattern
 from llmchat.ui.rendering.flow import Flow, MarkdownFlow, PlainFlow
 from llmchat.ui.rendering.line import Line, Span
-from llmchat.ui.rendering.sanitize import sanitize
 from llmchat.ui.rendering.table import fit_columns
 from llmchat.ui.rendering.turn_block import Notice, TurnBlock
 from llmchat.ui.rendering.turn_layout import TurnLayout

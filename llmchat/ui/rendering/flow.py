@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from markdown_it.token import Token
 
+from llmchat.chat.plain_text import visible as sanitize
 from llmchat.ui.rendering.line import Line
 from llmchat.ui.rendering.markdown import MarkdownLayout, needs_gap, parse_blocks
 from llmchat.ui.rendering.marks import Chips, Marks, insert_sentinels
-from llmchat.ui.rendering.sanitize import sanitize
 from llmchat.ui.rendering.wrap import wrap_spans
 
 

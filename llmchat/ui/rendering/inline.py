@@ -8,9 +8,9 @@ from functools import lru_cache
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from llmchat.chat.plain_text import visible as sanitize
 from llmchat.ui.rendering.line import Look, Span
 from llmchat.ui.rendering.marks import Chips, without_sentinels
-from llmchat.ui.rendering.sanitize import sanitize
 
 LONGEST_PARAGRAPH = 20_000
 """Characters; a longer paragraph shows its markup as it is, since parsing could take long."""

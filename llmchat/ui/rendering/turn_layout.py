@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from rich.cells import cell_len
 
+from llmchat.chat.plain_text import visible as sanitize
 from llmchat.ui.rendering.flow import Flow, MarkdownFlow, PlainFlow
 from llmchat.ui.rendering.line import Line, Look, Span, crop, prefixed
-from llmchat.ui.rendering.sanitize import sanitize
 from llmchat.ui.rendering.turn_block import Notice, TurnBlock
 from llmchat.ui.rendering.wrap import wrap_spans
 
