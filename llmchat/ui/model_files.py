@@ -71,12 +71,12 @@ def check_tokenizer(text: str) -> Path:
     path = typed_path(text, "Type the path of the tokenizer, or browse for it.")
     try:
         if not path.exists():
-            raise UsageError(f"There is no {path}.")
+            raise UsageError("There is no such file or directory.")
         if path.is_dir():
             if not any(
                 (path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "sentencepiece.model")
             ):
-                raise UsageError(f"There is no tokenizer.json or tokenizer.model in {path}.")
+                raise UsageError(f"There is no tokenizer.json or tokenizer.model in {path.name}.")
         else:
             path.open("rb").close()
     except OSError as error:
@@ -121,20 +121,20 @@ def _check_directory(path: Path) -> ModelFile:
     if len(files) == 1 and not tensors:
         return _check_file(files[0])
     if len(files) > 1:
-        raise UsageError(f"{path} holds several models: choose one of its files.")
-    raise UsageError(f"{path} is a directory without a model.")
+        raise UsageError(f"{path.name} holds several models: choose one of its files.")
+    raise UsageError(f"{path.name} is a directory without a model.")
 
 
 def _check_file(path: Path) -> ModelFile:
     if not path.exists():
-        raise UsageError(f"There is no {path}.")
+        raise UsageError("There is no such file or directory.")
     if not path.is_file():
-        raise UsageError(f"{path} is no regular file.")
+        raise UsageError(f"{path.name} is no regular file.")
     with path.open("rb") as file:
         head = file.read(4)
     size = path.stat().st_size
     if not head:
-        raise UsageError(f"{path} is empty.")
+        raise UsageError(f"{path.name} is empty.")
     if head == b"GGUF":
         return ModelFile(path, "GGUF model", size, has_tokenizer=True)
     if path.suffix.lower() == ".safetensors":

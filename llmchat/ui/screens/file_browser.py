@@ -11,15 +11,15 @@ from textual import getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, DirectoryTree, Static, Tree
+from textual.widgets import Button, DirectoryTree, Tree
 from textual.widgets.directory_tree import DirEntry
 
 from llmchat.chat.plain_text import visible
 from llmchat.errors import UsageError
 from llmchat.ui.model_files import is_model, typed_path
 from llmchat.ui.widgets.path_input import PathInput
+from llmchat.ui.widgets.verdict_line import VerdictLine
 
 
 class FilteredTree(DirectoryTree):
@@ -96,10 +96,11 @@ class FileBrowser(ModalScreen[Path | None]):
             border-title-style: bold;
             border-subtitle-color: $text-muted;
         }
-        & PathInput { margin-top: 1; background: $boost; padding: 0 1; }
-        & #browser-message { height: auto; max-height: 2; color: $text-error; padding: 0 1; }
+        & PathInput { margin-top: 1; background: $panel; padding: 0 1; }
+        & VerdictLine { padding: 0 1; }
         & Horizontal { height: 1; margin-top: 1; }
-        & Button { margin-right: 2; min-width: 8; }
+        & Button { margin-right: 2; min-width: 10; }
+        & #browser-up, & #browser-cancel { background: $panel; }
     }
     """
 
@@ -128,10 +129,10 @@ class FileBrowser(ModalScreen[Path | None]):
         """The tree, the line, and what is wrong with it."""
         with Vertical() as frame:
             frame.border_title = self._title
-            frame.border_subtitle = "Enter opens · ⌫ goes up · Esc cancels"
+            frame.border_subtitle = "Enter opens · Backspace goes up · Esc cancels"
             yield FilteredTree(self._start, self._accepts)
             yield PathInput(placeholder="a path; Tab completes it")
-            yield Static(id="browser-message", markup=False)
+            yield VerdictLine()
             with Horizontal():
                 yield Button("Choose", id="browser-choose", variant="primary", compact=True)
                 yield Button("Up", id="browser-up", compact=True)
@@ -141,8 +142,7 @@ class FileBrowser(ModalScreen[Path | None]):
     def show_path(self, event: Tree.NodeHighlighted[DirEntry]) -> None:
         """Write the path under the cursor into the line, unless the person is typing there."""
         if event.node.data is not None and self.focused is not self.line:
-            self.line.value = str(event.node.data.path)
-            self.line.cursor_position = len(self.line.value)
+            self.line.write(str(event.node.data.path))
 
     @on(DirectoryTree.FileSelected)
     def choose_file(self, event: DirectoryTree.FileSelected) -> None:
@@ -158,7 +158,7 @@ class FileBrowser(ModalScreen[Path | None]):
     @on(PathInput.Changed)
     def clear_message(self) -> None:
         """What was wrong is being changed."""
-        self.query_one("#browser-message", Static).update("")
+        self.query_one(VerdictLine).clear()
 
     @on(PathInput.Submitted)
     @on(Button.Pressed, "#browser-choose")
@@ -169,7 +169,7 @@ class FileBrowser(ModalScreen[Path | None]):
             if not path.exists():
                 raise UsageError(f"There is no {path}.")
         except UsageError as error:
-            self.query_one("#browser-message", Static).update(Content(visible(error.message)))
+            self.query_one(VerdictLine).refuse(error.message)
             return
         if path.is_file() or self._accepts(path):
             self.dismiss(path)

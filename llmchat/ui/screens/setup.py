@@ -9,10 +9,10 @@ import contextlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from textual import getters, on
-from textual.app import ComposeResult
+from textual import events, getters, on
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
@@ -26,12 +26,23 @@ from llmchat.chat.plain_text import visible
 from llmchat.errors import LlmchatError
 from llmchat.paths import settings_path
 from llmchat.settings import Settings, save_settings
+from llmchat.themes import load_themes
 from llmchat.ui.screens.setup_steps import DeviceStep, ModelStep, PresetStep, SetupStep, ThemeStep, TokenizerStep
 from llmchat.ui.screens.setup_trial import MakeWorker, TrialStep
+from llmchat.ui.widgets.verdict_line import VerdictLine
 from llmchat.worker.inference_worker import InferenceWorker
 
 _ASKED = ("model", "tokenizer", "device", "threads", "preset", "theme")
 """The settings that the set-up asks for; each is also a flag of this name."""
+
+SHORT = 22
+"""In a window of fewer lines the empty lines are left out."""
+
+
+def known_themes(app: App[Any]) -> tuple[str, ...]:
+    """The names of all themes that an application has, llmchat's own and the person's first."""
+    own = [name for name in load_themes().themes if name in app.available_themes]
+    return (*own, *sorted(set(app.available_themes) - set(own)))
 
 
 class SaveStep(SetupStep):
@@ -91,12 +102,12 @@ class StepsLine(Widget):
 
     def render(self) -> Content:
         """Every step with a mark for done, here or ahead."""
-        names = [f"{'✓' if index < self.position else ' '}{title}" for index, title in enumerate(self._titles)]
-        if sum(len(name) + 2 for name in names) > self.content_size.width:
+        names = [f"{'✓ ' if index < self.position else ''}{title}" for index, title in enumerate(self._titles)]
+        if sum(len(name) + 3 for name in names) - 3 > self.content_size.width:
             here = f"Step {self.position + 1} of {len(names)}  {self._titles[self.position]}"
             return Content.assemble((here, self.get_visual_style("steps--here")))
         parts = (Content.assemble((name, self._style(index))) for index, name in enumerate(names))
-        return Content("  ").join(parts)
+        return Content("   ").join(parts)
 
     def _style(self, index: int) -> Style:
         kind = "done" if index < self.position else "here" if index == self.position else "ahead"
@@ -130,24 +141,26 @@ class SetupScreen(Screen[Settings | None]):
             border-subtitle-color: $text-muted;
             background: $surface;
         }
-        & #setup-question { height: auto; margin: 1 0; text-style: bold; }
+        & #setup-question { height: auto; margin-top: 1; margin-bottom: 1; text-style: bold; }
         & ContentSwitcher { height: 1fr; }
         & SetupStep { height: 1fr; scrollbar-size: 1 1; background: transparent; }
         & .setup-line { height: 1; margin-top: 1; }
-        & .setup-line Input { width: 1fr; background: $boost; padding: 0 1; }
+        & .setup-line Input { width: 1fr; background: $panel; padding: 0 1; }
         & .setup-line Label { color: $foreground; }
         & .setup-line Button { margin-left: 2; min-width: 10; }
-        & FoundLine { height: auto; margin-top: 1; }
-        & FoundLine.-good { color: $text-success; }
-        & .-bad { color: $text-error; }
+        & .setup-line Button, & #setup-back { background: $panel; }
+        & VerdictLine { margin-top: 1; }
         & #preset-note { color: $text-muted; margin-top: 1; }
         & #trial-status { height: auto; max-height: 3; margin-top: 1; color: $text-muted; }
         & #trial-status.-bad { color: $text-error; }
         & #trial-pane { height: 1fr; margin-top: 1; scrollbar-size: 1 1; background: transparent; }
-        & #setup-message { height: auto; max-height: 3; color: $text-error; }
         & #setup-buttons { height: 1; margin: 1 0 0 0; }
         & #setup-buttons Button { min-width: 10; margin-right: 2; }
 
+        & SetupStep > ChoiceList { max-height: 100h; }
+
+        &.-short #setup-question, &.-short #setup-buttons { margin: 0; }
+        &.-short .setup-line, &.-short VerdictLine, &.-short #trial-status, &.-short #trial-pane { margin-top: 0; }
         &:ansi .setup-line Input { text-style: underline; }
     }
     """
@@ -186,7 +199,7 @@ class SetupScreen(Screen[Settings | None]):
             TokenizerStep(id="step-tokenizer"),
             DeviceStep(id="step-device"),
             PresetStep(id="step-preset"),
-            ThemeStep(self._themes or tuple(sorted(self.app.available_themes)), id="step-theme"),
+            ThemeStep(self._themes or known_themes(self.app), id="step-theme"),
             TrialStep(self._make_worker, id="step-trial"),
             SaveStep(self._path or settings_path(), id="step-save"),
         ]
@@ -197,7 +210,7 @@ class SetupScreen(Screen[Settings | None]):
             yield Static(id="setup-question", markup=False)
             with ContentSwitcher(initial="step-model"):
                 yield from self._steps
-            yield Static(id="setup-message", markup=False)
+            yield VerdictLine(id="setup-message")
             with Horizontal(id="setup-buttons"):
                 yield Button("Back", id="setup-back", compact=True)
                 yield Button("Next", id="setup-next", variant="primary", compact=True)
@@ -206,6 +219,10 @@ class SetupScreen(Screen[Settings | None]):
         """Begin with the model."""
         self._theme_before = self.app.theme
         self._show(0)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Leave out the empty lines where every line counts."""
+        self.set_class(event.size.height < SHORT, "-short")
 
     @property
     def step(self) -> SetupStep:
@@ -225,7 +242,7 @@ class SetupScreen(Screen[Settings | None]):
                 self.dismiss(self.draft)
                 return
         except LlmchatError as error:
-            self.query_one("#setup-message", Static).update(visible(error.message))
+            self.query_one("#setup-message", VerdictLine).refuse(error.message)
             return
         self._show(self._needed(self.steps_line.position, 1))
 
@@ -259,8 +276,8 @@ class SetupScreen(Screen[Settings | None]):
         step = self.step
         self.switcher.current = step.id
         self.query_one("#setup-question", Static).update(step.QUESTION)
-        self.query_one("#setup-message", Static).update("")
-        self.query_one("#setup-back", Button).disabled = position == 0
+        self.query_one("#setup-message", VerdictLine).clear()
+        self.query_one("#setup-back", Button).visible = position > 0
         self.query_one("#setup-next", Button).label = "Save" if isinstance(step, SaveStep) else "Next"
         step.show(self.draft)
         self.call_after_refresh(step.begin)

@@ -13,7 +13,6 @@ from textual.message import Message
 from textual.widgets import Button, Input, Label, Static
 
 from llmchat.chat.generation_config import PRESETS
-from llmchat.chat.plain_text import visible
 from llmchat.checkpoints import catalog
 from llmchat.errors import LlmchatError, UsageError
 from llmchat.settings import Settings
@@ -21,6 +20,7 @@ from llmchat.ui.model_files import ModelFile, check_model, check_tokenizer, is_m
 from llmchat.ui.screens.file_browser import FileBrowser
 from llmchat.ui.widgets.choice_list import Choice, ChoiceList
 from llmchat.ui.widgets.path_input import PathInput
+from llmchat.ui.widgets.verdict_line import VerdictLine
 
 PRESET_WORDS = {
     "Greedy": "Always the likeliest token: the same answer every time.",
@@ -74,20 +74,6 @@ class SetupStep(VerticalScroll, can_focus=False):
         self.post_message(self.Answered())
 
 
-class FoundLine(Static):
-    """What was found at a path that is being typed: a tick, or what is wrong."""
-
-    def __init__(self) -> None:
-        """An empty line."""
-        super().__init__(markup=False)
-
-    def tell(self, text: str, *, good: bool) -> None:
-        """Show a sentence."""
-        self.set_class(good, "-good")
-        self.set_class(not good, "-bad")
-        self.update(visible(f"{'✓' if good else '✗'} {text}") if text else "")
-
-
 class ModelStep(SetupStep):
     """A named model, or a file."""
 
@@ -96,7 +82,7 @@ class ModelStep(SetupStep):
 
     choices = getters.query_one(ChoiceList)
     line = getters.query_one(PathInput)
-    found = getters.query_one(FoundLine)
+    found = getters.query_one(VerdictLine)
 
     def compose(self) -> ComposeResult:
         """The named models, then a line for a path."""
@@ -106,7 +92,7 @@ class ModelStep(SetupStep):
         with Horizontal(classes="setup-line"):
             yield PathInput(placeholder="path of the model; Tab completes it")
             yield Button("Browse", compact=True)
-        yield FoundLine()
+        yield VerdictLine()
 
     def show(self, draft: Settings) -> None:
         """Put the cursor on the draft's model."""
@@ -114,7 +100,7 @@ class ModelStep(SetupStep):
         rows = [entry.name for entry in catalog.models()] + [_OWN_FILE]
         self.choices.highlighted = rows.index(_OWN_FILE if entry is None else entry.name)
         if entry is None:
-            self.line.value = draft.model
+            self.line.write(draft.model)
         self._follow()
 
     def read(self, draft: Settings) -> Settings:
@@ -134,16 +120,16 @@ class ModelStep(SetupStep):
     def _follow(self) -> None:
         """Show the line for the path only where it is needed, and what is there."""
         is_own = self.choices.choice is not None and self.choices.choice.id == _OWN_FILE
-        self.query_one(Horizontal).display = self.found.display = is_own
+        self.query_one(Horizontal).display = is_own
         if not is_own or not self.line.value.strip():
-            self.found.tell("", good=True)
+            self.found.clear()
             return
         try:
             model = check_model(self.line.value)
         except UsageError as error:
-            self.found.tell(error.message, good=False)
+            self.found.refuse(error.message)
         else:
-            self.found.tell(f"{model.kind}, {size_words(model.size)}{_tokenizer_words(model)}", good=True)
+            self.found.accept(f"{model.kind}, {size_words(model.size)}{_tokenizer_words(model)}")
 
     @on(ChoiceList.Accepted)
     def ask_path(self, event: ChoiceList.Accepted) -> None:
@@ -161,7 +147,7 @@ class ModelStep(SetupStep):
 
     def _take(self, path: Path | None) -> None:
         if path is not None:
-            self.line.value = str(path)
+            self.line.write(str(path))
             self.line.focus()
 
 
@@ -172,15 +158,15 @@ class TokenizerStep(SetupStep):
     QUESTION = "Which tokenizer was the model trained with?"
 
     line = getters.query_one(PathInput)
-    found = getters.query_one(FoundLine)
+    found = getters.query_one(VerdictLine)
 
     def compose(self) -> ComposeResult:
         """A line for its path, and what is there."""
-        yield Label("A tokenizer.model or tokenizer.json, or the directory that holds it.")
+        yield Label("A tokenizer.model or tokenizer.json, or the directory that holds it.", shrink=True)
         with Horizontal(classes="setup-line"):
             yield PathInput(placeholder="path of the tokenizer; Tab completes it")
             yield Button("Browse", compact=True)
-        yield FoundLine()
+        yield VerdictLine()
 
     def is_needed(self, draft: Settings) -> bool:
         """Only files without a tokenizer of their own need one."""
@@ -193,7 +179,7 @@ class TokenizerStep(SetupStep):
 
     def show(self, draft: Settings) -> None:
         """Fill in the one that was given, or that lies beside the model."""
-        self.line.value = draft.tokenizer or str(_beside(draft) or "")
+        self.line.write(draft.tokenizer or str(_beside(draft) or ""))
         self._check()
 
     def read(self, draft: Settings) -> Settings:
@@ -206,9 +192,9 @@ class TokenizerStep(SetupStep):
         try:
             path = check_tokenizer(self.line.value)
         except UsageError as error:
-            self.found.tell(error.message, good=False)
+            self.found.refuse(error.message)
         else:
-            self.found.tell(f"{path.name} is there", good=True)
+            self.found.accept(f"{path.name} is there")
 
     @on(Button.Pressed)
     def browse(self, event: Button.Pressed) -> None:
@@ -218,7 +204,7 @@ class TokenizerStep(SetupStep):
 
     def _take(self, path: Path | None) -> None:
         if path is not None:
-            self.line.value = str(path)
+            self.line.write(str(path))
             self.line.focus()
 
 
@@ -320,10 +306,9 @@ class ThemeStep(SetupStep):
 
 def _entry_words(entry: catalog.ModelEntry) -> str:
     if not entry.package:
-        place = "comes with llmchat"
-    else:
-        place = "on this machine" if entry.is_on_disk else f"{size_words(entry.size)}, fetched when it is first used"
-    return f"{entry.description.split(';')[0]}; {place}"
+        return entry.description
+    place = "on this machine" if entry.is_on_disk else f"will be fetched, {size_words(entry.size)}"
+    return f"{place}; {entry.description}"
 
 
 def _tokenizer_words(model: ModelFile) -> str:
@@ -345,5 +330,5 @@ def _start(text: str) -> Path | None:
 
 def _values(name: str) -> str:
     """A preset's values in a few words."""
-    words = (f"{key} {value}" if key != "do_sample" else "no dice" for key, value in PRESETS[name].items())
+    words = (f"{key} {value}" if key != "do_sample" else "the likeliest token" for key, value in PRESETS[name].items())
     return ", ".join(words)

@@ -8,7 +8,9 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.containers import ScrollableContainer
 from textual.content import Content
+from textual.geometry import Region
 from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
@@ -41,6 +43,8 @@ class ChoiceList(OptionList):
         padding: 0;
         background: transparent;
         scrollbar-size: 1 1;
+        text-wrap: nowrap;
+        text-overflow: ellipsis;
 
         &:focus { border: none; background-tint: transparent; }
         & > .option-list--option { padding: 0 1; }
@@ -70,7 +74,7 @@ class ChoiceList(OptionList):
             return self.choices
 
     class Accepted(Message):
-        """The person pressed Enter, or clicked the chosen row once more."""
+        """The person pressed Enter, or clicked the row that was chosen."""
 
         def __init__(self, choices: ChoiceList, choice: Choice) -> None:
             super().__init__()
@@ -82,15 +86,16 @@ class ChoiceList(OptionList):
             """The list."""
             return self.choices
 
-    def __init__(self, choices: Sequence[Choice] = (), chosen: str = "", *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, choices: Sequence[Choice] = (), chosen: str = "", *, click_accepts: bool = False) -> None:
         """A list.
 
         Args:
             choices: The rows.
             chosen: The id of the row to begin at.
-            id: The widget's id.
+            click_accepts: Whether one click goes on; else a click chooses and a second one goes on.
         """
-        super().__init__(id=id, markup=False)
+        super().__init__(markup=False)
+        self._click_accepts = click_accepts
         self._choices: list[Choice] = []
         self._marked: int | None = None
         self.show_choices(choices, chosen)
@@ -113,6 +118,7 @@ class ChoiceList(OptionList):
     def watch_highlighted(self, highlighted: int | None) -> None:
         """Move the mark with the cursor and tell about it."""
         super().watch_highlighted(highlighted)
+        self._scroll_parent()
         if self._marked is not None and self._marked < len(self._choices):
             self._mark(self._marked, marked=False)
         self._marked = highlighted
@@ -120,26 +126,34 @@ class ChoiceList(OptionList):
             self._mark(highlighted, marked=True)
             self.post_message(self.Chosen(self, self._choices[highlighted]))
 
+    def _scroll_parent(self) -> None:
+        """Show the chosen row where the list is as long as its rows and lies in something that scrolls."""
+        if self.highlighted is None or not isinstance(self.parent, ScrollableContainer):
+            return
+        line = self._index_to_line.get(self.highlighted, 0)
+        row = Region(0, line, self.size.width, self._heights.get(self.highlighted, 1))
+        self.parent.scroll_to_region(row.translate(self.virtual_region.offset), animate=False, force=True)
+
     def _mark(self, index: int, *, marked: bool) -> None:
         self.replace_option_prompt_at_index(index, self._row(self._choices[index], marked=marked))
 
     def _row(self, choice: Choice, *, marked: bool) -> Content:
         mark = "● " if marked else "○ "
-        row = Content.assemble(mark, (choice.title, "bold"))
+        row = Content.assemble(mark, (choice.title, "bold" if choice.words or marked else ""))
         if not choice.words:
             return row
         # On the chosen row's own background the quieter colour could be too quiet.
-        return row + Content.assemble("\n  ", (choice.words, "$foreground" if marked else "$text-muted"))
+        return row + Content.assemble("\n  ", (choice.words, "" if marked else "$foreground 70%"))
 
     async def _on_click(self, event: events.Click) -> None:
-        """A click chooses; a click on the chosen row, or a double click, goes on."""
+        """A click chooses; a double click goes on."""
         event.prevent_default()
         index = event.style.meta.get("option")
         if index is None:
             return
         again = index == self.highlighted and event.chain > 1
         self.highlighted = index
-        if again:
+        if again or self._click_accepts:
             self.action_accept()
 
     def action_accept(self) -> None:

@@ -25,6 +25,11 @@ class PathInput(Input):
         """A line that holds `value`."""
         super().__init__(value, placeholder=placeholder, suggester=PathSuggester(), compact=True, id=id)
 
+    def write(self, path: str) -> None:
+        """Put a path in, with the cursor at its end."""
+        self.value = path
+        self.cursor_position = len(path)
+
     def action_complete(self) -> None:
         """Take the completion; without one, leave the line."""
         if self._suggestion and self.cursor_at_end:

@@ -1,0 +1,149 @@
+"""Choosing another model: the named ones, those used before, or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from textual import getters, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Button
+
+from llmchat.chat.model import ModelSpec
+from llmchat.chat.plain_text import visible
+from llmchat.checkpoints import catalog
+from llmchat.errors import UsageError
+from llmchat.ui.model_files import check_model, is_tokenizer, size_words
+from llmchat.ui.screens.file_browser import FileBrowser
+from llmchat.ui.widgets.choice_list import Choice, ChoiceList
+from llmchat.ui.widgets.verdict_line import VerdictLine
+
+_BROWSE = "\0browse"
+
+
+class ModelPicker(ModalScreen[ModelSpec | None]):
+    """Dismisses with what to open, or None."""
+
+    AUTO_FOCUS = "ChoiceList"
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Keep the model", False),
+    ]
+
+    DEFAULT_CSS = """
+    ModelPicker {
+        align: center middle;
+
+        & > Vertical {
+            width: 92%;
+            max-width: 88;
+            height: auto;
+            max-height: 92%;
+            padding: 0 1;
+            background: $surface;
+            color: $foreground;
+            border: round $primary;
+            border-title-color: $text-primary;
+            border-title-style: bold;
+            border-subtitle-color: $text-muted;
+        }
+        & ChoiceList { max-height: 50vh; }
+        & VerdictLine { padding: 0 1; }
+        & Horizontal { height: 1; margin-top: 1; }
+        & Button { margin-right: 2; min-width: 10; }
+        & #picker-cancel { background: $panel; }
+    }
+    """
+
+    choices = getters.query_one(ChoiceList)
+
+    def __init__(self, spec: ModelSpec, recent: Sequence[str] = ()) -> None:
+        """A picker.
+
+        Args:
+            spec: What is open now: its device, precision and threads are kept for the new model.
+            recent: Paths of models that were used before.
+        """
+        super().__init__()
+        self._spec = spec
+        named = [entry.name for entry in catalog.models()]
+        paths = dict.fromkeys(path for path in (spec.model, *recent) if path and catalog.find_model(path) is None)
+        self._rows = [_named_row(entry) for entry in catalog.models()]
+        self._rows += [_path_row(path) for path in paths if path not in named]
+        self._rows.append(Choice(_BROWSE, "Another…", "a GGUF or PyTorch file, or a Hugging Face directory"))
+
+    def compose(self) -> ComposeResult:
+        """The list, what is wrong, and the buttons."""
+        entry = catalog.find_model(self._spec.model)
+        with Vertical() as frame:
+            frame.border_title = "Open a model"
+            frame.border_subtitle = "Enter opens · Esc closes"
+            yield ChoiceList(self._rows, entry.name if entry is not None else self._spec.model, click_accepts=True)
+            yield VerdictLine()
+            with Horizontal():
+                yield Button("Open", id="picker-open", variant="primary", compact=True)
+                yield Button("Cancel", id="picker-cancel", compact=True)
+
+    @on(Button.Pressed, "#picker-open")
+    def open_chosen(self) -> None:
+        """Do as Enter on the list."""
+        self.choices.action_accept()
+
+    @on(Button.Pressed, "#picker-cancel")
+    def cancel(self) -> None:
+        """Keep the model."""
+        self.dismiss(None)
+
+    @on(ChoiceList.Accepted)
+    def take(self, event: ChoiceList.Accepted) -> None:
+        """Open a named model; look at a file first; browse for another."""
+        if event.choice.id == _BROWSE:
+            is_path = catalog.find_model(self._spec.model) is None
+            self.app.push_screen(FileBrowser(Path(self._spec.model) if is_path else None), self._take_path)
+        elif catalog.find_model(event.choice.id) is not None:
+            self._finish(event.choice.id)
+        elif event.choice.id == self._spec.model:
+            self.dismiss(self._spec)
+        else:
+            self._take_path(Path(event.choice.id))
+
+    def _take_path(self, path: Path | None) -> None:
+        """Open a file, after asking for its tokenizer if none is found."""
+        if path is None:
+            return
+        try:
+            model = check_model(str(path))
+        except UsageError as error:
+            self.query_one(VerdictLine).refuse(error.message)
+            return
+        if model.has_tokenizer or model.tokenizer is not None:
+            self._finish(str(path))
+            return
+
+        def with_tokenizer(tokenizer: Path | None) -> None:
+            if tokenizer is not None:
+                self._finish(str(path), str(tokenizer))
+
+        self.app.push_screen(FileBrowser(path, is_tokenizer, f"Choose the tokenizer of {path.name}"), with_tokenizer)
+
+    def _finish(self, model: str, tokenizer: str | None = None) -> None:
+        self.dismiss(replace(self._spec, model=model, tokenizer=tokenizer, heads=None))
+
+
+def _named_row(entry: catalog.ModelEntry) -> Choice:
+    place = "on this machine" if entry.is_on_disk else "to be fetched"
+    return Choice(entry.name, entry.title, f"{size_words(entry.size)}, {place}; {entry.description}")
+
+
+def _path_row(path: str) -> Choice:
+    try:
+        model = check_model(path)
+        words = f"{model.kind}, {size_words(model.size)}; {path}"
+    except UsageError as error:
+        words = f"{error.message} {path}"
+    return Choice(path, visible(Path(path).name), visible(words))
