@@ -65,17 +65,32 @@ def latest_transcript(directory: Path | None = None) -> Path | None:
     return summaries[0].path if summaries else None
 
 
+def read_head(path: Path) -> Transcript:
+    """Read a conversation's header and its first two turns, which is quick for a long one too.
+
+    Raises:
+        TranscriptError: It cannot be read, or is damaged.
+    """
+    try:
+        return _head(path.read_bytes(), path)
+    except OSError as error:
+        raise TranscriptError(f"{path} cannot be read: {describe(error)}.") from error
+
+
+def _head(data: bytes, path: Path) -> Transcript:
+    offsets = turn_offsets(data)
+    return make_transcript(parse_document(data[: offsets[2]] if len(offsets) > 2 else data, path.name), path.name)
+
+
 def _summarize(path: Path) -> TranscriptSummary:
     data = path.read_bytes()
-    offsets = turn_offsets(data)
     # The header and two turns, a system prompt and the first question, say all that is shown.
-    head = parse_document(data[: offsets[2]] if len(offsets) > 2 else data, path.name)
-    transcript = make_transcript(head, path.name)
+    transcript = _head(data, path)
     return TranscriptSummary(
         path=path,
         title=transcript.title or path.stem,
         model=transcript.model,
         created=transcript.created,
         modified=datetime.fromtimestamp(path.stat().st_mtime, UTC),
-        turn_count=len(offsets),
+        turn_count=len(turn_offsets(data)),
     )

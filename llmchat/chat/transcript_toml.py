@@ -25,12 +25,24 @@ from typing import Any, TypeVar, cast
 from llmchat.chat.generation_config import GenerationConfig, Value
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.transcript_document import SCHEMA, Document, Table
-from llmchat.chat.turn import FINISH_REASONS, ROLES, FinishReason, Reply, Role, SettingsChange, Timings, Turn, new_id
+from llmchat.chat.turn import (
+    FINISH_REASONS,
+    ROLES,
+    FinishReason,
+    Reply,
+    Role,
+    SettingsChange,
+    Timings,
+    TokenFacts,
+    Turn,
+    new_id,
+)
 from llmchat.errors import TranscriptError, UsageError
 
 _CONFIG_NAMES = tuple(item.name for item in fields(GenerationConfig))
 _TIMING_NAMES = tuple(item.name for item in fields(Timings))
 _HEADER_TEXTS = ("title", "model", "model_path", "tokenizer_path")
+_FACT_NAMES = TokenFacts._fields
 _COUNTS = ("prompt_tokens", "cached_tokens", "dropped_tokens")
 
 T = TypeVar("T")
@@ -66,9 +78,12 @@ def _reply_table(reply: Reply, turn_text: str) -> Table:
     table |= {name: getattr(reply, name) for name in _COUNTS}
     if reply.prefill_text:
         table["prefill_text"] = reply.prefill_text
-    if reply.continued_ids:
-        table["continued_ids"] = _join_ids(reply.continued_ids)
     table["token_ids"] = _join_ids(reply.token_ids)
+    if reply.facts:
+        columns = zip(*reply.facts, strict=True)
+        table["token_facts"] = {name: _join_numbers(column) for name, column in zip(_FACT_NAMES, columns, strict=True)}
+    if reply.forced:
+        table["forced"] = " ".join(f"{index}:{token_id}" for index, token_id in reply.forced)
     if reply.text != turn_text:
         table["reply_text"] = reply.text
     return table
@@ -85,6 +100,10 @@ def _plain(values: Mapping[str, Value]) -> Table:
 
 def _join_ids(ids: tuple[int, ...]) -> str:
     return " ".join(map(str, ids))
+
+
+def _join_numbers(numbers: tuple[int | float, ...]) -> str:
+    return " ".join(f"{number:.4g}" if isinstance(number, float) else str(number) for number in numbers)
 
 
 def _clean(value: Any) -> Any:
@@ -161,9 +180,29 @@ def _parse_reply(read: _Reader, turn_text: str) -> Reply:
         cached_tokens=read.whole("cached_tokens"),
         dropped_tokens=read.whole("dropped_tokens"),
         prefill_text=read.text("prefill_text"),
-        continued_ids=read.ids("continued_ids"),
+        facts=_parse_facts(read.inner("token_facts"), len(read.ids("token_ids"))),
+        forced=_parse_forced(read.text("forced")),
         timings=Timings(**{name: read.inner("timings").number(name) for name in _TIMING_NAMES}),
     )
+
+
+def _parse_facts(read: _Reader, count: int) -> tuple[TokenFacts, ...]:
+    """One fact a token; numbers that are damaged cost the colours, never the conversation."""
+    columns = [read.text(name).split() for name in _FACT_NAMES]
+    if any(len(column) != count for column in columns):
+        return ()
+    try:
+        return tuple(
+            TokenFacts(int(start), float(logprob), float(final), int(rank), float(entropy))
+            for start, logprob, final, rank, entropy in zip(*columns, strict=True)
+        )
+    except ValueError:
+        return ()
+
+
+def _parse_forced(text: str) -> tuple[tuple[int, int], ...]:
+    pairs = (word.partition(":") for word in text.split())
+    return tuple((int(index), int(token)) for index, _, token in pairs if index.isdecimal() and token.isdecimal())
 
 
 def _parse_config(read: _Reader) -> GenerationConfig:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from llmchat.chat.generation_config import GenerationConfig, Value
 
@@ -29,6 +29,21 @@ class SettingsChange:
     """Where that token's text begins, in characters of the reply."""
     values: Mapping[str, Value]
     """The new value of each field that changed."""
+
+
+class TokenFacts(NamedTuple):
+    """What is remembered of one drawn token."""
+
+    start: int
+    """Where its bytes begin in the reply's text as UTF-8; a token may hold part of a character."""
+    logprob: float
+    """Natural logarithm of its probability by the model alone."""
+    final_logprob: float
+    """The same after the sampling chain."""
+    rank: int
+    """How many tokens the model found likelier."""
+    entropy: float
+    """Entropy of the model's distribution there, in nats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +83,34 @@ class Reply:
     """How many of the prompt's tokens did not fit and were left out."""
     prefill_text: str = ""
     """The start of `text`, written by the person."""
-    continued_ids: tuple[int, ...] = ()
-    """Token ids of an earlier part of the same reply that this one went on from."""
+    facts: tuple[TokenFacts, ...] = ()
+    """One for each of `token_ids`; empty for replies of before they were kept."""
+    forced: tuple[tuple[int, int], ...] = ()
+    """(token index, token id) of tokens that the person chose in place of a draw."""
     timings: Timings = field(default_factory=Timings)
 
 
-def join_replies(first: Reply, second: Reply) -> Reply:
-    """The one reply of two parts, the second made by going on from the first.
+def continue_reply(first: Reply, whole: Reply) -> Reply:
+    """A reply that went on from the beginning of another, with what is known of that beginning.
 
-    Token indices of the second part already count on from the first. Speed and
-    finish reason are the second part's, the prompt is the first's.
+    Args:
+        first: The reply that was gone on from; tokens of it that `whole` does not begin with are passed over.
+        whole: All of the new reply, but with the settings, changes and facts of its new part alone.
     """
-    shift = len(first.text)
-    changes = [replace(change, text_offset=change.text_offset + shift) for change in second.changes]
+    kept = len(whole.token_ids) - len(whole.facts) if whole.facts else len(first.token_ids)
+    changes = [change for change in first.changes if change.token_index < kept]
     last = first.config
-    for change in first.changes:
+    for change in changes:
         last = last.changed(**change.values)
-    if moved := {name: value for name, value in second.config.difference(last).items() if name not in ("seed", "stop")}:
-        changes.insert(0, SettingsChange(len(first.token_ids), shift, moved))
+    moved = {name: value for name, value in whole.config.difference(last).items() if name not in ("seed", "stop")}
+    if moved and not (whole.changes and whole.changes[0].token_index == kept):
+        changes.append(SettingsChange(kept, len(first.text), moved))
     return replace(
-        second,
-        text=first.text + second.text,
-        token_ids=first.token_ids + second.token_ids,
+        whole,
         config=first.config,
-        changes=first.changes + tuple(changes),
-        prompt_tokens=first.prompt_tokens,
-        prefill_text=first.prefill_text,
-        continued_ids=(),
+        changes=(*changes, *whole.changes),
+        facts=first.facts[:kept] + whole.facts if len(first.facts) >= kept else (),
+        forced=tuple(pick for pick in first.forced if pick[0] < kept) + whole.forced,
     )
 
 

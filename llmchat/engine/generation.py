@@ -9,14 +9,14 @@ The settings are read anew for every token.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from llmchat.chat.generation_config import GenerationConfig
-from llmchat.chat.turn import FinishReason, Reply, SettingsChange, Timings
+from llmchat.chat.turn import FinishReason, Reply, SettingsChange, Timings, TokenFacts
 from llmchat.engine.engine import Engine, Logits, PrefillProgress, StopSignal
 from llmchat.engine.prompt import Prompt
-from llmchat.sampling.chain import Position, sample
+from llmchat.sampling.chain import Draw, Position, sample
 from llmchat.sampling.history import TokenHistory
 from llmchat.tokenizers.detokenizer import StreamingDetokenizer
 
@@ -26,9 +26,11 @@ class ReplyPiece:
     """One step of a reply."""
 
     token_id: int | None
-    """The token drawn; None for text that was held back and comes at the end."""
+    """The token drawn; None for text that no new token brought: a beginning, or what was held back to the end."""
     text: str
     """The text that became certain with it; "" while a character or a stop string is open."""
+    facts: TokenFacts | None = None
+    """What is remembered of the token."""
     change: SettingsChange | None = None
     """Settings that took effect with this token."""
 
@@ -38,8 +40,8 @@ class ReplyStream:
 
     Call `prefill`, then iterate; `reply` gives what there is so far at any time,
     and the whole once the iteration has ended. A reply that goes on from
-    `prompt.continued_ids` counts its tokens on from there, so that two halves
-    draw the same dice as one whole.
+    `prompt.continued_ids` begins with their text and counts its tokens on from
+    there, so that two halves draw the same dice as one whole.
     """
 
     def __init__(
@@ -49,7 +51,18 @@ class ReplyStream:
         config_for: Callable[[int], GenerationConfig],
         seed: int,
         should_stop: StopSignal = lambda: False,
+        forced: Sequence[tuple[int, int]] = (),
     ) -> None:
+        """A reply that has not begun.
+
+        Args:
+            engine: The open model.
+            prompt: What is read first.
+            config_for: The settings for the token with this index.
+            seed: The dice.
+            should_stop: Asked before every token.
+            forced: (token index, token id) to take in place of a draw.
+        """
         self._engine = engine
         self._prompt = prompt
         self._config_for = config_for
@@ -61,14 +74,18 @@ class ReplyStream:
         self._prefill_seconds = 0.0
         self._cached_tokens = 0
         self._logits: Logits | None = None
-        self._token_ids: list[int] = []
+        self._token_ids = list(prompt.continued_ids)
+        self._new_from = len(self._token_ids)
+        self._facts: list[TokenFacts] = []
+        self._forced = tuple(forced)
         self._text: list[str] = []
         self._text_length = 0
         self._changes: list[SettingsChange] = []
         self._first_config = self._config = config_for(self._index)
         self._finish: tuple[FinishReason, str] = ("cancelled", "stopped by you")
         self._history = TokenHistory(engine.info.vocab_size, prompt.token_ids, exempt=engine.end_ids)
-        begins_reply = not (prompt.raw or prompt.prefill_text or prompt.continued_ids)
+        begins_reply = not (prompt.raw or prompt.prefill_text)
+        self._prefill_bytes = len(prompt.prefill_text.encode())
         self._detokenizer = StreamingDetokenizer(
             engine.tokenizer,
             stop=(*prompt.stop, *self._first_config.stop),
@@ -93,28 +110,26 @@ class ReplyStream:
         Raises:
             GenerationError: The model's numbers are not finite.
         """
-        if self._prompt.prefill_text and not self._prompt.continued_ids:
-            yield ReplyPiece(None, self._collect(self._prompt.prefill_text))
+        if beginning := self._collect(self._prompt.prefill_text + self._earlier_text()):
+            yield ReplyPiece(None, beginning)
         while self._logits is not None and not self._is_over():
             change = self._read_config()
-            position = Position(self._index, self._history, self._engine.end_ids)
-            token_id = sample(self._logits, self._config, position, self._seed)
+            draw = self._draw()
             self._note_time()
-            if token_id in self._engine.end_ids:
-                self._finish = ("stop", f"end token {self._engine.tokenizer.token_text(token_id)}")
+            if draw.token_id in self._engine.end_ids:
+                self._finish = ("stop", f"end token {self._engine.tokenizer.token_text(draw.token_id)}")
                 break
-            self._token_ids.append(token_id)
-            self._history.add(token_id)
-            yield ReplyPiece(token_id, self._collect(self._detokenizer.add(token_id)), change)
+            yield self._take(draw, change)
             if self._is_over():
                 break
-            self._logits = self._engine.decode(token_id)
+            self._logits = self._engine.decode(draw.token_id)
         if held := self._collect(self._detokenizer.finish()):
             yield ReplyPiece(None, held)
 
     def reply(self) -> Reply:
         """The reply so far."""
         decode_seconds = self._last_token_at - self._first_token_at
+        new_tokens = len(self._token_ids) - self._new_from
         read = len(self._prompt.token_ids) - self._cached_tokens
         return Reply(
             text="".join(self._text),
@@ -130,18 +145,40 @@ class ReplyStream:
             cached_tokens=self._cached_tokens,
             dropped_tokens=self._prompt.dropped_tokens,
             prefill_text=self._prompt.prefill_text,
-            continued_ids=self._prompt.continued_ids,
+            facts=tuple(self._facts),
+            forced=tuple(pick for pick in self._forced if self._new_from <= pick[0] < self._index),
             timings=Timings(
                 time_to_first_token_seconds=max(self._first_token_at - self._started, 0.0),
                 prompt_tokens_per_second=read / self._prefill_seconds if self._prefill_seconds else 0.0,
-                tokens_per_second=(len(self._token_ids) - 1) / decode_seconds if decode_seconds > 0 else 0.0,
+                tokens_per_second=(new_tokens - 1) / decode_seconds if decode_seconds > 0 else 0.0,
             ),
         )
 
     @property
     def _index(self) -> int:
         """Which token of the whole reply is next."""
-        return len(self._prompt.continued_ids) + len(self._token_ids)
+        return len(self._token_ids)
+
+    def _earlier_text(self) -> str:
+        """The text of the ids that are gone on from."""
+        return "".join(map(self._detokenizer.add, self._prompt.continued_ids))
+
+    def _draw(self) -> Draw:
+        """The next token, by the dice or by the person's choice."""
+        assert self._logits is not None
+        position = Position(self._index, self._history, self._engine.end_ids)
+        chosen = dict(self._forced).get(self._index)
+        return sample(self._logits, self._config, position, self._seed, chosen=chosen)
+
+    def _take(self, draw: Draw, change: SettingsChange | None) -> ReplyPiece:
+        """Make a drawn token part of the reply."""
+        self._token_ids.append(draw.token_id)
+        self._history.add(draw.token_id)
+        text = self._collect(self._detokenizer.add(draw.token_id))
+        start = self._detokenizer.offsets[-1] + self._prefill_bytes
+        facts = TokenFacts(start, draw.raw_logprob, draw.final_logprob, draw.rank, draw.entropy)
+        self._facts.append(facts)
+        return ReplyPiece(draw.token_id, text, facts, change)
 
     def _is_over(self) -> bool:
         """Whether something other than an end token ends the reply here; notes what."""
@@ -151,9 +188,9 @@ class ReplyStream:
             self._finish = ("stop", f"stop string {self._detokenizer.stop!r}")
         elif self._should_stop():
             self._finish = ("cancelled", "stopped by you")
-        elif len(self._token_ids) >= limit:
+        elif len(self._token_ids) - self._new_from >= limit:
             self._finish = ("length", f"max_new_tokens {limit}")
-        elif not self._engine.slides and len(self._prompt.token_ids) + len(self._token_ids) >= context:
+        elif not self._engine.slides and len(self._prompt.token_ids) + len(self._token_ids) - self._new_from >= context:
             self._finish = ("length", f"the context of {context} tokens is full")
         else:
             return False

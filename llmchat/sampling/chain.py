@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -74,7 +75,29 @@ def run_chain(logits: NDArray[np.floating], config: GenerationConfig, position: 
     return candidates
 
 
-def sample(logits: NDArray[np.floating], config: GenerationConfig, position: Position, seed: int) -> int:
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A token, and how likely it was."""
+
+    token_id: int
+    raw_logprob: float
+    """Natural logarithm of its probability by the model alone."""
+    final_logprob: float
+    """The same after the chain; -inf for a chosen token that the chain removed."""
+    rank: int
+    """How many tokens the model found likelier."""
+    entropy: float
+    """Entropy of the model's distribution, in nats."""
+
+
+def sample(
+    logits: NDArray[np.floating],
+    config: GenerationConfig,
+    position: Position,
+    seed: int,
+    *,
+    chosen: int | None = None,
+) -> Draw:
     """Draw the next token.
 
     Args:
@@ -82,11 +105,37 @@ def sample(logits: NDArray[np.floating], config: GenerationConfig, position: Pos
         config: The settings for this token.
         position: The place in the reply.
         seed: The dice.
-
-    Returns:
-        A token id.
+        chosen: A token that the person took, in place of the dice.
 
     Raises:
         GenerationError: The logits are not finite.
     """
-    return draw(run_chain(logits, config, position), seed, position.index)
+    candidates = run_chain(logits, config, position)
+    token_id = draw(candidates, seed, position.index) if chosen is None else chosen
+    return measured(token_id, logits, candidates)
+
+
+def measured(token_id: int, logits: NDArray[np.floating], candidates: Candidates) -> Draw:
+    """A token with its probabilities.
+
+    Args:
+        token_id: The token.
+        logits: The model's own, shape (vocab_size,).
+        candidates: What the chain left of them.
+    """
+    peak = float(logits.max())
+    weights = np.exp(logits - np.float32(peak))
+    total = float(weights.sum(dtype=np.float64))
+    # With l the shifted logit, -Σ p ln p is ln Σ e^l - Σ l e^l / Σ e^l.
+    shifted = np.where(weights > 0, logits - np.float32(peak), np.float32(0))
+    entropy = math.log(total) - float(np.dot(shifted, weights)) / total
+    own = float(logits[token_id])
+    place = np.searchsorted(candidates.ids, token_id)
+    survives = place < len(candidates) and candidates.ids[place] == token_id
+    return Draw(
+        token_id=token_id,
+        raw_logprob=own - peak - math.log(total),
+        final_logprob=float(candidates.log_probabilities()[place]) if survives else -math.inf,
+        rank=int(np.count_nonzero(logits > own)),
+        entropy=entropy,
+    )

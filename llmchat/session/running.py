@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from llmchat.chat.generation_config import GenerationConfig
-from llmchat.chat.turn import Reply, SettingsChange, Turn, join_replies
+from llmchat.chat.turn import Reply, SettingsChange, TokenFacts, Turn, continue_reply
 from llmchat.worker.messages import GenerationRequest, PromptProcessed, TokensGenerated
 
 
@@ -26,6 +26,8 @@ class Running:
     """The reply that this one goes on from."""
     pieces: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
+    """The tokens drawn; those that are gone on from are in the request."""
+    facts: list[TokenFacts] = field(default_factory=list)
     changes: list[SettingsChange] = field(default_factory=list)
     prompt: PromptProcessed | None = None
 
@@ -33,6 +35,7 @@ class Running:
         """Take in more of the reply."""
         self.pieces.append(event.text)
         self.token_ids += event.token_ids
+        self.facts += event.facts
         self.changes += event.changes
 
     def reply(self, detail: str = "not finished") -> Reply:
@@ -44,7 +47,7 @@ class Running:
         prompt = self.prompt
         reply = Reply(
             text="".join(self.pieces),
-            token_ids=tuple(self.token_ids),
+            token_ids=(*self.request.continued_ids, *self.token_ids),
             finish_reason="cancelled",
             finish_detail=detail,
             config=self.config,
@@ -56,12 +59,14 @@ class Running:
             cached_tokens=0 if prompt is None else prompt.cached_tokens,
             dropped_tokens=0 if prompt is None else prompt.dropped_tokens,
             prefill_text=self.request.prefill_text,
+            facts=tuple(self.facts),
+            forced=self.request.forced,
         )
         return self.joined(reply)
 
     def joined(self, reply: Reply) -> Reply:
-        """A reply of this request, with the part it goes on from."""
-        return reply if self.first_part is None else join_replies(self.first_part, reply)
+        """A reply of this request, with what is known of the part it goes on from."""
+        return reply if self.first_part is None else continue_reply(self.first_part, reply)
 
     def turn(self, reply: Reply) -> Turn:
         """The turn that a reply, already joined, makes."""

@@ -178,17 +178,37 @@ class ChatSession:
             raise UsageError("There is no reply to go on with yet.")
         if self.state != "ready":
             raise UsageError("Wait until the reply is done, or stop it with Esc.")
-        assert self.model is not None
-        reply = turn.reply
-        if (
-            reply is not None
-            and reply.model == self.model.name
-            and reply.token_ids
-            and reply.finish_detail[:4] != "stop"
-        ):
+        if (reply := self._own_reply(turn)) is not None:
             self._start(turn.parent, seed=reply.seed, first_part=reply, prefill_text=reply.prefill_text)
         else:
             self._start(turn.parent, prefill_text=turn.text)
+
+    def branch_at(self, turn_id: str, token_index: int, token_id: int) -> None:
+        """Take another token at one place of a reply and go on from there, as a new alternative.
+
+        Raises:
+            UsageError: The reply is not this model's, or one is being made.
+        """
+        self._require_rest()
+        turn = self.transcript.turn(turn_id)
+        reply = self._own_reply(turn)
+        if reply is None or turn.parent is None or not 0 <= token_index < len(reply.token_ids):
+            raise UsageError("Only a reply that this model has drawn can be branched at a token.")
+        first = replace(reply, token_ids=reply.token_ids[:token_index])
+        self._start(
+            turn.parent,
+            seed=reply.seed,
+            first_part=first,
+            prefill_text=reply.prefill_text,
+            forced=((token_index, token_id),),
+        )
+
+    def _own_reply(self, turn: Turn) -> Reply | None:
+        """The reply of a turn, if its ids say what its text says to the model that is open."""
+        reply = turn.reply
+        if reply is None or self.model is None or reply.model != self.model.name or not reply.token_ids:
+            return None
+        return None if reply.finish_detail.startswith("stop string") else reply
 
     def stop(self) -> str | None:
         """Stop the running reply within a token; what waits does not follow.
@@ -377,6 +397,7 @@ class ChatSession:
         seed: int | None = None,
         first_part: Reply | None = None,
         prefill_text: str | None = None,
+        forced: tuple[tuple[int, int], ...] = (),
     ) -> None:
         """Ask for a reply that follows the turn `parent`."""
         if seed is None:
@@ -389,6 +410,7 @@ class ChatSession:
             raw=self.raw,
             prefill_text=self.prefill_text if prefill_text is None else prefill_text,
             continued_ids=() if first_part is None else first_part.token_ids,
+            forced=forced,
         )
         name = "" if self.model is None else self.model.name
         self.running = Running(request, new_id(), parent, self.config, name, self.is_raw, first_part)

@@ -47,7 +47,7 @@ def message_of(turn: Turn, tokenizer: Tokenizer) -> PromptMessage:
     if turn.role != "assistant" or reply is None or not turn.text.startswith(reply.prefill_text):
         return plain
     body = turn.text.removeprefix(reply.prefill_text)
-    token_ids, rest = _covering_ids(tokenizer, (*reply.continued_ids, *reply.token_ids), body)
+    token_ids, rest = _covering_ids(tokenizer, reply.token_ids, body)
     if not token_ids:
         return plain
     return PromptMessage(turn.role, turn.text, reply.prefill_text, token_ids, rest, new_mark())

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llmchat.chat.turn import Reply, SettingsChange
+from llmchat.chat.turn import Reply, SettingsChange, TokenFacts
 from llmchat.errors import GenerationError, LlmchatError, ModelLoadError
 from llmchat.worker.messages import (
     Event,
@@ -154,7 +154,9 @@ class InferenceWorker:
             continued_ids=request.continued_ids,
             reply_room=max(1, min(wanted, engine.info.context_length // 4)),
         )
-        stream = self._stream = ReplyStream(engine, prompt, request.config, request.seed, request.cancel.is_set)
+        stream = self._stream = ReplyStream(
+            engine, prompt, request.config, request.seed, request.cancel.is_set, request.forced
+        )
 
         def progress(done: int, total: int) -> None:
             self._post(PromptProcessing(request.request_id, done, total))
@@ -191,6 +193,7 @@ class _Batch:
     def __init__(self) -> None:
         self._text: list[str] = []
         self._token_ids: list[int] = []
+        self._facts: list[TokenFacts] = []
         self._changes: list[SettingsChange] = []
         self._times: deque[float] = deque()
         self._last_post = 0.0
@@ -205,6 +208,8 @@ class _Batch:
         if piece.token_id is not None:
             self._token_ids.append(piece.token_id)
             self._times.append(time.perf_counter())
+        if piece.facts is not None:
+            self._facts.append(piece.facts)
         if piece.change is not None:
             self._changes.append(piece.change)
 
@@ -218,11 +223,12 @@ class _Batch:
             request_id,
             text="".join(self._text),
             token_ids=tuple(self._token_ids),
+            facts=tuple(self._facts),
             changes=tuple(self._changes),
             context_tokens=context_tokens,
             tokens_per_second=self._rate(),
         )
-        self._text, self._token_ids, self._changes = [], [], []
+        self._text, self._token_ids, self._facts, self._changes = [], [], [], []
         self._last_post = time.perf_counter()
         return event
 

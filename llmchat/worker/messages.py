@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelInfo, ModelSpec
-from llmchat.chat.turn import Reply, SettingsChange, Turn
+from llmchat.chat.turn import Reply, SettingsChange, TokenFacts, Turn
 from llmchat.errors import LlmchatError
 
 _request_ids = itertools.count(1)
@@ -67,7 +67,9 @@ class GenerationRequest:
     prefill_text: str = ""
     """Text the reply must begin with."""
     continued_ids: tuple[int, ...] = ()
-    """Ids of a reply's earlier part, to go on from them exactly."""
+    """Ids of a reply's earlier part, to go on from them exactly; the reply's text begins with theirs."""
+    forced: tuple[tuple[int, int], ...] = ()
+    """(token index, token id) to take in place of a draw."""
     cancel: threading.Event = field(default_factory=threading.Event)
     request_id: int = field(default_factory=next_request_id)
 
@@ -135,6 +137,8 @@ class TokensGenerated:
     """The text that became certain since the last event; "" if tokens gave none yet."""
     token_ids: tuple[int, ...]
     """The tokens drawn since the last event."""
+    facts: tuple[TokenFacts, ...]
+    """One for each of them."""
     changes: tuple[SettingsChange, ...]
     """Settings that took effect among them."""
     context_tokens: int

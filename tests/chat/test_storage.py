@@ -23,7 +23,7 @@ from tests.chat.conversations import NASTY, answer, kept, make_reply, reopened, 
 def test_everything_comes_back(tmp_path: Path) -> None:
     """Every field of every turn and reply survives, and so do header, order and the selected path."""
     transcript = sea_story()
-    answer(transcript, "", finish_reason="cancelled", raw=True, prefill_text="Once", continued_ids=(7, 8), changes=())
+    answer(transcript, "", finish_reason="cancelled", raw=True, prefill_text="Once", changes=())
     turn = Turn("assistant", "shown", parent=transcript.leaf_id, reply=make_reply("not the same"))
     transcript.add(turn)
     again = reopened(kept(transcript, tmp_path / "sea.toml"))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from llmchat.chat.generation_config import GenerationConfig
-from llmchat.chat.turn import Reply, Turn, join_replies
+from llmchat.chat.turn import Reply, Turn, continue_reply
 from llmchat.engine.engine import Engine
 from llmchat.engine.generation import ReplyStream
 from llmchat.engine.prompt import build_prompt
@@ -96,9 +96,10 @@ def test_a_reply_in_two_halves_equals_one(tiny_engine: Engine) -> None:
     whole = reply_of(tiny_engine, "alice looked", GenerationConfig(max_new_tokens=50))
     first = reply_of(tiny_engine, "alice looked", GenerationConfig(max_new_tokens=20))
     second = reply_of(tiny_engine, "alice looked", GenerationConfig(max_new_tokens=30), continued_ids=first.token_ids)
-    joined = join_replies(first, second)
-    assert joined.token_ids == whole.token_ids
-    assert joined.text == whole.text
+    assert second.token_ids == whole.token_ids
+    assert second.text == whole.text
+    joined = continue_reply(first, second)
+    assert [fact.start for fact in joined.facts] == [fact.start for fact in whole.facts]
     assert dict(joined.changes[0].values) == {"max_new_tokens": 30}
 
 
@@ -216,3 +217,30 @@ def test_a_last_message_that_does_not_fit_is_an_error() -> None:
     engine = ScriptedEngine(context_length=50, prompt_style=style)
     with pytest.raises(GenerationError, match="50"):
         build_prompt(engine, [Turn("user", "x" * 100)])
+
+
+def test_every_token_is_remembered_with_its_probability(tiny_engine: Engine) -> None:
+    """One fact a token: where its bytes begin, and how likely it was before and after the chain."""
+    reply = reply_of(tiny_engine, "the queen", NEUTRAL, prefill_text="’s ")
+    assert len(reply.facts) == len(reply.token_ids)
+    data = reply.text.encode()
+    ends = [fact.start for fact in reply.facts[1:]] + [len(data)]
+    for token_id, fact, end in zip(reply.token_ids, reply.facts, ends, strict=True):
+        assert data[fact.start : end] == tiny_engine.tokenizer.token_bytes(token_id)
+        assert fact.logprob == pytest.approx(fact.final_logprob, abs=1e-5)
+        assert fact.logprob <= 0 <= fact.rank
+    greedy = reply_of(tiny_engine, "the queen", NEUTRAL.changed(do_sample=False))
+    assert {(fact.rank, fact.final_logprob) for fact in greedy.facts} == {(0, 0.0)}
+
+
+def test_a_token_that_the_person_chose_is_taken(tiny_engine: Engine) -> None:
+    """Other tokens are drawn as ever, and the choice is recorded; one that the chain removed is taken all the same."""
+    plain = reply_of(tiny_engine, "the queen", GenerationConfig(max_new_tokens=20))
+    prompt = build_prompt(tiny_engine, [Turn("user", "the queen")], raw=True)
+    stream = ReplyStream(tiny_engine, prompt, lambda index: GenerationConfig(max_new_tokens=20), 7, forced=((5, 977),))
+    stream.prefill()
+    list(stream)
+    reply = stream.reply()
+    assert reply.token_ids[:5] == plain.token_ids[:5]
+    assert reply.token_ids[5] == 977
+    assert reply.forced == ((5, 977),)

@@ -44,22 +44,22 @@ def test_greedy_settings_take_the_lowest_id_of_the_highest_logit(config: Generat
     """The three ways to say greedy agree, on ties too, whatever the seed."""
     logits = np.array([1.0, 3.0, 3.0, 2.0], dtype=np.float32)
     position = Position(0, TokenHistory(4))
-    assert {sample(logits, config, position, seed) for seed in range(50)} == {1}
+    assert {sample(logits, config, position, seed).token_id for seed in range(50)} == {1}
 
 
 def test_greedy_comes_after_penalties() -> None:
     """A repetition penalty can move the greedy choice."""
     logits = np.array([1.0, 3.0, 2.9], dtype=np.float32)
     position = Position(0, TokenHistory(3, [1]))
-    assert sample(logits, NEUTRAL.changed(do_sample=False, repetition_penalty=1.3), position, 0) == 2
+    assert sample(logits, NEUTRAL.changed(do_sample=False, repetition_penalty=1.3), position, 0).token_id == 2
 
 
 def test_end_tokens_are_banned_before_min_new_tokens_only() -> None:
     """Every end token is out of reach while the reply is too short, and back after it."""
     logits = np.array([0.0, 9.0, 8.0], dtype=np.float32)
     config = NEUTRAL.changed(do_sample=False, min_new_tokens=2)
-    assert sample(logits, config, Position(1, TokenHistory(3), (1, 2)), 0) == 0
-    assert sample(logits, config, Position(2, TokenHistory(3), (1, 2)), 0) == 1
+    assert sample(logits, config, Position(1, TokenHistory(3), (1, 2)), 0).token_id == 0
+    assert sample(logits, config, Position(2, TokenHistory(3), (1, 2)), 0).token_id == 1
 
 
 def test_end_tokens_are_not_penalised() -> None:
@@ -77,7 +77,7 @@ def test_masked_tokens_are_never_drawn() -> None:
     logits = logits_of(3)
     logits[20:] = -np.inf
     config = NEUTRAL.changed(temperature=5.0)
-    assert max(sample(logits, config, at(index), 7) for index in range(300)) < 20
+    assert max(sample(logits, config, at(index), 7).token_id for index in range(300)) < 20
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -197,7 +197,7 @@ def test_a_filter_that_spares_the_drawn_token_does_not_change_it() -> None:
     """Gumbel noise per token: truncation acts only by removing the winner."""
     for seed in range(300):
         logits = logits_of(seed)
-        free = sample(logits, NEUTRAL, at(seed), seed)
+        free = sample(logits, NEUTRAL, at(seed), seed).token_id
         kept = run_chain(logits, NEUTRAL.changed(top_k=10, top_p=0.9), at(seed))
         if free in kept.ids:
             assert draw(kept, seed, seed) == free
@@ -207,6 +207,6 @@ def test_a_lower_temperature_never_draws_a_less_likely_token() -> None:
     """The winner is the highest of logit / T + noise, so a smaller T favours the likelier."""
     for seed in range(300):
         logits = logits_of(seed)
-        drawn = [sample(logits, NEUTRAL.changed(temperature=t), at(seed), seed) for t in (2.0, 1.0, 0.7, 0.3)]
+        drawn = [sample(logits, NEUTRAL.changed(temperature=t), at(seed), seed).token_id for t in (2.0, 1.0, 0.7, 0.3)]
         likeliness = [float(logits[token]) for token in drawn]
         assert likeliness == sorted(likeliness)

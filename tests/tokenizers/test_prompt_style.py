@@ -48,13 +48,11 @@ def _turns(*said: tuple[Role, str]) -> list[Turn]:
     return [Turn(role, text) for role, text in said]
 
 
-def _generated(
-    text: str, token_ids: Sequence[int], *, prefill_text: str = "", continued_ids: Sequence[int] = ()
-) -> Turn:
+def _generated(text: str, token_ids: Sequence[int], *, prefill_text: str = "") -> Turn:
     """An assistant turn as the engine leaves it."""
     reply = Reply(
         text, tuple(token_ids), "stop", "", GenerationConfig(), 1,
-        prefill_text=prefill_text, continued_ids=tuple(continued_ids),
+        prefill_text=prefill_text,
     )  # fmt: skip
     return Turn("assistant", text, reply=reply)
 
@@ -161,7 +159,7 @@ def test_continued_replies_grow_too(byte_level: Tokenizer) -> None:
     first, second = byte_level.encode("hel"), byte_level.encode("lo you")
     prompt = style.encode(CHAT, continued_ids=first)
     assert prompt[-len(first) :] == first
-    turns = [*CHAT, _generated("hello you", second, continued_ids=first), Turn("user", "Ok")]
+    turns = [*CHAT, _generated("hello you", [*first, *second]), Turn("user", "Ok")]
     assert style.encode(turns)[: len(prompt) + len(second)] == [*prompt, *second]
 
 
