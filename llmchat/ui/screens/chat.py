@@ -166,8 +166,8 @@ class ChatScreen(Screen[None]):
     # ── worker events ──
 
     def take(self, event: Event) -> None:
-        """Take in what the worker reports."""
-        if not self.is_mounted:
+        """Take in what the worker reports, until the window closes."""
+        if not (self.is_attached and self.app.is_running):
             return
         running = self.session.running
         ours = running is not None and event.request_id == running.request.request_id
@@ -354,7 +354,7 @@ class ChatScreen(Screen[None]):
     # ── actions ──
 
     def action_stop(self) -> None:
-        """Stop the reply; else close what is open; else go to the prompt."""
+        """Stop the reply; else close what is open; else stop a download; else go to the prompt."""
         if self.session.running is not None or self.session.queued:
             self._give_back(self.session.stop())
             self.refresh_turns()
@@ -368,6 +368,8 @@ class ChatScreen(Screen[None]):
             self.find_bar.close()
             self.view.find("")
             self.prompt.focus()
+        elif self.status.state == "fetching" and self.session.load is not None:
+            self.session.load.cancel.set()
         else:
             self.prompt.focus()
 

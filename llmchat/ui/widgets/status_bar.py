@@ -27,7 +27,7 @@ Hint = tuple[str, str, str, frozenset[State]]
 """An action of the app or the screen, its usual key, words, and the states in which it is shown."""
 
 _ALWAYS: frozenset[State] = frozenset(_LOOKS)
-_BUSY: frozenset[State] = frozenset({"generating", "fetching", "loading"})
+_BUSY: frozenset[State] = frozenset({"generating", "fetching"})
 
 HINTS: tuple[Hint, ...] = (
     ("stop", "escape", "stop", _BUSY),

@@ -1,0 +1,211 @@
+"""A window under test: the real app with a real worker, driven by keys and read from the screen."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from threading import Semaphore
+from time import monotonic
+
+from textual.app import App
+from textual.pilot import Pilot
+from textual.widget import Widget
+
+from llmchat.chat.generation_config import GenerationConfig
+from llmchat.chat.turn import Reply, Turn
+from llmchat.engine.engine import Engine
+from llmchat.options import StartOptions
+from llmchat.session import ChatSession
+from llmchat.settings import ResolvedGeneration, Settings
+from llmchat.ui.app import LlmchatApp, MakeWorker
+from llmchat.ui.rendering.turn_block import TurnBlock
+from llmchat.worker.inference_worker import InferenceWorker
+
+GREEDY = GenerationConfig(do_sample=False, repetition_penalty=1.0)
+"""Settings with which a scripted engine says its script."""
+
+PATIENCE_SECONDS = 30.0
+
+
+async def wait_until(pilot: Pilot[str], is_so: Callable[[], object], what: str = "") -> None:
+    """Let the app run until something is so; fail if it does not come to be."""
+    deadline = monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert monotonic() < deadline, f"waited in vain for {what or is_so}:\n{drawn(pilot.app)}"
+        await pilot.pause(0.01)
+    await pilot.pause()
+
+
+def drawn(app: App[str]) -> str:
+    """Everything on the screen, a line for each row."""
+    return "\n".join("".join(part.text for part in row) for row in app.screen._compositor.render_strips())
+
+
+class Window:
+    """A running app: what a person can do with it, and what they see."""
+
+    def __init__(self, app: LlmchatApp, pilot: Pilot[str]) -> None:
+        self.app = app
+        self.pilot = pilot
+        self.chat = app.chat
+
+    @property
+    def session(self) -> ChatSession:
+        """The conversation behind the screen."""
+        return self.chat.session
+
+    # What a person does
+
+    async def until(self, is_so: Callable[[], object], what: str = "") -> None:
+        """Let the app run until something is so."""
+        await wait_until(self.pilot, is_so, what)
+
+    async def let_through(self, gate: Semaphore, is_so: Callable[[], object]) -> None:
+        """Let an engine's tokens through its gate, a few at a time, until something is so."""
+
+        def step() -> object:
+            gate.release(20)
+            return is_so()
+
+        await self.until(step)
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, one after the other."""
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    async def write(self, text: str) -> None:
+        """Put a text into the prompt as a whole, as an editor would."""
+        self.chat.prompt.focus()
+        self.chat.prompt.write(text)
+        await self.pilot.pause()
+
+    async def send(self, text: str) -> None:
+        """Write a message or a command and press Enter."""
+        await self.write(text)
+        await self.press("enter")
+
+    async def ask(self, text: str) -> Turn:
+        """Send a message and wait until the answer is complete."""
+        before = len(self.session.transcript)
+        await self.send(text)
+        await self.until(lambda: len(self.session.transcript) >= before + 2 and self.is_idle, f"answer to {text!r}")
+        return self.last
+
+    async def ask_without_waiting(self, text: str) -> None:
+        """Send a message and wait until the first token of the answer is there."""
+        await self.send(text)
+        await self.until(lambda: self.session.running and self.session.running.token_ids, "the first token")
+
+    async def ready(self) -> None:
+        """Wait until the model is open."""
+        await self.until(lambda: self.session.state == "ready", "the model is open")
+
+    async def idle(self) -> None:
+        """Wait until nothing is being generated."""
+        await self.until(lambda: self.is_idle, "nothing is being generated")
+
+    async def select(self, turns_above: int = 1) -> None:
+        """Put the turn cursor on a turn, counted from the last one up."""
+        await self.press(*["alt+up"] * turns_above)
+
+    # What a person sees
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no reply is being generated or waited for."""
+        return self.session.running is None and not self.session.queued
+
+    @property
+    def blocks(self) -> list[TurnBlock]:
+        """What the transcript shows."""
+        return self.chat.view.blocks
+
+    @property
+    def said(self) -> list[tuple[str, str]]:
+        """Who said what, as the transcript shows it, without the program's own lines."""
+        return [(block.role, block.text) for block in self.blocks if block.role != "notice"]
+
+    @property
+    def notes(self) -> str:
+        """The program's own lines in the transcript."""
+        return "\n".join(notice.text for block in self.blocks for notice in block.notices)
+
+    @property
+    def toasts(self) -> str:
+        """What the toasts say."""
+        return "\n".join(note.message for note in self.app._notifications)
+
+    @property
+    def last(self) -> Turn:
+        """The last turn on the path."""
+        return self.session.transcript.path()[-1]
+
+    @property
+    def reply(self) -> Reply:
+        """How the last turn was generated."""
+        assert self.last.reply is not None
+        return self.last.reply
+
+    @property
+    def status(self) -> str:
+        """The bottom line."""
+        return self.chat.status.render().plain
+
+    def lines(self, widget: Widget | None = None) -> list[str]:
+        """The rows of the screen, or of a widget, as they are drawn."""
+        if widget is not None:
+            return ["".join(part.text for part in widget.render_line(y)) for y in range(widget.size.height)]
+        return drawn(self.app).splitlines()
+
+    @property
+    def screen(self) -> str:
+        """Everything that is drawn."""
+        return drawn(self.app)
+
+
+@contextlib.asynccontextmanager
+async def window(
+    engine: Engine | Callable[[], Engine] | None = None,
+    *,
+    options: StartOptions | None = None,
+    config: GenerationConfig = GREEDY,
+    size: tuple[int, int] = (120, 40),
+    gate: Semaphore | None = None,
+    make_worker: MakeWorker = InferenceWorker,
+) -> AsyncIterator[Window]:
+    """The app in a terminal of that size.
+
+    Args:
+        engine: Stands for the model, or makes it when it is loaded; None leaves that to `make_worker`.
+        options: What the start asked for.
+        config: The sampling settings, unless `options` are given.
+        size: Columns and rows.
+        gate: The engine's, opened in the end so that the worker can end too.
+        make_worker: Makes the worker; by default the one that opens real models.
+    """
+    options = options or StartOptions(generation=ResolvedGeneration(config))
+    app = LlmchatApp(options, make_worker if engine is None else worker_of(engine))
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await pilot.pause()
+        try:
+            yield Window(app, pilot)
+        finally:
+            if gate is not None:
+                gate.release(10_000)
+
+
+def worker_of(engine: Engine | Callable[[], Engine]) -> MakeWorker:
+    """Makes workers that open this engine, whatever model is asked for."""
+    make = engine if callable(engine) else lambda: engine
+    return lambda post: InferenceWorker(post, lambda request, progress: make())
+
+
+def tiny_options(**settings: object) -> StartOptions:
+    """A start with the real, very small model that comes with llmchat."""
+    return options_of(GenerationConfig(max_new_tokens=24), model="tiny", **settings)
+
+
+def options_of(config: GenerationConfig = GREEDY, **settings: object) -> StartOptions:
+    """A start with these settings."""
+    return StartOptions(settings=Settings().merged(**settings), generation=ResolvedGeneration(config))
