@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
@@ -13,7 +13,7 @@ from textual.screen import Screen
 
 from llmchat.errors import LlmchatError, ThemeError
 from llmchat.options import StartOptions
-from llmchat.settings import Settings
+from llmchat.settings import Settings, load_settings, resolve_generation
 from llmchat.themes import DEFAULT_THEME, default_variables, load_themes
 from llmchat.ui.keys import key_label
 from llmchat.ui.screens.chat import ChatScreen
@@ -57,11 +57,29 @@ class LlmchatApp(App[str]):
         self.set_keymap(dict(options.settings.keys))
 
     def on_mount(self) -> None:
-        """Show the chat; the worker starts when it has been painted."""
-        self.push_screen(self.chat)
+        """Show the set-up or the chat; the worker starts when that has been painted."""
         if self._theme_failures:
             self.notify("\n".join(self._theme_failures), title="Themes", severity="warning", markup=False)
+        if self.options.setup:
+            self._set_up()
+        else:
+            self.push_screen(self.chat)
         self.call_after_refresh(self.worker.start)
+
+    def _set_up(self) -> None:
+        """Run the guided set-up, then the chat with what was chosen; leaving it leaves llmchat."""
+        from llmchat.ui.screens.setup import SetupScreen
+
+        def begin(settings: Settings | None) -> None:
+            if settings is None:
+                self.exit("")
+                return
+            options = replace(self.options, settings=settings, generation=resolve_generation(settings))
+            self.chat = ChatScreen(options, self.worker.submit)
+            self.push_screen(self.chat)
+
+        path = self.options.settings_path
+        self.push_screen(SetupScreen(load_settings(path), path), begin)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Colours of llmchat's own, for themes that do not name them."""

@@ -86,15 +86,9 @@ def _seed(screen: ChatScreen, word: str) -> None:
 
 def _model(screen: ChatScreen, name: str) -> None:
     if name:
-        open_model(screen, name)
+        screen.open_model(replace(screen.spec, model=name, tokenizer=None, heads=None))
     else:
         screen.action_model()
-
-
-def open_model(screen: ChatScreen, name: str) -> None:
-    """Open another model by path or name; its tokenizer is looked for beside it."""
-    screen.spec = replace(screen.spec, model=name, tokenizer=None, heads=None)
-    screen.session.load_model(screen.spec)
 
 
 def _system(screen: ChatScreen, text: str) -> None:

@@ -17,6 +17,7 @@ from textual.containers import Horizontal
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
+from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints import catalog
 from llmchat.errors import LlmchatError
 from llmchat.options import StartOptions
@@ -351,6 +352,14 @@ class ChatScreen(Screen[None]):
         self.refresh_turns()
         self.refresh_bars()
 
+    def open_model(self, spec: ModelSpec) -> None:
+        """Open another model; the conversation stays."""
+        self.spec = spec
+        self._give_back(self.session.stop())
+        self.session.load_model(spec)
+        self.refresh_turns()
+        self.refresh_bars()
+
     # ── actions ──
 
     def action_stop(self) -> None:
@@ -408,14 +417,18 @@ class ChatScreen(Screen[None]):
         self.notify(result.message, severity=severity, markup=False, timeout=3)
 
     def action_sidebar(self) -> None:
-        """Show or hide the sliders, and go to them or back."""
-        hidden = not self.panel.has_class("-hidden")
-        self.panel.set_class(hidden, "-hidden")
-        self._sidebar = not hidden if self.size.width >= WIDE else self._sidebar
-        if hidden:
+        """Show the sliders and go to them, or hide them."""
+        self.show_sidebar(self.panel.has_class("-hidden"))
+        if self.panel.has_class("-hidden"):
             self.prompt.focus()
         else:
             self.panel.focus_slider()
+
+    def show_sidebar(self, shown: bool) -> None:
+        """Show or hide the sliders; a wide window remembers it."""
+        self.panel.set_class(not shown, "-hidden")
+        if self.size.width >= WIDE:
+            self._sidebar = shown
 
     def action_regenerate(self) -> None:
         """Answer the last message again."""

@@ -1,0 +1,74 @@
+"""The screens that the chat opens over itself, and what it does with their answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmchat.chat.model import ModelSpec
+from llmchat.errors import LlmchatError
+from llmchat.settings import Settings, load_settings
+from llmchat.ui.command_runner import open_conversation
+
+if TYPE_CHECKING:
+    from llmchat.ui.screens.chat import ChatScreen
+
+
+def open_transcript(screen: ChatScreen) -> None:
+    """Choose a saved conversation and go on with it."""
+    from llmchat.ui.screens.open_transcript import OpenTranscriptScreen
+
+    def take(path: Path | None) -> None:
+        if path is not None:
+            screen.clear_notes()
+            screen.attempt(lambda: open_conversation(screen, path))
+
+    screen.app.push_screen(OpenTranscriptScreen(), take)
+
+
+def choose_model(screen: ChatScreen) -> None:
+    """Choose another model; the conversation stays."""
+    from llmchat.ui.screens.model_picker import ModelPicker
+
+    def take(spec: ModelSpec | None) -> None:
+        if spec is not None:
+            screen.open_model(spec)
+
+    recent = [info.path] if (info := screen.session.model) is not None else []
+    screen.app.push_screen(ModelPicker(screen.spec, recent), take)
+
+
+def change_settings(screen: ChatScreen) -> None:
+    """Change the settings file; what can act at once does."""
+    from llmchat.ui.screens.settings_screen import SettingsScreen
+
+    path = screen.options.settings_path
+    try:
+        before = load_settings(path)
+    except LlmchatError as error:
+        screen.show_error(error)
+        return
+
+    def take(settings: Settings | None) -> None:
+        if settings is not None:
+            _adopt(screen, before, settings)
+
+    screen.app.push_screen(SettingsScreen(before, path), take)
+
+
+def _adopt(screen: ChatScreen, before: Settings, after: Settings) -> None:
+    """Let changed settings act; a flag of this start holds until its setting is changed here."""
+    session = screen.session
+    if after.theme != before.theme and after.theme in screen.app.available_themes:
+        screen.app.theme = after.theme
+    if after.system != before.system:
+        session.system = after.system
+    if after.raw != before.raw:
+        session.raw = after.raw
+    if after.sidebar != before.sidebar:
+        screen.show_sidebar(after.sidebar)
+    if after.model_spec() != before.model_spec():
+        screen.open_model(after.model_spec())
+    screen.options = replace(screen.options, settings=after)
+    screen.notify("Kept in the settings file.", timeout=3)
