@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from llmchat.chat.plain_text import visible
+from llmchat.chat.plain_text import VisibleStream, visible
 from llmchat.chat.turn import Reply
 from llmchat.errors import LlmchatError
 from llmchat.files import describe
@@ -107,11 +107,11 @@ class PlainConversation:
 
     def close(self) -> None:
         """Keep what there is of a running reply, end the worker, and say where the conversation is."""
-        file = self.session.file
+        path = self.session.path
         self.session.close()
         self._worker.close()
-        if file is not None and sys.stderr.isatty():
-            print(f"Saved: {file.path}", file=sys.stderr)
+        if path is not None and sys.stderr.isatty():
+            print(f"Saved: {path}", file=sys.stderr)
 
     def _keep_where_asked(self) -> None:
         """Begin, or go on with, the file that was named at the start."""
@@ -208,17 +208,15 @@ class _ReplyVoice:
     """Prints a reply as it comes, under the model's name."""
 
     def __init__(self) -> None:
+        self._stream: VisibleStream | None = None
         self._line_open = False
-        self._began = False
 
     def speak(self, name: str, text: str) -> None:
         """Print some more of the reply."""
-        if not self._began:
-            self._began = self._line_open = True
-            _write(f"{visible(name)}: ")
-        if text:
-            _write(visible(text))
-            self._line_open = not text.endswith("\n")
+        if self._stream is None:
+            self._stream = VisibleStream()
+            self._write(f"{visible(name)}: ")
+        self._write(self._stream.add(text))
 
     def finish(self, name: str, reply: Reply) -> None:
         """End the reply, with a line on why if that was not its own end."""
@@ -233,9 +231,16 @@ class _ReplyVoice:
 
     def break_off(self) -> None:
         """End the line that is being printed."""
+        if self._stream is not None:
+            self._write(self._stream.finish())
+            self._stream = None
         if self._line_open:
-            _write("\n")
-        self._began = self._line_open = False
+            self._write("\n")
+
+    def _write(self, text: str) -> None:
+        if text:
+            _write(text)
+            self._line_open = not text.endswith("\n")
 
 
 def say(text: str) -> None:

@@ -36,6 +36,16 @@ class Prefill:
     """How many tokens of the prompt were already in the KV cache."""
 
 
+class Fork(Protocol):
+    """Several continuations of the text that an engine has read, advanced together."""
+
+    def decode(self, token_ids: Sequence[int]) -> list[Logits]:
+        """Append one token to each lane and return each lane's logits for the next."""
+
+    def keep(self, lanes: Sequence[int]) -> None:
+        """Go on with some of the lanes, by their present places, in this order."""
+
+
 class Engine(Protocol):
     """A model that is open, with its tokenizer. Used by one thread only."""
 
@@ -76,3 +86,6 @@ class Engine(Protocol):
 
     def decode(self, token_id: int) -> Logits:
         """Append one token and return the logits for the next."""
+
+    def fork(self, lanes: int) -> Fork:
+        """Begin `lanes` continuations of the text read so far; the engine's own stays as it is."""

@@ -10,38 +10,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from llmchat.chat.generation_config import GenerationConfig
-from llmchat.chat.turn import FinishReason, Reply, SettingsChange, Timings, TokenFacts
+from llmchat.chat.turn import Reply
 from llmchat.engine.engine import Engine, Logits, PrefillProgress, StopSignal
 from llmchat.engine.prompt import Prompt
-from llmchat.sampling.chain import Draw, Position, sample
-from llmchat.sampling.history import TokenHistory
-from llmchat.tokenizers.detokenizer import StreamingDetokenizer
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyPiece:
-    """One step of a reply."""
-
-    token_id: int | None
-    """The token drawn; None for text that no new token brought: a beginning, or what was held back to the end."""
-    text: str
-    """The text that became certain with it; "" while a character or a stop string is open."""
-    facts: TokenFacts | None = None
-    """What is remembered of the token."""
-    change: SettingsChange | None = None
-    """Settings that took effect with this token."""
+from llmchat.engine.reply_writer import ReplyPiece, ReplyWriter
 
 
 class ReplyStream:
-    """One reply in the making.
+    """One reply in the making, on an engine of its own.
 
     Call `prefill`, then iterate; `reply` gives what there is so far at any time,
-    and the whole once the iteration has ended. A reply that goes on from
-    `prompt.continued_ids` begins with their text and counts its tokens on from
-    there, so that two halves draw the same dice as one whole.
+    and the whole once the iteration has ended.
     """
 
     def __init__(
@@ -53,44 +34,12 @@ class ReplyStream:
         should_stop: StopSignal = lambda: False,
         forced: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """A reply that has not begun.
-
-        Args:
-            engine: The open model.
-            prompt: What is read first.
-            config_for: The settings for the token with this index.
-            seed: The dice.
-            should_stop: Asked before every token.
-            forced: (token index, token id) to take in place of a draw.
-        """
+        """A reply that has not begun; arguments as for `ReplyWriter`."""
         self._engine = engine
         self._prompt = prompt
-        self._config_for = config_for
-        self._seed = seed
         self._should_stop = should_stop
-        self._started = time.perf_counter()
-        self._first_token_at = 0.0
-        self._last_token_at = 0.0
-        self._prefill_seconds = 0.0
-        self._cached_tokens = 0
         self._logits: Logits | None = None
-        self._token_ids = list(prompt.continued_ids)
-        self._new_from = len(self._token_ids)
-        self._facts: list[TokenFacts] = []
-        self._forced = tuple(forced)
-        self._text: list[str] = []
-        self._text_length = 0
-        self._changes: list[SettingsChange] = []
-        self._first_config = self._config = config_for(self._index)
-        self._finish: tuple[FinishReason, str] = ("cancelled", "stopped by you")
-        self._history = TokenHistory(engine.info.vocab_size, prompt.token_ids, exempt=engine.end_ids)
-        begins_reply = not (prompt.raw or prompt.prefill_text)
-        self._prefill_bytes = len(prompt.prefill_text.encode())
-        self._detokenizer = StreamingDetokenizer(
-            engine.tokenizer,
-            stop=(*prompt.stop, *self._first_config.stop),
-            strip_leading_space=begins_reply,
-        )
+        self._writer = ReplyWriter(engine, prompt, config_for, seed, should_stop, forced)
 
     def prefill(self, on_progress: PrefillProgress | None = None) -> int:
         """Read the prompt.
@@ -100,9 +49,10 @@ class ReplyStream:
         """
         began = time.perf_counter()
         result = self._engine.prefill(self._prompt.token_ids, self._should_stop, on_progress)
-        self._logits, self._cached_tokens = result.logits, result.cached_tokens
-        self._prefill_seconds = time.perf_counter() - began
-        return self._cached_tokens
+        self._logits = result.logits
+        self._writer.cached_tokens = result.cached_tokens
+        self._writer.prefill_seconds = time.perf_counter() - began
+        return result.cached_tokens
 
     def __iter__(self) -> Iterator[ReplyPiece]:
         """Draw tokens until something ends the reply.
@@ -110,112 +60,20 @@ class ReplyStream:
         Raises:
             GenerationError: The model's numbers are not finite.
         """
-        if beginning := self._collect(self._prompt.prefill_text + self._earlier_text()):
-            yield ReplyPiece(None, beginning)
-        while self._logits is not None and not self._is_over():
-            change = self._read_config()
-            draw = self._draw()
-            self._note_time()
-            if draw.token_id in self._engine.end_ids:
-                self._finish = ("stop", f"end token {self._engine.tokenizer.token_text(draw.token_id)}")
+        writer = self._writer
+        if beginning := writer.begin():
+            yield beginning
+        while self._logits is not None and not writer.is_over():
+            piece = writer.write(self._logits)
+            if piece is None or piece.token_id is None:
                 break
-            yield self._take(draw, change)
-            if self._is_over():
+            yield piece
+            if writer.is_over():
                 break
-            self._logits = self._engine.decode(draw.token_id)
-        if held := self._collect(self._detokenizer.finish()):
-            yield ReplyPiece(None, held)
+            self._logits = self._engine.decode(piece.token_id)
+        if held := writer.end():
+            yield held
 
     def reply(self) -> Reply:
         """The reply so far."""
-        decode_seconds = self._last_token_at - self._first_token_at
-        new_tokens = len(self._token_ids) - self._new_from
-        read = len(self._prompt.token_ids) - self._cached_tokens
-        return Reply(
-            text="".join(self._text),
-            token_ids=tuple(self._token_ids),
-            finish_reason=self._finish[0],
-            finish_detail=self._finish[1],
-            config=self._first_config,
-            seed=self._seed,
-            model=self._engine.info.name,
-            raw=self._prompt.raw,
-            changes=tuple(self._changes),
-            prompt_tokens=len(self._prompt.token_ids),
-            cached_tokens=self._cached_tokens,
-            dropped_tokens=self._prompt.dropped_tokens,
-            prefill_text=self._prompt.prefill_text,
-            facts=tuple(self._facts),
-            forced=tuple(pick for pick in self._forced if self._new_from <= pick[0] < self._index),
-            timings=Timings(
-                time_to_first_token_seconds=max(self._first_token_at - self._started, 0.0),
-                prompt_tokens_per_second=read / self._prefill_seconds if self._prefill_seconds else 0.0,
-                tokens_per_second=(new_tokens - 1) / decode_seconds if decode_seconds > 0 else 0.0,
-            ),
-        )
-
-    @property
-    def _index(self) -> int:
-        """Which token of the whole reply is next."""
-        return len(self._token_ids)
-
-    def _earlier_text(self) -> str:
-        """The text of the ids that are gone on from."""
-        return "".join(map(self._detokenizer.add, self._prompt.continued_ids))
-
-    def _draw(self) -> Draw:
-        """The next token, by the dice or by the person's choice."""
-        assert self._logits is not None
-        position = Position(self._index, self._history, self._engine.end_ids)
-        chosen = dict(self._forced).get(self._index)
-        return sample(self._logits, self._config, position, self._seed, chosen=chosen)
-
-    def _take(self, draw: Draw, change: SettingsChange | None) -> ReplyPiece:
-        """Make a drawn token part of the reply."""
-        self._token_ids.append(draw.token_id)
-        self._history.add(draw.token_id)
-        text = self._collect(self._detokenizer.add(draw.token_id))
-        start = self._detokenizer.offsets[-1] + self._prefill_bytes
-        facts = TokenFacts(start, draw.raw_logprob, draw.final_logprob, draw.rank, draw.entropy)
-        self._facts.append(facts)
-        return ReplyPiece(draw.token_id, text, facts, change)
-
-    def _is_over(self) -> bool:
-        """Whether something other than an end token ends the reply here; notes what."""
-        limit = self._config_for(self._index).max_new_tokens
-        context = self._engine.info.context_length
-        if self._detokenizer.stop is not None:
-            self._finish = ("stop", f"stop string {self._detokenizer.stop!r}")
-        elif self._should_stop():
-            self._finish = ("cancelled", "stopped by you")
-        elif len(self._token_ids) - self._new_from >= limit:
-            self._finish = ("length", f"max_new_tokens {limit}")
-        elif not self._engine.slides and len(self._prompt.token_ids) + len(self._token_ids) - self._new_from >= context:
-            self._finish = ("length", f"the context of {context} tokens is full")
-        else:
-            return False
-        return True
-
-    def _read_config(self) -> SettingsChange | None:
-        """Take the settings for the next token; notes what moved since the last one."""
-        config, before = self._config_for(self._index), self._config
-        if config is before or config == before:
-            return None
-        self._config = config
-        # Seed and stop strings belong to the whole reply; moved now, they wait for the next one.
-        moved = {name: value for name, value in config.difference(before).items() if name not in ("seed", "stop")}
-        if not moved:
-            return None
-        change = SettingsChange(self._index, self._text_length, moved)
-        self._changes.append(change)
-        return change
-
-    def _collect(self, text: str) -> str:
-        self._text.append(text)
-        self._text_length += len(text)
-        return text
-
-    def _note_time(self) -> None:
-        self._last_token_at = time.perf_counter()
-        if not self._first_token_at:
-            self._first_token_at = self._last_token_at
+        return self._writer.reply()

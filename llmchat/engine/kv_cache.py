@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -62,8 +64,14 @@ class KVCache:
         self.length = min(self.length, length)
 
     def copy_from(self, other: KVCache) -> None:
-        """Take over the positions of a smaller cache of the same model."""
+        """Take over the positions of a smaller cache of the same model; one sequence serves every lane."""
         length = other.length
         self.keys[:, :, :, :length] = other.keys[:, :, :, :length]
         self.values[:, :, :, :length] = other.values[:, :, :, :length]
         self.length = length
+
+    def keep(self, lanes: Sequence[int]) -> None:
+        """Keep some of the sequences, by their places, in this order."""
+        places = torch.tensor(lanes, dtype=torch.int64, device=self.keys.device)
+        self.keys = self.keys.index_select(1, places)
+        self.values = self.values.index_select(1, places)

@@ -87,6 +87,10 @@ class TorchEngine:
         self._reserve(len(self._ids))
         return self._finished(self._step([token_id]))
 
+    def fork(self, lanes: int) -> TorchFork:
+        """Begin `lanes` continuations of the text read so far; the engine's own stays as it is."""
+        return TorchFork(self, lanes)
+
     def _step(self, token_ids: list[int]) -> Tensor:
         """Run the model over new tokens; the KV cache grows by them. Shape (1, vocab_size)."""
         logits: Tensor = self._model(torch.tensor([token_ids], device=self._device), self._cache)
@@ -108,9 +112,9 @@ class TorchEngine:
         row[self.tokenizer.vocab_size :] = -np.inf
         return row
 
-    def _make_cache(self, positions: int) -> KVCache:
+    def _make_cache(self, positions: int, batch: int = 1) -> KVCache:
         capacity = max(positions, _FIRST_CAPACITY)
-        return self._model.make_cache(min(1 << (capacity - 1).bit_length(), self.info.context_length))
+        return self._model.make_cache(min(1 << (capacity - 1).bit_length(), self.info.context_length), batch)
 
     def _reserve(self, positions: int) -> None:
         """Make room, at least doubling, so that growth costs little in all."""
@@ -122,6 +126,40 @@ class TorchEngine:
     def _forget_after(self, length: int) -> None:
         self._cache.truncate(length)
         del self._cached_ids[length:]
+
+
+class TorchFork:
+    """Lanes that share what the engine has read, in a batched KV cache of their own."""
+
+    def __init__(self, engine: TorchEngine, lanes: int) -> None:
+        self._engine = engine
+        self._texts = [list(engine._ids) for _ in range(lanes)]
+        self._cache = engine._make_cache(engine._cache.length + 1, lanes)
+        self._cache.copy_from(engine._cache)
+
+    @torch.inference_mode()
+    def decode(self, token_ids: Sequence[int]) -> list[Logits]:
+        """Append one token to each lane and return each lane's logits for the next."""
+        engine = self._engine
+        for text, token_id in zip(self._texts, token_ids, strict=True):
+            text.append(token_id)
+        length = len(self._texts[0])
+        if length > engine.info.context_length:
+            assert isinstance(engine._model, GPT)
+            windows = [text[-engine.info.context_length :] for text in self._texts]
+            logits = engine._model.window_logits(torch.tensor(windows, device=engine._device))
+        else:
+            if length > self._cache.capacity:
+                larger = engine._make_cache(length, len(self._texts))
+                larger.copy_from(self._cache)
+                self._cache = larger
+            logits = engine._model(torch.tensor(token_ids, device=engine._device)[:, None], self._cache)
+        return [engine._finished(row[None]) for row in logits]
+
+    def keep(self, lanes: Sequence[int]) -> None:
+        """Go on with some of the lanes, by their present places, in this order."""
+        self._texts = [self._texts[lane] for lane in lanes]
+        self._cache.keep(lanes)
 
 
 def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:

@@ -36,7 +36,8 @@ from llmchat.worker.messages import (
 if TYPE_CHECKING:
     from llmchat.checkpoints.checkpoint import Progress
     from llmchat.engine.engine import Engine
-    from llmchat.engine.generation import ReplyPiece, ReplyStream
+    from llmchat.engine.generation import ReplyStream
+    from llmchat.engine.reply_writer import ReplyPiece
 
 Post = Callable[[Event], object]
 OpenEngine = Callable[[LoadRequest, "Progress"], "Engine"]
