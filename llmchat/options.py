@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmchat.chat.generation_config import GenerationConfig
+from llmchat.chat.transcript import Transcript
 from llmchat.settings import ResolvedGeneration, Settings
 
 
@@ -32,3 +33,13 @@ class StartOptions:
     def config(self) -> GenerationConfig:
         """The sampling settings to begin with."""
         return self.generation.config
+
+
+def with_recorded_model(settings: Settings, transcript: Transcript) -> Settings:
+    """The settings with the model that a conversation began with, where it is still to be found."""
+    if not transcript.model_path or not Path(transcript.model_path).exists():
+        return settings
+    tokenizer = transcript.tokenizer_path
+    return settings.merged(
+        model=transcript.model_path, tokenizer=tokenizer if tokenizer and Path(tokenizer).exists() else None
+    )

@@ -1,0 +1,178 @@
+"""The options of the command line, and what a start makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click import Option
+
+from llmchat.chat.generation_config import PRESETS, SAMPLING_SPECS, ParameterSpec, parse_setting
+from llmchat.chat.plain_text import checked_text
+from llmchat.errors import UsageError
+
+if TYPE_CHECKING:
+    from llmchat.options import StartOptions
+    from llmchat.settings import Settings
+
+
+def _sampling_option(spec: ParameterSpec) -> Option:
+    """The flag for a row of SAMPLING_SPECS. Its value stays text: `parse_setting` knows what is accepted."""
+    names = [f"--{name.replace('_', '-')}" for name in (spec.name, *spec.aliases)]
+    if spec.name == "max_new_tokens":
+        names.insert(0, "-n")
+    kind = "INTEGER" if spec.is_integer else "NUMBER"
+    return Option([*names, spec.name], metavar=kind, help=f"{spec.help} {spec.range_text}; default {spec.default:g}.")
+
+
+MODEL_OPTIONS: tuple[Option, ...] = (
+    Option(["-m", "--model"], metavar="PATH|NAME", help="A .pt or .gguf file, a Hugging Face directory, or a name."),
+    Option(["--tokenizer"], metavar="PATH", help="Tokenizer file or directory; found beside the model by default."),
+    Option(["--chat-template"], metavar="NAME|FILE", help="chatml, llama2, llama3, plain, or a Jinja file."),
+    Option(["--device"], metavar="NAME", help="auto, cpu, cuda, cuda:NUMBER or mps."),
+    Option(["--dtype"], metavar="NAME", help="auto, float32, bfloat16 or float16."),
+    Option(["--threads"], type=int, metavar="INTEGER", help="CPU threads for the model."),
+    Option(["--heads"], type=int, metavar="INTEGER", help="Attention heads, for a checkpoint that does not say."),
+)
+
+OPTIONS: tuple[Option, ...] = (
+    *MODEL_OPTIONS,
+    Option(["-p", "--prompt"], metavar="TEXT", help="The prompt; - reads standard input, as does --once without one."),
+    Option(["--prompt-file"], metavar="FILE", help="Read the prompt from a file; - is standard input."),
+    Option(["-s", "--system"], metavar="TEXT", help="The system prompt."),
+    Option(["--prefill"], metavar="TEXT", help="Text that the reply begins with."),
+    Option(["--raw/--no-raw"], default=None, help="Continue the prompt's text, without a chat template."),
+    Option(["--stop"], multiple=True, metavar="TEXT", help="End the reply at this text; can be repeated."),
+    *map(_sampling_option, SAMPLING_SPECS),
+    Option(["--greedy"], is_flag=True, help="Always take the likeliest token."),
+    Option(["--seed"], metavar="INTEGER", help="The dice; the same seed gives the same reply."),
+    Option(["--preset"], metavar="NAME", help=f"{', '.join(PRESETS)}."),
+    Option(["--once"], is_flag=True, help="Print one reply and end, without the window."),
+    Option(["--json", "as_json"], is_flag=True, help="With --once: print one JSON object."),
+    Option(["--jsonl", "as_jsonl"], is_flag=True, help="With --once: print a JSON object on a line for each step."),
+    Option(["--stats"], is_flag=True, help="With --once: print speed and counts on standard error."),
+    Option(
+        ["--num-samples"],
+        type=click.IntRange(1, 10_000),
+        metavar="INTEGER",
+        help="With --once: how many replies; the seeds count up, and lines of --- stand between.",
+    ),
+    Option(["-q", "--quiet"], is_flag=True, help="No progress and no warnings."),
+    Option(["-c", "--continue", "continue_last"], is_flag=True, help="Go on with the last conversation."),
+    Option(["--resume"], metavar="FILE", help="Go on with the conversation in a file."),
+    Option(["--save"], metavar="FILE", help="Keep the conversation in this file, or go on with the one in it."),
+    Option(["--no-save"], is_flag=True, help="Keep nothing of the conversation."),
+    Option(["--setup"], is_flag=True, help="Choose model, device, preset and theme, step by step."),
+    Option(["--interactive"], is_flag=True, help="Open the window; this is the default."),
+    Option(["--theme"], metavar="NAME", help="The window's colours."),
+    Option(["--plain"], is_flag=True, help="A conversation line by line, for screen readers and simple terminals."),
+    Option(["--config", "config_path"], metavar="FILE", help="Another settings file."),
+    Option(["--paths"], is_flag=True, help="Show where llmchat keeps things."),
+)
+
+_CONFLICTS = (
+    ("prompt", "prompt_file"),
+    ("as_json", "as_jsonl"),
+    ("once", "interactive"),
+    ("once", "plain"),
+    ("once", "setup"),
+    ("plain", "setup"),
+    ("continue_last", "resume"),
+    ("save", "no_save"),
+)
+"""Options that cannot be given together."""
+
+_ONCE_ONLY = ("as_json", "as_jsonl", "stats", "num_samples")
+"""Options that go with --once alone."""
+
+
+def check_combination(options: dict[str, Any]) -> None:
+    """Refuse options that contradict each other or would do nothing.
+
+    Raises:
+        UsageError: Two of them do not go together; it names both.
+    """
+    flags = {option.name: next(name for name in option.opts if name.startswith("--")) for option in OPTIONS}
+    given = {name for name, value in options.items() if value not in (None, False, ())}
+    for one, other in _CONFLICTS:
+        if {one, other} <= given:
+            raise UsageError(f"Give {flags[one]} or {flags[other]}, not both.")
+    for name in _ONCE_ONLY:
+        if name in given and "once" not in given:
+            raise UsageError(f"{flags[name]} goes with --once.")
+
+
+def join_settings(options: dict[str, Any]) -> Settings:
+    """Settings file and flags, joined. Without --model, a conversation that is gone on with brings its own.
+
+    Raises:
+        LlmchatError: The settings file, a flag, or the transcript to go on with is wrong.
+    """
+    from llmchat.options import with_recorded_model
+    from llmchat.settings import load_settings
+
+    settings = load_settings(to_path(options["config_path"]))
+    transcript = _resumed(options) or to_path(options["save"])
+    if transcript is not None and transcript.is_file() and options["model"] is None:
+        from llmchat.chat.archive import read_head
+
+        settings = with_recorded_model(settings, read_head(transcript))
+    names = ("model", "tokenizer", "chat_template", "device", "dtype", "threads", "heads", "system", "raw", "theme")
+    settings = settings.merged(**{name: options[name] for name in names})
+    return settings.merged(autosave=False) if options["no_save"] else settings
+
+
+def start_options(options: dict[str, Any]) -> StartOptions:
+    """Everything that a start was asked to do.
+
+    Raises:
+        LlmchatError: A value, the settings file or the prompt is wrong.
+    """
+    from llmchat.options import StartOptions
+    from llmchat.prompt_source import read_prompt
+    from llmchat.settings import resolve_generation
+
+    for name, source in (("system", "The system prompt"), ("prefill", "The prefill")):
+        checked_text(options[name] or "", source)
+    settings = join_settings(options)
+    return StartOptions(
+        settings=settings,
+        generation=resolve_generation(settings, _sampling_values(options), options["preset"]),
+        prompt=read_prompt(options["prompt"], options["prompt_file"], piped=options["once"]),
+        prefill_text=options["prefill"] or "",
+        resume=_resumed(options),
+        save=to_path(options["save"]),
+        settings_path=to_path(options["config_path"]),
+        setup=options["setup"],
+    )
+
+
+def to_path(given: str | None) -> Path | None:
+    """The path that was typed, "~" standing for the home directory."""
+    return Path(given).expanduser() if given else None
+
+
+def _sampling_values(options: dict[str, Any]) -> dict[str, Any]:
+    """The sampling values that were given, checked."""
+    given = [spec.name for spec in SAMPLING_SPECS if options[spec.name] is not None]
+    values = dict(parse_setting(name, options[name]) for name in given)
+    if options["seed"] is not None:
+        values |= dict([parse_setting("seed", options["seed"])])
+    if options["stop"]:
+        values["stop"] = tuple(checked_text(text, "The stop string") for text in options["stop"])
+    if options["greedy"]:
+        values["do_sample"] = False
+    return values
+
+
+def _resumed(options: dict[str, Any]) -> Path | None:
+    """The transcript to go on with."""
+    if not options["continue_last"]:
+        return to_path(options["resume"])
+    from llmchat.chat.archive import latest_transcript
+
+    latest = latest_transcript()
+    if latest is None:
+        raise UsageError("There is no conversation to continue yet.")
+    return latest

@@ -1,0 +1,195 @@
+"""What a headless run prints: replies on standard output, words for a person on standard error."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import asdict
+from typing import Any, Literal
+
+from llmchat.chat.model import ModelInfo
+from llmchat.chat.plain_text import VisibleStream, visible
+from llmchat.chat.turn import Reply
+from llmchat.worker.messages import PromptProcessed, TokensGenerated
+
+Output = Literal["text", "json", "jsonl"]
+
+SEPARATOR = "---\n"
+"""The line between one text sample and the next."""
+
+
+class TextPrinter:
+    """The reply's text as it comes, and one line end after it."""
+
+    def __init__(self) -> None:
+        # Escape sequences of a model must not reach a terminal; a file gets the text as it is.
+        self._stream = VisibleStream() if sys.stdout.isatty() else None
+        self._has_begun = False
+
+    def begin(self, number: int) -> None:
+        """Begin a sample."""
+        if number:
+            _write(SEPARATOR)
+
+    def add(self, event: TokensGenerated) -> None:
+        """Print some more of the reply."""
+        self._has_begun = True
+        _write(event.text if self._stream is None else self._stream.add(event.text))
+
+    def finish(self, reply: Reply, prompt: str, info: ModelInfo) -> None:
+        """End the reply."""
+        _write(("" if self._stream is None else self._stream.finish()) + "\n")
+        self._has_begun = False
+
+    def break_off(self) -> None:
+        """End what there is of a reply that failed."""
+        if self._has_begun:
+            _write("\n")
+
+
+class JsonPrinter:
+    """One object for each reply, when it is done."""
+
+    def begin(self, number: int) -> None:
+        """Nothing stands before the object."""
+
+    def add(self, event: TokensGenerated) -> None:
+        """Wait for the whole."""
+
+    def finish(self, reply: Reply, prompt: str, info: ModelInfo) -> None:
+        """Print the object."""
+        _write_json(describe_reply(reply, prompt, info))
+
+    def break_off(self) -> None:
+        """A reply that failed has no object."""
+
+
+class JsonLinesPrinter:
+    """An object for each step: `token` as the text comes, `end` with everything known of the reply."""
+
+    def __init__(self) -> None:
+        self._sample = 0
+
+    def begin(self, number: int) -> None:
+        """Begin a sample."""
+        self._sample = number
+
+    def add(self, event: TokensGenerated) -> None:
+        """Print a step."""
+        step = {"type": "token", "sample": self._sample, "text": event.text, "token_ids": list(event.token_ids)}
+        _write_json(step)
+
+    def finish(self, reply: Reply, prompt: str, info: ModelInfo) -> None:
+        """Print the end."""
+        _write_json({"type": "end", "sample": self._sample, **describe_reply(reply, prompt, info)})
+
+    def break_off(self) -> None:
+        """A reply that failed has no end."""
+
+
+Printer = TextPrinter | JsonPrinter | JsonLinesPrinter
+
+
+def make_printer(output: Output) -> Printer:
+    """The printer for a form of output."""
+    if output == "json":
+        return JsonPrinter()
+    return JsonLinesPrinter() if output == "jsonl" else TextPrinter()
+
+
+def describe_reply(reply: Reply, prompt: str, info: ModelInfo) -> dict[str, Any]:
+    """A reply as the object that `--json` prints."""
+    return {
+        "text": reply.text,
+        "prompt": prompt,
+        "model": info.name,
+        "finish_reason": reply.finish_reason,
+        "finish_detail": reply.finish_detail,
+        "seed": reply.seed,
+        # With the seed that was used, these settings make the same reply again.
+        "settings": {**reply.config.to_mapping(), "seed": reply.seed},
+        "token_ids": list(reply.token_ids),
+        "usage": {
+            "prompt_tokens": reply.prompt_tokens,
+            "generated_tokens": len(reply.token_ids),
+            "cached_tokens": reply.cached_tokens,
+            "dropped_tokens": reply.dropped_tokens,
+        },
+        "timings": asdict(reply.timings),
+    }
+
+
+class Narrator:
+    """What is said on standard error: nothing, unless someone is there to read it or asked."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        """A narrator who has said nothing yet.
+
+        Args:
+            quiet: Say nothing but what was asked for.
+        """
+        self._speaks = sys.stderr.isatty() and not quiet
+        self._line = ""
+
+    def progress(self, stage: str, fraction: float | None) -> None:
+        """Show a step on one line that is written over."""
+        if not self._speaks:
+            return
+        share = "" if fraction is None else f" {fraction:4.0%}"
+        line = visible(f"{stage}{share}")[: shutil.get_terminal_size().columns - 1]
+        if line != self._line:
+            sys.stderr.write("\r" + line.ljust(len(self._line)))
+            sys.stderr.flush()
+            self._line = line
+
+    def clear(self) -> None:
+        """Wipe the progress line."""
+        if self._line:
+            sys.stderr.write("\r" + " " * len(self._line) + "\r")
+            sys.stderr.flush()
+            self._line = ""
+
+    def say(self, text: str) -> None:
+        """One line for a person at a terminal."""
+        if self._speaks:
+            self.clear()
+            print(f"llmchat: {visible(text)}", file=sys.stderr)
+
+    def warn_dropped(self, event: PromptProcessed) -> None:
+        """Say that part of the prompt did not fit."""
+        if event.dropped_turns:
+            self.say(f"the {len(event.dropped_turns)} oldest turns do not fit into the context and were left out.")
+        elif event.dropped_tokens:
+            self.say(
+                f"the prompt has {event.prompt_tokens} tokens; the model sees the last {event.context_length} of them."
+            )
+
+    def statistics(self, reply: Reply) -> None:
+        """The figures of a reply, a line each; they were asked for, so always printed."""
+        times = reply.timings
+        dropped = f", {reply.dropped_tokens} dropped" if reply.dropped_tokens else ""
+        rows = {
+            "model": reply.model,
+            "finish": f"{reply.finish_reason} ({reply.finish_detail})",
+            "seed": str(reply.seed),
+            "prompt": f"{reply.prompt_tokens} tokens, {reply.cached_tokens} from the cache{dropped}, "
+            f"{times.prompt_tokens_per_second:.1f} tokens/s",
+            "reply": f"{len(reply.token_ids)} tokens, {times.tokens_per_second:.1f} tokens/s",
+            "first token": f"{times.time_to_first_token_seconds:.3f} s",
+            "load": f"{times.load_seconds:.3f} s",
+        }
+        self.clear()
+        for name, value in rows.items():
+            print(f"{name + ':':<13}{visible(value)}", file=sys.stderr)
+
+
+def _write_json(value: dict[str, Any]) -> None:
+    # Where the output cannot hold every character, JSON's own escapes can.
+    is_unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+    _write(json.dumps(value, ensure_ascii=not is_unicode) + "\n")
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

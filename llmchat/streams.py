@@ -1,0 +1,89 @@
+"""The process's three standard streams: made fit for any text, and kept free of what libraries print.
+
+Only a program's own start may call these; a test or a library must not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+from llmchat.errors import UsageError
+from llmchat.files import PRIVATE
+from llmchat.paths import ensure, log_path
+
+_LOG_LIMIT = 1_000_000
+"""Bytes; a log that has grown beyond begins anew."""
+
+
+def prepare_streams() -> None:
+    """Make every stream usable: one that was closed is opened on nothing, and no character can fail to be written."""
+    # The mode is that of reading also for output: writing fails, as it does on a closed stream.
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None and os.open(os.devnull, os.O_RDWR if number == 2 else os.O_RDONLY) == number:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file on Windows would else be in an encoding that lacks most characters.
+        is_file_on_windows = os.name == "nt" and not sys.stdout.isatty()
+        sys.stdout.reconfigure(errors="replace", encoding="utf-8" if is_file_on_windows else None)
+
+
+def close_quietly() -> None:
+    """Let go of standard output after a failed write, so that the interpreter does not fail on it again at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def libraries_in_log() -> Iterator[None]:
+    """Send what native code, warnings and logging write of their own accord into the log file.
+
+    Our own standard output and error go on, over descriptors of their own. Where
+    they have been replaced, as by a test, nothing happens.
+    """
+    usual: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
+    if usual[0] is not sys.__stdout__ or usual[1] is not sys.__stderr__:
+        yield
+        return
+    import logging
+
+    log = _open_log()
+    logging.basicConfig(stream=log, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.captureWarnings(True)
+    sys.stdout, sys.stderr = (_moved(stream, log) for stream in usual)
+    try:
+        yield
+    finally:
+        for number, (ours, theirs) in enumerate(zip((sys.stdout, sys.stderr), usual, strict=True), start=1):
+            os.dup2(ours.fileno(), number)
+            with contextlib.suppress(OSError):
+                ours.close()
+            setattr(sys, ("stdout", "stderr")[number - 1], theirs)
+        log.close()
+
+
+def _moved(stream: TextIO, log: TextIO) -> TextIO:
+    """The stream on a descriptor of its own; its old one leads into the log."""
+    stream.flush()
+    number = stream.fileno()
+    ours = open(os.dup(number), "w", encoding=stream.encoding, errors=stream.errors)  # noqa: SIM115
+    os.dup2(log.fileno(), number)
+    return ours
+
+
+def _open_log() -> TextIO:
+    try:
+        path = log_path()
+        ensure(path.parent)
+        is_long = path.exists() and path.stat().st_size > _LOG_LIMIT
+        return open(path, "w" if is_long else "a", encoding="utf-8", errors="replace", opener=_private)
+    except (OSError, UsageError):
+        return open(os.devnull, "w", encoding="utf-8")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, PRIVATE)
