@@ -107,3 +107,21 @@ class ScriptedEngine:
         if self._said == self._fail_at:
             logits[:] = np.nan
         return logits
+
+    def fork(self, lanes: int) -> ScriptedFork:
+        """Lanes that all go on with the script."""
+        return ScriptedFork(self)
+
+
+class ScriptedFork:
+    """Lanes of a `ScriptedEngine`."""
+
+    def __init__(self, engine: ScriptedEngine) -> None:
+        self._engine = engine
+
+    def decode(self, token_ids: Sequence[int]) -> list[Logits]:
+        """The same for every lane."""
+        return [self._engine.decode(token_ids[0])] * len(token_ids)
+
+    def keep(self, lanes: Sequence[int]) -> None:
+        """All lanes say the same."""

@@ -89,6 +89,14 @@ class Reply:
     """(token index, token id) of tokens that the person chose in place of a draw."""
     timings: Timings = field(default_factory=Timings)
 
+    def config_at(self, token_index: int) -> GenerationConfig:
+        """The settings under which the token with this index was drawn."""
+        config = self.config
+        for change in self.changes:
+            if change.token_index <= token_index:
+                config = config.changed(**change.values)
+        return config
+
 
 def continue_reply(first: Reply, whole: Reply) -> Reply:
     """A reply that went on from the beginning of another, with what is known of that beginning.

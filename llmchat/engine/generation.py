@@ -15,7 +15,7 @@ from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.turn import Reply
 from llmchat.engine.engine import Engine, Logits, PrefillProgress, StopSignal
 from llmchat.engine.prompt import Prompt
-from llmchat.engine.reply_writer import ReplyPiece, ReplyWriter
+from llmchat.engine.reply_writer import Explained, ReplyPiece, ReplyWriter
 
 
 class ReplyStream:
@@ -73,6 +73,10 @@ class ReplyStream:
             self._logits = self._engine.decode(piece.token_id)
         if held := writer.end():
             yield held
+
+    def explain(self, count: int, config: GenerationConfig | None = None) -> Explained | None:
+        """The candidates of the latest position; see `ReplyWriter.explain`."""
+        return self._writer.explain(count, config)
 
     def reply(self) -> Reply:
         """The reply so far."""

@@ -15,6 +15,7 @@ from llmchat.chat.turn import FinishReason, Reply, SettingsChange, Timings, Toke
 from llmchat.engine.engine import Engine, Logits, StopSignal
 from llmchat.engine.prompt import Prompt
 from llmchat.sampling.chain import Draw, Position, sample
+from llmchat.sampling.explain import Explanation, explain
 from llmchat.sampling.history import TokenHistory
 from llmchat.tokenizers.detokenizer import StreamingDetokenizer
 
@@ -31,6 +32,14 @@ class ReplyPiece:
     """What is remembered of the token."""
     change: SettingsChange | None = None
     """Settings that took effect with this token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The candidates of one position of a reply."""
+
+    token_index: int
+    explanation: Explanation
 
 
 class ReplyWriter:
@@ -77,6 +86,7 @@ class ReplyWriter:
         self._new_from = len(self._token_ids)
         self._facts: list[TokenFacts] = []
         self._forced = tuple(forced)
+        self._seen: tuple[int, Logits] | None = None
         self._text: list[str] = []
         self._text_length = 0
         self._changes: list[SettingsChange] = []
@@ -103,12 +113,36 @@ class ReplyWriter:
             GenerationError: The model's numbers are not finite.
         """
         change = self._read_config()
+        self._seen = (self._index, logits)
         draw = self._draw(logits)
         self._note_time()
         if draw.token_id in self._engine.end_ids:
             self._finish = ("stop", f"end token {self._engine.tokenizer.token_text(draw.token_id)}")
             return None
         return self._take(draw, change)
+
+    def explain(self, count: int, config: GenerationConfig | None = None) -> Explained | None:
+        """The candidates of the latest position, under the settings in force there or under others.
+
+        Args:
+            count: How many to list.
+            config: Other settings.
+
+        Returns:
+            None while no token has been drawn.
+        """
+        if self._seen is None:
+            return None
+        index, logits = self._seen
+        # The penalties there did not know of the token that was drawn there.
+        taken = self._token_ids[index:]
+        for _ in taken:
+            self._history.drop_last()
+        position = Position(index, self._history, self._engine.end_ids)
+        explanation = explain(logits, config or self._config, position, count, self._seed)
+        for token_id in taken:
+            self._history.add(token_id)
+        return Explained(index, explanation)
 
     def end(self) -> ReplyPiece | None:
         """The text that was held back to the end, if there is some."""

@@ -18,18 +18,24 @@ from typing import TYPE_CHECKING
 
 from llmchat.chat.turn import Reply, SettingsChange, TokenFacts
 from llmchat.errors import GenerationError, LlmchatError, ModelLoadError
+from llmchat.worker import laboratory
 from llmchat.worker.messages import (
+    BatchRequest,
     Event,
+    ExplainRequest,
     GenerationFailed,
     GenerationFinished,
     GenerationRequest,
+    InspectRequest,
     LoadRequest,
     ModelLoaded,
     ModelLoadFailed,
     ModelLoading,
     PromptProcessed,
     PromptProcessing,
+    PromptRequest,
     Request,
+    RequestFailed,
     TokensGenerated,
 )
 
@@ -61,6 +67,8 @@ class InferenceWorker:
     """Serves requests one after the other until it is closed."""
 
     def __init__(self, post: Post, open_engine: OpenEngine = open_engine) -> None:
+        self.explained_rows = 0
+        """How many candidates to report while a reply runs; 0, when nobody looks, costs nothing."""
         self._post = post
         self._open_engine = open_engine
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
@@ -102,22 +110,27 @@ class InferenceWorker:
     def _serve(self, request: Request) -> None:
         """Answer one request with its events, the last of them terminal."""
         error: LlmchatError
-        self._stream = None
         try:
-            if isinstance(request, LoadRequest):
-                self._load(request)
-            else:
-                self._generate(request)
+            match request:
+                case LoadRequest():
+                    self._load(request)
+                case GenerationRequest():
+                    self._generate(request)
+                case _:
+                    self._serve_laboratory(request)
             return
         except LlmchatError as known:
             error = known
         except Exception as unknown:  # The thread must outlive any fault of model, driver or file.
             _log.exception("request %d failed", request.request_id)
             error = _explained(unknown, request)
-        if isinstance(request, LoadRequest):
-            self._post(ModelLoadFailed(request.request_id, error))
-        else:
-            self._post(GenerationFailed(request.request_id, error, self._broken_reply(error)))
+        match request:
+            case LoadRequest():
+                self._post(ModelLoadFailed(request.request_id, error))
+            case GenerationRequest():
+                self._post(GenerationFailed(request.request_id, error, self._broken_reply(error)))
+            case _:
+                self._post(RequestFailed(request.request_id, error))
 
     def _broken_reply(self, error: LlmchatError) -> Reply | None:
         """What had been generated when it went wrong."""
@@ -127,7 +140,7 @@ class InferenceWorker:
 
     def _load(self, request: LoadRequest) -> None:
         # Two models may not fit into memory together.
-        self._engine = None
+        self._engine = self._stream = None
         began = time.perf_counter()
 
         def progress(stage: str, fraction: float | None) -> None:
@@ -139,13 +152,29 @@ class InferenceWorker:
         seconds = time.perf_counter() - began
         self._post(ModelLoaded(request.request_id, self._engine.info, seconds))
 
-    def _generate(self, request: GenerationRequest) -> None:
+    def _serve_laboratory(self, request: BatchRequest | ExplainRequest | InspectRequest | PromptRequest) -> None:
+        engine = self._open_model()
+        match request:
+            case BatchRequest():
+                laboratory.serve_batch(engine, request, self._post)
+            case ExplainRequest():
+                laboratory.serve_explain(engine, self._stream, request, self._post)
+            case InspectRequest():
+                laboratory.serve_inspect(engine, request, self._post)
+            case PromptRequest():
+                laboratory.serve_prompt(engine, request, self._post)
+
+    def _open_model(self) -> Engine:
         if self._engine is None:
             raise ModelLoadError("No model is open. Choose one with /model.")
+        return self._engine
+
+    def _generate(self, request: GenerationRequest) -> None:
+        self._stream = None
         from llmchat.engine.generation import ReplyStream
         from llmchat.engine.prompt import build_prompt
 
-        engine, began = self._engine, time.perf_counter()
+        engine, began = self._open_model(), time.perf_counter()
         wanted = request.config(len(request.continued_ids)).max_new_tokens
         prompt = build_prompt(
             engine,
@@ -183,9 +212,16 @@ class InferenceWorker:
             batch.add(piece)
             if batch.is_due():
                 self._post(batch.take(request.request_id, engine.context_tokens))
+                self._explain(request, engine, stream)
         if batch:
             self._post(batch.take(request.request_id, engine.context_tokens))
+        self._explain(request, engine, stream)
         self._post(GenerationFinished(request.request_id, stream.reply()))
+
+    def _explain(self, request: GenerationRequest, engine: Engine, stream: ReplyStream) -> None:
+        """Post the candidates of the latest position, if somebody looks at them."""
+        if self.explained_rows and (explained := stream.explain(self.explained_rows)) is not None:
+            self._post(laboratory.next_token(engine, request.request_id, explained))
 
 
 class _Batch:

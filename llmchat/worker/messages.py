@@ -1,7 +1,12 @@
 """What goes to the inference worker and what comes back. Frozen values.
 
     LoadRequest        → ModelLoading* → ModelLoaded | ModelLoadFailed
-    GenerationRequest  → PromptProcessing* → PromptProcessed → TokensGenerated* → GenerationFinished | GenerationFailed
+    GenerationRequest  → PromptProcessing* → PromptProcessed → (TokensGenerated | NextToken)*
+                         → GenerationFinished | GenerationFailed
+    BatchRequest       → PromptProcessing* → LaneGenerated* → BatchFinished | RequestFailed
+    ExplainRequest     → NextToken | RequestFailed
+    InspectRequest     → NextToken | RequestFailed
+    PromptRequest      → PromptTokens | RequestFailed
 
 Every request gets exactly one terminal event, also when it is cancelled and when
 the worker closes. Every event carries the id of its request.
@@ -74,7 +79,62 @@ class GenerationRequest:
     request_id: int = field(default_factory=next_request_id)
 
 
-Request = LoadRequest | GenerationRequest
+@dataclass(frozen=True, slots=True)
+class LaneSpec:
+    """One of several replies that are made side by side."""
+
+    config: GenerationConfig
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRequest:
+    """Make several replies to one prompt at once, in one batched forward."""
+
+    turns: tuple[Turn, ...]
+    lanes: tuple[LaneSpec, ...]
+    raw: bool = False
+    prefill_text: str = ""
+    cancel: threading.Event = field(default_factory=threading.Event)
+    request_id: int = field(default_factory=next_request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainRequest:
+    """Say how settings would treat the latest position, without running the model."""
+
+    config: GenerationConfig
+    count: int
+    """How many candidates to list."""
+    cancel: threading.Event = field(default_factory=threading.Event)
+    request_id: int = field(default_factory=next_request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class InspectRequest:
+    """Say what the candidates were at one token of a reply."""
+
+    turns: tuple[Turn, ...]
+    """The conversation up to the turn that was answered."""
+    reply: Reply
+    token_index: int
+    count: int
+    cancel: threading.Event = field(default_factory=threading.Event)
+    request_id: int = field(default_factory=next_request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRequest:
+    """Show the prompt that the model would read, token by token."""
+
+    turns: tuple[Turn, ...]
+    raw: bool = False
+    prefill_text: str = ""
+    cancel: threading.Event = field(default_factory=threading.Event)
+    request_id: int = field(default_factory=next_request_id)
+
+
+Request = LoadRequest | GenerationRequest | BatchRequest | ExplainRequest | InspectRequest | PromptRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +224,81 @@ class GenerationFailed:
     """What had been generated before, if anything."""
 
 
+@dataclass(frozen=True, slots=True)
+class CandidateRow:
+    """One token that could come at a position."""
+
+    token_id: int
+    text: str
+    """The token for a person to read."""
+    probability: float
+    """By the model alone."""
+    final_probability: float
+    """After the sampling chain; 0 if it was removed."""
+    removed_by: str | None
+    """The stage that removed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextToken:
+    """The candidates of one position, under some settings."""
+
+    request_id: int
+    token_index: int
+    """Which token of the reply it is."""
+    rows: tuple[CandidateRow, ...]
+    """The likeliest by the model first."""
+    survivors: int
+    """How many tokens the chain leaves."""
+    mass: float
+    """The probability that these hold by the model alone."""
+    entropy: float
+    """Of the final distribution, in nats."""
+    effective_choices: float
+    """e to the entropy: as many equally likely tokens would be as uncertain."""
+    drawn: int | None
+    """The token that these dice take under these settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneGenerated:
+    """Some more of one of several replies."""
+
+    request_id: int
+    lane: int
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFinished:
+    """All replies of a batch are complete, or were stopped by the person."""
+
+    request_id: int
+    replies: tuple[Reply, ...]
+    seconds: float
+    """From the first token to the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTokens:
+    """A prompt, token by token."""
+
+    request_id: int
+    tokens: tuple[tuple[int, str], ...]
+    """Each id with its token for a person to read, control tokens by name."""
+    dropped_turns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """A request other than a load or a reply could not be served."""
+
+    request_id: int
+    error: LlmchatError
+
+
 LoadEvent = ModelLoading | ModelLoaded | ModelLoadFailed
 GenerationEvent = PromptProcessing | PromptProcessed | TokensGenerated | GenerationFinished | GenerationFailed
-Event = LoadEvent | GenerationEvent
+LaboratoryEvent = NextToken | LaneGenerated | BatchFinished | PromptTokens | RequestFailed
+Event = LoadEvent | GenerationEvent | LaboratoryEvent

@@ -1,0 +1,147 @@
+"""Requests of the sampling laboratory: several replies at once, and looks into single positions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from llmchat.errors import GenerationError, UsageError
+from llmchat.worker.messages import (
+    BatchFinished,
+    BatchRequest,
+    CandidateRow,
+    Event,
+    ExplainRequest,
+    InspectRequest,
+    LaneGenerated,
+    NextToken,
+    PromptProcessing,
+    PromptRequest,
+    PromptTokens,
+)
+
+if TYPE_CHECKING:
+    from llmchat.engine.engine import Engine
+    from llmchat.engine.generation import ReplyStream
+    from llmchat.engine.reply_writer import Explained
+
+Post = Callable[[Event], object]
+
+POST_INTERVAL_SECONDS = 0.04
+
+
+def serve_batch(engine: Engine, request: BatchRequest, post: Post) -> None:
+    """Make several replies in one batched forward."""
+    from llmchat.engine.batch import BatchStream, Lane
+    from llmchat.engine.prompt import build_prompt
+
+    wanted = max(lane.config.max_new_tokens for lane in request.lanes)
+    prompt = build_prompt(
+        engine,
+        request.turns,
+        raw=request.raw,
+        prefill_text=request.prefill_text,
+        reply_room=max(1, min(wanted, engine.info.context_length // 4)),
+    )
+    lanes = [Lane(lane.config, lane.seed) for lane in request.lanes]
+    stream = BatchStream(engine, prompt, lanes, request.cancel.is_set)
+
+    def progress(done: int, total: int) -> None:
+        post(PromptProcessing(request.request_id, done, total))
+
+    stream.prefill(progress)
+    began = posted = time.perf_counter()
+    waiting: dict[int, tuple[str, tuple[int, ...]]] = {}
+
+    def flush() -> None:
+        for lane, (text, token_ids) in sorted(waiting.items()):
+            post(LaneGenerated(request.request_id, lane, text, token_ids))
+        waiting.clear()
+
+    for lane, piece in stream:
+        text, token_ids = waiting.get(lane, ("", ()))
+        drawn = () if piece.token_id is None else (piece.token_id,)
+        waiting[lane] = (text + piece.text, token_ids + drawn)
+        if time.perf_counter() - posted >= POST_INTERVAL_SECONDS:
+            flush()
+            posted = time.perf_counter()
+    flush()
+    post(BatchFinished(request.request_id, tuple(stream.replies()), time.perf_counter() - began))
+
+
+def serve_explain(engine: Engine, stream: ReplyStream | None, request: ExplainRequest, post: Post) -> None:
+    """Show the latest position under other settings; the model does not run.
+
+    Raises:
+        UsageError: No token has been drawn yet.
+    """
+    explained = None if stream is None else stream.explain(request.count, request.config)
+    if explained is None:
+        raise UsageError("No token has been drawn yet.")
+    post(next_token(engine, request.request_id, explained))
+
+
+def serve_inspect(engine: Engine, request: InspectRequest, post: Post) -> None:
+    """Show the candidates at one token of a reply, under the settings in force there.
+
+    What of the conversation is in the KV cache is not read again.
+
+    Raises:
+        GenerationError: The model cannot read the conversation up to there.
+    """
+    from llmchat.engine.prompt import build_prompt
+    from llmchat.engine.reply_writer import ReplyWriter
+
+    reply, index = request.reply, request.token_index
+    prompt = build_prompt(
+        engine,
+        request.turns,
+        raw=reply.raw,
+        prefill_text=reply.prefill_text,
+        continued_ids=reply.token_ids[:index],
+    )
+    logits = engine.prefill(prompt.token_ids, request.cancel.is_set).logits
+    if logits is None:
+        raise GenerationError("The look into the reply was stopped.")
+    config = reply.config_at(index)
+    writer = ReplyWriter(engine, prompt, lambda _: config, reply.seed)
+    writer.begin()
+    writer.write(logits)
+    explained = writer.explain(request.count)
+    assert explained is not None
+    post(next_token(engine, request.request_id, explained))
+
+
+def serve_prompt(engine: Engine, request: PromptRequest, post: Post) -> None:
+    """Show the prompt that the model would read."""
+    from llmchat.engine.prompt import build_prompt
+
+    prompt = build_prompt(engine, request.turns, raw=request.raw, prefill_text=request.prefill_text)
+    tokens = tuple((token_id, engine.tokenizer.token_text(token_id)) for token_id in prompt.token_ids)
+    post(PromptTokens(request.request_id, tokens, prompt.dropped_turns))
+
+
+def next_token(engine: Engine, request_id: int, explained: Explained) -> NextToken:
+    """An explanation as an event, its tokens readable."""
+    explanation = explained.explanation
+    rows = tuple(
+        CandidateRow(
+            row.token_id,
+            engine.tokenizer.token_text(row.token_id),
+            row.probability,
+            row.final_probability,
+            row.removed_by,
+        )
+        for row in explanation.rows
+    )
+    return NextToken(
+        request_id,
+        token_index=explained.token_index,
+        rows=rows,
+        survivors=explanation.survivors,
+        mass=explanation.mass,
+        entropy=explanation.entropy,
+        effective_choices=explanation.effective_choices,
+        drawn=explanation.drawn,
+    )
