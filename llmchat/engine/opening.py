@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llmchat.checkpoints.checkpoint import Checkpoint, Progress
     from llmchat.engine.engine import Engine
 
+_HUB_PREFIX = "hf:"
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -64,6 +65,8 @@ def locate(spec: ModelSpec, progress: Progress, cancel: threading.Event) -> Mode
     Raises:
         ModelLoadError: There is no such file, directory or named model, or the fetch failed.
     """
+    if spec.model.startswith(_HUB_PREFIX):
+        return replace(spec, model=str(_hub_snapshot(spec.model.removeprefix(_HUB_PREFIX))))
     path = Path(spec.model).expanduser()
     if spec.model and path.exists():
         return replace(spec, model=str(path))
@@ -77,6 +80,24 @@ def locate(spec: ModelSpec, progress: Progress, cancel: threading.Event) -> Mode
         raise ModelLoadError(f"{what} {spec.model!r}. See the named ones with: llmchat models")
     found = entry.path if entry.is_on_disk else fetch(entry, progress, cancel)
     return replace(spec, model=str(found))
+
+
+def _hub_snapshot(name: str) -> Path:
+    """Where Hugging Face's own tools keep a model that they have downloaded.
+
+    Raises:
+        ModelLoadError: It is not on this machine.
+    """
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    snapshots = hub / f"models--{name.replace('/', '--')}" / "snapshots"
+    found = sorted(snapshots.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ModelLoadError(
+            f"{name} is not in Hugging Face's cache ({hub}). Download it with Hugging Face's tools, "
+            "then ask again, or give a directory or file with --model."
+        )
+    return found[-1].parent
 
 
 def _load_checkpoint(spec: ModelSpec, progress: Progress) -> Checkpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +155,14 @@ def test_one_core_is_left_to_the_window(monkeypatch: pytest.MonkeyPatch) -> None
     for cores, threads in ((1, 1), (2, 1), (8, 7)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False)
         assert default_threads() == threads
+
+
+def test_a_model_in_the_hugging_face_cache_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """hf:ORG/REPO opens what Hugging Face's tools downloaded, and says so if there is nothing."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelLoadError, match="not in Hugging Face's cache"):
+        open_engine(ModelSpec("hf:maker/model"), lambda stage, fraction: None)
+    source = next((DATA / "huggingface").glob("*/config.json")).parent
+    shutil.copytree(source, tmp_path / "models--maker--model" / "snapshots" / "abc")
+    engine = open_engine(ModelSpec("hf:maker/model"), lambda stage, fraction: None)
+    assert engine.prefill([3, 4], never).logits is not None
