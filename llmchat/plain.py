@@ -254,5 +254,4 @@ def print_error(error: LlmchatError) -> None:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    print(text, end="", flush=True)
