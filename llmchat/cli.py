@@ -84,7 +84,7 @@ def replay(context: click.Context, /, file: Path, **options: Any) -> None:
     given = {name: value for name, value in options.items() if value is not None}
     settings = join_settings({**context.obj, **given, "continue_last": False, "resume": str(file)})
     with libraries_in_log():
-        context.exit(replay_transcript(file, settings))
+        context.exit(replay_transcript(file, settings, any_model=bool(given.get("model") or context.obj["model"])))
 
 
 @cli.command()

@@ -6,10 +6,15 @@ import json
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llmchat.chat.storage import read_transcript
-from llmchat.errors import ModelLoadError
-from llmchat.settings import Settings
+from llmchat.chat.archive import read_transcript
+from llmchat.chat.plain_text import visible
+from llmchat.errors import ModelLoadError, TranscriptError
+
+if TYPE_CHECKING:
+    from llmchat.replay import ReplayResult
+    from llmchat.settings import Settings
 
 
 def list_models(*, as_json: bool) -> None:
@@ -43,31 +48,26 @@ def pull_model(name: str) -> None:
     """
     from llmchat.checkpoints import catalog
     from llmchat.checkpoints.fetch import fetch
+    from llmchat.once_output import Narrator
 
     entry = catalog.find_model(name)
     if entry is None:
         raise ModelLoadError(f"There is no model called {name!r}. See the named ones with: llmchat models")
-    speaks = sys.stderr.isatty()
-
-    def progress(stage: str, fraction: float | None) -> None:
-        if speaks:
-            share = "" if fraction is None else f" {fraction:4.0%}"
-            print(f"\r{stage}{share}".ljust(60), end="", file=sys.stderr, flush=True)
-
-    cancel = threading.Event()
+    narrator = Narrator(quiet=False)
     try:
-        path = entry.path if entry.is_on_disk else fetch(entry, progress, cancel)
-    except KeyboardInterrupt:
-        cancel.set()
-        raise
+        path = fetch(entry, narrator.progress, threading.Event())
     finally:
-        if speaks:
-            print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
+        narrator.clear()
     print(path)
 
 
-def replay_transcript(file: Path, settings: Settings) -> int:
+def replay_transcript(file: Path, settings: Settings, *, any_model: bool) -> int:
     """Make every reply of a transcript again and print how each came out.
+
+    Args:
+        file: The transcript.
+        settings: The model, and where it runs.
+        any_model: Whether the model was chosen by the person, so that its name does not matter.
 
     Returns:
         0 if every token is the same, else 1.
@@ -78,21 +78,31 @@ def replay_transcript(file: Path, settings: Settings) -> int:
     from llmchat.replay import replay
 
     transcript, notices = read_transcript(file)
+    if not any_model and transcript.model_path and not Path(transcript.model_path).exists():
+        raise TranscriptError(
+            f"The model of {file.name} is no longer at {transcript.model_path}. Say where it is with --model."
+        )
     for notice in notices:
-        print(f"llmchat: {notice}", file=sys.stderr)
-    if not settings.model and transcript.model_path:
-        settings = settings.merged(model=transcript.model_path, tokenizer=transcript.tokenizer_path or None)
-    differing = replies = 0
-    for result in replay(transcript, settings.model_spec()):
-        replies += 1
-        place = result.first_difference
-        if place is None:
-            print(f"{result.turn.id}  same     {len(result.token_ids)} tokens")
-        else:
-            differing += 1
-            print(f"{result.turn.id}  differs  from token {place} of {len(result.token_ids)}")
-    print(f"{replies - differing} of {replies} replies are the same.")
-    return 1 if differing else 0
+        print(f"llmchat: {visible(notice)}", file=sys.stderr)
+    counts = {"same": 0, "differs": 0, "passed over": 0}
+    for result in replay(transcript, settings.model_spec(), any_model=any_model):
+        outcome, words = _outcome(result)
+        counts[outcome] += 1
+        print(visible(f"{result.turn.id}  {outcome:<8} {words}"), flush=True)
+    print(f"{counts['same']} of {sum(counts.values())} replies are the same.")
+    return 1 if counts["differs"] else 0
+
+
+def _outcome(result: ReplayResult) -> tuple[str, str]:
+    """How a reply came out, and the words on it."""
+    reply, place = result.turn.reply, result.first_difference
+    assert reply is not None
+    if result.is_passed_over:
+        return "passed over", f"made by {reply.model or 'another model'}; give it with --model"
+    if place is None:
+        return "same", f"{len(result.token_ids)} tokens"
+    was, now = (ids[place] if place < len(ids) else "the end" for ids in (reply.token_ids, result.token_ids))
+    return "differs", f"from token {place} of {len(reply.token_ids)}: {was} then, {now} now"
 
 
 def export_transcript(file: Path, kind: str) -> None:

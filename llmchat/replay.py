@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec
@@ -28,34 +29,43 @@ class ReplayResult:
     """How one reply came out the second time."""
 
     turn: Turn
-    token_ids: tuple[int, ...]
-    first_difference: int | None
+    token_ids: tuple[int, ...] = ()
+    """The tokens of the second time; none if the reply was passed over."""
+    first_difference: int | None = None
     """Index of the first token that differs; None if all are equal."""
+    is_passed_over: bool = False
+    """Whether another model made the reply than the one that is open."""
 
 
 class Schedule:
     """The settings of a recorded reply, token by token."""
 
     def __init__(self, reply: Reply) -> None:
-        # Exactly the recorded tokens are asked for; what ended the reply may have been a person.
+        """The schedule of a reply, which asks for exactly as many tokens as it has."""
         length = len(reply.token_ids)
         self._steps: list[tuple[int, GenerationConfig]] = []
-        values = {**reply.config.to_mapping(), "max_new_tokens": length, "stop": ()}
-        for start, moved in [(0, {}), *((change.token_index, dict(change.values)) for change in reply.changes)]:
-            values.update(moved)
-            values |= {"max_new_tokens": length, "stop": (), "seed": None}
-            values["min_new_tokens"] = min(int(str(values["min_new_tokens"])), length)
-            self._steps.append((start, GenerationConfig.from_mapping(values)))
+        for start in sorted({0, 1, *(change.token_index for change in reply.changes)}):
+            config = reply.config_at(start)
+            # The limit at the first token stays as it was: by it, the prompt was cut to fit.
+            limit = length if start else config.max_new_tokens
+            # What ended the reply may have been a person, so nothing but its length ends it now.
+            lengths = {"max_new_tokens": limit, "min_new_tokens": min(config.min_new_tokens, limit)}
+            self._steps.append((start, config.changed(**lengths, stop=(), seed=None)))
 
     def __call__(self, token_index: int) -> GenerationConfig:
         """The settings for the token with this index."""
         return next(config for start, config in reversed(self._steps) if start <= token_index)
 
 
-def replay(transcript: Transcript, spec: ModelSpec) -> Iterator[ReplayResult]:
+def replay(transcript: Transcript, spec: ModelSpec, *, any_model: bool = False) -> Iterator[ReplayResult]:
     """Generate every reply again, in the order in which they were made.
 
     With the same machine, precision, threads and torch, no token differs.
+
+    Args:
+        transcript: The conversation.
+        spec: The model to make the replies with.
+        any_model: Make those again too that a model of another name made.
 
     Raises:
         LlmchatError: The model could not be opened, or a reply could not be made.
@@ -64,10 +74,15 @@ def replay(transcript: Transcript, spec: ModelSpec) -> Iterator[ReplayResult]:
     worker = InferenceWorker(events.put)
     worker.start()
     try:
-        _answer(worker, events, LoadRequest(spec))
+        loaded = _answer(worker, events, LoadRequest(spec))
+        assert isinstance(loaded, ModelLoaded)
         for turn in transcript:
-            if turn.reply is not None and turn.reply.token_ids:
+            if turn.reply is None or not turn.reply.token_ids:
+                continue
+            if any_model or turn.reply.model == loaded.info.name:
                 yield _replay_turn(turn, turn.reply, transcript, worker, events)
+            else:
+                yield ReplayResult(turn, is_passed_over=True)
     finally:
         worker.close()
 
@@ -82,6 +97,7 @@ def _replay_turn(
         seed=reply.seed,
         raw=reply.raw,
         prefill_text=reply.prefill_text,
+        forced=reply.forced,
     )
     finished = _answer(worker, events, request)
     assert isinstance(finished, GenerationFinished)
@@ -101,7 +117,5 @@ def _answer(worker: InferenceWorker, events: queue.SimpleQueue[Event], request: 
 
 
 def _first_difference(recorded: tuple[int, ...], again: tuple[int, ...]) -> int | None:
-    for index, (one, other) in enumerate(zip(recorded, again, strict=False)):
-        if one != other:
-            return index
-    return None if len(recorded) == len(again) else min(len(recorded), len(again))
+    pairs = enumerate(zip_longest(recorded, again))
+    return next((index for index, (one, other) in pairs if one != other), None)

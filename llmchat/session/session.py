@@ -430,8 +430,11 @@ class ChatSession:
     def _note_model(self) -> None:
         if self.model is not None and not self.transcript.model:
             self.transcript.model = self.model.name
-            self.transcript.model_path = self.model.path
-            self.transcript.tokenizer_path = self.model.tokenizer_path
+            # Whole paths: the conversation may be gone on with from another directory.
+            self.transcript.model_path = str(Path(self.model.path).absolute())
+            self.transcript.tokenizer_path = self.model.tokenizer_path and str(
+                Path(self.model.tokenizer_path).absolute()
+            )
 
     def _require_rest(self) -> None:
         if self.running is not None:
