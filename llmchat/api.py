@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmchat.chat.generation_config import GenerationConfig, roll_seed
 from llmchat.chat.model import ModelInfo, ModelSpec
+from llmchat.chat.plain_text import checked_text
 from llmchat.chat.turn import Reply, Turn
 from llmchat.errors import UsageError
 
@@ -57,7 +58,7 @@ class Model:
         Args:
             prompt: A message, or the turns of a conversation, oldest first.
             config: The settings; by default the defaults.
-            system: A system prompt, for a prompt that is one message.
+            system: A system prompt, which goes before everything else.
             raw: Go on from the prompt's text, without a chat template.
             prefill: What the reply must begin with.
             **parameters: Fields of `GenerationConfig`, over those of `config`.
@@ -98,7 +99,7 @@ class Model:
         from llmchat.engine.prompt import build_prompt
 
         settings = GenerationConfig.from_mapping(_renamed(parameters), config)
-        turns = _turns(prompt, system) if isinstance(prompt, str) else tuple(prompt)
+        turns = _turns(prompt, system)
         seed = roll_seed() if settings.seed is None else settings.seed
         room = max(1, min(settings.max_new_tokens, self.info.context_length // 4))
         built = build_prompt(self._engine, turns, raw=raw, prefill_text=prefill, reply_room=room)
@@ -115,6 +116,7 @@ def load(
     dtype: str = "auto",
     threads: int | None = None,
     chat_template: str | None = None,
+    heads: int | None = None,
 ) -> Model:
     """Open a model for many calls.
 
@@ -126,6 +128,7 @@ def load(
         dtype: "auto", "float32", "bfloat16", "float16".
         threads: CPU threads; by default all cores but one.
         chat_template: A built-in template's name or a Jinja file, over the model's own.
+        heads: Attention heads, for a checkpoint that does not say.
 
     Raises:
         ModelLoadError: It cannot be opened; the message says what to do.
@@ -133,7 +136,7 @@ def load(
     from llmchat.engine.opening import open_engine
 
     tokenizer = None if tokenizer_path is None else os.fspath(tokenizer_path)
-    spec = ModelSpec(os.fspath(model_path), tokenizer, device, dtype, threads, chat_template)
+    spec = ModelSpec(os.fspath(model_path), tokenizer, device, dtype, threads, chat_template, heads)
     return Model(open_engine(spec, lambda stage, fraction: None))
 
 
@@ -211,20 +214,26 @@ def interactive_cli(
     """
     from llmchat.options import StartOptions
     from llmchat.settings import ResolvedGeneration, load_settings
+    from llmchat.streams import require_terminal
     from llmchat.ui.launch import run_window
 
+    require_terminal()
     tokenizer = None if tokenizer_path is None else os.fspath(tokenizer_path)
     given = GenerationConfig.from_mapping(_renamed(parameters), config)
     settings = load_settings().merged(model=os.fspath(model_path) or None, tokenizer=tokenizer)
     run_window(StartOptions(settings, ResolvedGeneration().changed(given.difference(), "flag")))
 
 
-def _turns(prompt: str, system: str | None) -> tuple[Turn, ...]:
-    """One message, after a system prompt if there is one."""
-    if not prompt.strip():
+def _turns(prompt: str | Sequence[Turn], system: str | None) -> tuple[Turn, ...]:
+    """A message or a conversation, after a system prompt if there is one."""
+    turns = (Turn("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
+    if not turns or not turns[-1].text.strip():
         raise UsageError("The prompt is empty. Give some text to answer.")
-    said = Turn("user", prompt)
-    return (Turn("system", system), said) if system else (said,)
+    if system:
+        turns = (Turn("system", system), *turns)
+    for turn in turns:
+        checked_text(turn.text, "The prompt" if turn.role == "user" else f"The {turn.role}'s text")
+    return turns
 
 
 def _renamed(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -127,8 +127,9 @@ def _run_conversation(options: dict[str, Any]) -> None:
 
         run_plain(start)
         return
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("The window needs a terminal. For one reply: llmchat --once --prompt TEXT")
+    from llmchat.streams import require_terminal
+
+    require_terminal()
     from llmchat.ui.launch import run_window
 
     run_window(start)

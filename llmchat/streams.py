@@ -1,7 +1,4 @@
-"""The process's three standard streams: made fit for any text, and kept free of what libraries print.
-
-Only a program's own start may call these; a test or a library must not.
-"""
+"""The process's three standard streams: made fit for any text, and kept free of what libraries print."""
 
 from __future__ import annotations
 
@@ -30,6 +27,16 @@ def prepare_streams() -> None:
         # A file on Windows would else be in an encoding that lacks most characters.
         is_file_on_windows = os.name == "nt" and not sys.stdout.isatty()
         sys.stdout.reconfigure(errors="replace", encoding="utf-8" if is_file_on_windows else None)
+
+
+def require_terminal() -> None:
+    """Check that there is a terminal to draw a window on.
+
+    Raises:
+        UsageError: There is none; it says how to do without.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("The window needs a terminal. For one reply: llmchat --once --prompt TEXT")
 
 
 def close_quietly() -> None:
