@@ -5,6 +5,7 @@ Whether the model really opens is for the worker to find out.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ MODEL_SUFFIXES = (".gguf", ".pt", ".pth", ".safetensors")
 """How the names of model files end."""
 
 
+_HUB_NAME = re.compile(r"hf:[\w.-]+/[\w.-]+")
 _TOKENIZER_NAMES = ("tokenizer.json", "tokenizer.model", "sentencepiece.model")
 
 
@@ -27,9 +29,14 @@ class ModelFile:
     kind: str
     """What it is, in words."""
     size: int
-    """Bytes of the weights."""
+    """Bytes of the weights; 0 if that is not known."""
     has_tokenizer: bool
     """Whether it brings its own tokenizer."""
+
+    @property
+    def words(self) -> str:
+        """What it is and how large, such as "GGUF model, 98 MB"."""
+        return f"{self.kind}, {size_words(self.size)}" if self.size else self.kind
 
     @property
     def tokenizer(self) -> Path | None:
@@ -55,6 +62,8 @@ def check_model(text: str) -> ModelFile:
     Raises:
         UsageError: There is nothing, it cannot be read, or it is no model.
     """
+    if _HUB_NAME.fullmatch(text.strip()):
+        return ModelFile(Path(text.strip()), "model in Hugging Face's cache", 0, has_tokenizer=True)
     path = typed_path(text, "Type the path of a model file, or browse for one.")
     try:
         return _check_directory(path) if path.is_dir() else _check_file(path)
@@ -114,8 +123,9 @@ def size_words(size: int) -> str:
 def _check_directory(path: Path) -> ModelFile:
     files = sorted(item for item in path.iterdir() if item.suffix.lower() in MODEL_SUFFIXES and item.is_file())
     tensors = [item for item in files if item.suffix.lower() == ".safetensors"]
-    if (path / "config.json").is_file() and tensors:
-        size = sum(item.stat().st_size for item in tensors)
+    weights = tensors or [*path.glob("pytorch_model*.bin")]
+    if (path / "config.json").is_file() and weights:
+        size = sum(item.stat().st_size for item in weights)
         has_tokenizer = any((path / name).is_file() for name in _TOKENIZER_NAMES)
         return ModelFile(path, "Hugging Face directory", size, has_tokenizer)
     if len(files) == 1 and not tensors:

@@ -447,6 +447,7 @@ def test_kinds_of_models_are_told_apart(tmp_path: Path, tiny_dir: Path) -> None:
     (directory / "config.json").write_text("{}")
     assert check_model(str(directory)).kind == "Hugging Face directory"
     assert not check_model(str(directory)).has_tokenizer
+    assert check_model("hf:HuggingFaceTB/SmolLM2-135M").has_tokenizer
 
 
 def test_strange_paths_are_refused_in_words(tmp_path: Path) -> None:

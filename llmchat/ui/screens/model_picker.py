@@ -143,7 +143,7 @@ def _named_row(entry: catalog.ModelEntry) -> Choice:
 def _path_row(path: str) -> Choice:
     try:
         model = check_model(path)
-        words = f"{model.kind}, {size_words(model.size)}; {path}"
+        words = f"{model.words}; {path}"
     except UsageError as error:
         words = f"{error.message} {path}"
     return Choice(path, visible(Path(path).name), visible(words))

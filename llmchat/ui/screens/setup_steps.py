@@ -129,7 +129,7 @@ class ModelStep(SetupStep):
         except UsageError as error:
             self.found.refuse(error.message)
         else:
-            self.found.accept(f"{model.kind}, {size_words(model.size)}{_tokenizer_words(model)}")
+            self.found.accept(f"{model.words}{_tokenizer_words(model)}")
 
     @on(ChoiceList.Accepted)
     def ask_path(self, event: ChoiceList.Accepted) -> None:
