@@ -17,6 +17,7 @@ from llmchat.settings import Settings, load_settings, resolve_generation
 from llmchat.themes import DEFAULT_THEME, default_variables, load_themes
 from llmchat.ui.keys import key_label
 from llmchat.ui.screens.chat import ChatScreen
+from llmchat.ui.widgets.next_token_panel import NextTokenPanel
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import Event
 
@@ -92,6 +93,10 @@ class LlmchatApp(App[str]):
     def on_llmchat_app_worker_reported(self, message: WorkerReported) -> None:
         """Pass the worker's event on, whichever screen lies on top."""
         self.chat.take(message.event)
+
+    def on_next_token_panel_rows_wanted(self, message: NextTokenPanel.RowsWanted) -> None:
+        """Have as many candidates worked out as are seen."""
+        self.worker.explained_rows = message.rows
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette: every action of the chat that has a key, and the themes."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llmchat.engine.engine import Engine
     from llmchat.engine.generation import ReplyStream
     from llmchat.engine.reply_writer import Explained
+    from llmchat.tokenizers.tokenizer import Tokenizer
 
 Post = Callable[[Event], object]
 
@@ -129,6 +130,7 @@ def next_token(engine: Engine, request_id: int, explained: Explained) -> NextTok
         CandidateRow(
             row.token_id,
             engine.tokenizer.token_text(row.token_id),
+            spoken(engine.tokenizer, row.token_id),
             row.probability,
             row.final_probability,
             row.removed_by,
@@ -145,3 +147,13 @@ def next_token(engine: Engine, request_id: int, explained: Explained) -> NextTok
         effective_choices=explanation.effective_choices,
         drawn=explanation.drawn,
     )
+
+
+def spoken(tokenizer: Tokenizer, token_id: int) -> str:
+    """What a token adds to a text; "" for a control token and for a part of a character."""
+    if tokenizer.is_control(token_id):
+        return ""
+    try:
+        return tokenizer.token_bytes(token_id).decode()
+    except UnicodeDecodeError:
+        return ""

@@ -230,7 +230,9 @@ class CandidateRow:
 
     token_id: int
     text: str
-    """The token for a person to read."""
+    """The token for a person to read, control tokens by name."""
+    spoken: str
+    """What it adds to a text; "" for a control token and for a part of a character."""
     probability: float
     """By the model alone."""
     final_probability: float

@@ -23,11 +23,13 @@ from llmchat.errors import LlmchatError
 from llmchat.options import StartOptions
 from llmchat.session import ChatSession
 from llmchat.ui.blocks import note_block, running_block, session_blocks
+from llmchat.ui.laboratory import Laboratory
 from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.ui.screens.help import HelpScreen
 from llmchat.ui.turn_actions import TurnActions
 from llmchat.ui.widgets.find_bar import FindBar
 from llmchat.ui.widgets.header_bar import HeaderBar
+from llmchat.ui.widgets.next_token_panel import NextTokenPanel
 from llmchat.ui.widgets.prompt_input import PromptInput
 from llmchat.ui.widgets.sampling_panel import SamplingPanel
 from llmchat.ui.widgets.seed_row import SeedRow
@@ -87,6 +89,7 @@ class ChatScreen(Screen[None]):
     header = getters.query_one(HeaderBar)
     view = getters.query_one(TranscriptView)
     panel = getters.query_one(SamplingPanel)
+    next_token = getters.query_one(NextTokenPanel)
     prompt = getters.query_one(PromptInput)
     status = getters.query_one(StatusBar)
     find_bar = getters.query_one(FindBar)
@@ -100,6 +103,7 @@ class ChatScreen(Screen[None]):
         super().__init__()
         settings = options.settings
         self.options = options
+        self.submit = submit
         self.session: ChatSession = ChatSession(
             submit,
             self.show_error,
@@ -109,6 +113,7 @@ class ChatScreen(Screen[None]):
             prefill_text=options.prefill_text,
             autosave=settings.autosave,
         )
+        self.laboratory = Laboratory(self)
         self.spec = settings.model_spec()
         self._notices = self._open_transcript(options)
         self._notes: list[TurnBlock] = []
@@ -148,8 +153,9 @@ class ChatScreen(Screen[None]):
         )
         yield StatusBar()
 
-    def on_mount(self) -> None:
+    async def on_mount(self) -> None:
         """Show what there is, then ask for the model."""
+        await self.panel.query_one("#next-token").mount(NextTokenPanel())
         sources = {
             name: _SOURCE_WORDS[source]
             for name, source in self.options.generation.sources.items()
@@ -173,6 +179,7 @@ class ChatScreen(Screen[None]):
         running = self.session.running
         ours = running is not None and event.request_id == running.request.request_id
         self.session.handle(event)
+        self.laboratory.take(event)
         match event:
             case ModelLoading():
                 self._show_loading(event)
@@ -246,6 +253,7 @@ class ChatScreen(Screen[None]):
     def refresh_bars(self) -> None:
         """Bring header, status and sidebar up to the session."""
         session, config = self.session, self.session.config
+        self.laboratory.refresh()
         self.header.show_model(session.model)
         self.header.file_name = session.path.name if session.path is not None else ""
         state = session.state
@@ -311,6 +319,12 @@ class ChatScreen(Screen[None]):
         """A moved slider acts from the next token on."""
         self.session.config = event.config
         self.status.temperature = None if event.config.is_greedy else event.config.temperature
+        self.laboratory.refresh()
+
+    @on(NextTokenPanel.RowsWanted)
+    def fill_next_token(self) -> None:
+        """The next-token panel has another height, or is shown again."""
+        self.laboratory.rows_changed()
 
     @on(TranscriptView.TextTyped)
     def type_into_prompt(self, event: TranscriptView.TextTyped) -> None:

@@ -1,0 +1,168 @@
+"""What could come next: the likeliest tokens before and after the sampling chain.
+
+Next token         raw → final %
+▸·water           34 → 41   ████▌
+ ·moon            18 → 22   ██▍
+ ·quiet          3.1 →  –   ▏ top-p
+9 tokens hold 90 %
+choices 6.2 · entropy 1.8
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import RenderResult
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+
+from llmchat.ui.rendering.candidates import Part, candidate_parts, percent
+from llmchat.worker.messages import NextToken
+
+FEWEST_ROWS, MOST_ROWS = 5, 12
+"""How few and how many candidates are worth their room."""
+
+_AROUND = 3
+"""Rows besides the candidates that cannot go: an empty one, the heading, the sum."""
+
+_HINT = "From the first token on: what the model would say next, and what the sliders make of it."
+
+
+class NextTokenPanel(Widget):
+    """The candidates of the latest place, as many as there is room for below the sliders.
+
+    It stands in a container at the sidebar's end. Whenever the number of rows that
+    are seen changes, it says so, so that nobody works out what is not looked at.
+    """
+
+    ALLOW_SELECT = False
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "next--heading",
+        "next--muted",
+        "next--token",
+        "next--taken",
+        "next--removed",
+        "next--removed-value",
+        "next--raw",
+        "next--arrow",
+        "next--final",
+        "next--bar",
+        "next--ghost",
+        "next--stage",
+    }
+
+    DEFAULT_CSS = """
+    NextTokenPanel {
+        width: 1fr;
+        height: 0;
+        padding: 0 1;
+        text-wrap: nowrap;
+        text-overflow: clip;
+        color: $foreground;
+
+        & > .next--heading { text-style: bold; }
+        & > .next--muted, & > .next--arrow, & > .next--removed-value { color: $text-muted; }
+        & > .next--taken { color: $change; text-style: bold; }
+        & > .next--removed { color: $text-muted; text-style: strike; }
+        & > .next--final { color: $text-success; text-style: bold; }
+        & > .next--bar { color: $primary; }
+        & > .next--ghost { color: $foreground 35%; }
+        & > .next--stage { color: $text-muted; text-style: italic; }
+        &:ansi > .next--ghost { color: ansi_default; text-style: dim; }
+    }
+    """
+
+    class RowsWanted(Message):
+        """Another number of candidates is seen than before; 0 if nobody looks."""
+
+        def __init__(self, rows: int) -> None:
+            super().__init__()
+            self.rows = rows
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        """A panel that has seen no token yet."""
+        super().__init__(id=id)
+        self.candidates: NextToken | None = None
+        """What is shown; None before the first token."""
+        self.rows = 0
+        """How many candidates are seen."""
+        self._switched_on = True
+
+    def on_mount(self) -> None:
+        """Fit anew whenever anything on the screen moves."""
+        self.screen.screen_layout_refresh_signal.subscribe(self, lambda _: self.fit())
+        self.call_after_refresh(self.fit)
+
+    @property
+    def switched_on(self) -> bool:
+        """Whether the panel is shown where there is room; assigning shows or hides it."""
+        return self._switched_on
+
+    @switched_on.setter
+    def switched_on(self, shown: bool) -> None:
+        self._switched_on = shown
+        self.fit()
+
+    def show(self, candidates: NextToken | None) -> None:
+        """Show the candidates of a place; None: of none any more."""
+        self.candidates = candidates
+        self.refresh()
+
+    def fit(self) -> None:
+        """Take the room that the sliders leave, or none if it is too little."""
+        room = (self._room() if self._switched_on else 0) - _AROUND
+        # A second line of sums comes before more rows, and an empty line above them next.
+        extra = min(max(room - FEWEST_ROWS, 0), 2)
+        rows = min(room - extra, MOST_ROWS) if room >= FEWEST_ROWS else 0
+        self.display = rows > 0
+        self.styles.height = rows + _AROUND + extra
+        if rows != self.rows:
+            self.rows = rows
+            self.post_message(self.RowsWanted(rows))
+
+    def _room(self) -> int:
+        """Rows of the sidebar that its other lines leave."""
+        place = self.parent
+        sidebar = place.parent if place is not None else None
+        if not isinstance(sidebar, Widget) or not sidebar.display:
+            return 0
+        others = (child for child in sidebar.children if child is not place and child.display)
+        taken = sum(child.outer_size.height + child.styles.margin.height for child in others)
+        return sidebar.size.height - taken
+
+    def render(self) -> RenderResult:
+        """Heading, candidates, and what they come to."""
+        width, height = self.content_size
+        if self.candidates is None:
+            return Content("\n").join([Content(""), self._heading(width, ""), *self._wrapped(_HINT, width)])
+        token_width = min(max(width - 26, 6), 18)
+        lines = [Content(""), self._heading(width, "raw → final %", token_width)]
+        lines += (
+            self._line(candidate_parts(row, width, token_width, taken=row.token_id == self.candidates.drawn))
+            for row in self.candidates.rows[: self.rows]
+        )
+        spare = height - self.rows - _AROUND
+        lines += [Content("")] * (spare > 1)
+        lines += self._sums(self.candidates, one_line=spare < 1)
+        return Content("\n").join(lines)
+
+    def _heading(self, width: int, right: str, token_width: int = 0) -> Content:
+        return self._line([("Next token", "heading"), (right.rjust(token_width + 6), "muted")])
+
+    def _sums(self, candidates: NextToken, *, one_line: bool) -> list[Content]:
+        """How many tokens are left, and how open the choice among them is."""
+        count = "1 token holds" if candidates.survivors == 1 else f"{candidates.survivors} tokens hold"
+        held: list[Part] = [(f" {count} {percent(candidates.mass)} %", "token")]
+        choices = f"choices {candidates.effective_choices:.1f}"
+        if one_line:
+            return [self._line([*held, (f" · {choices}", "muted")])]
+        return [self._line(held), self._line([(f" {choices} · entropy {candidates.entropy:.2f}", "muted")])]
+
+    def _wrapped(self, text: str, width: int) -> list[Content]:
+        style = self.get_visual_style("next--muted")
+        return [Content.styled(f" {line.plain}", style) for line in Content(text).wrap(max(width - 1, 8))]
+
+    def _line(self, parts: list[Part]) -> Content:
+        return Content.assemble(*((text, self.get_visual_style(f"next--{look}")) for text, look in parts))
