@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.program import Here
+
 DATA = Path(__file__).parent / "data"
 
 
@@ -59,3 +61,9 @@ def default_model_path() -> Path:
             if os.environ.get("CI"):
                 pytest.fail(error.message)
             pytest.skip(error.message)
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str]) -> Here:
+    """Runs command lines of llmchat in this process."""
+    return Here(capsys)

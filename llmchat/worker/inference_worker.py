@@ -208,13 +208,16 @@ class InferenceWorker:
     def _post_pieces(self, request: GenerationRequest, engine: Engine, stream: ReplyStream) -> None:
         """Post the reply's pieces as they come, gathered over a short interval."""
         batch = _Batch()
-        for piece in stream:
-            batch.add(piece)
-            if batch.is_due():
+        try:
+            for piece in stream:
+                batch.add(piece)
+                if batch.is_due():
+                    self._post(batch.take(request.request_id, engine.context_tokens))
+                    self._explain(request, engine, stream)
+        finally:
+            # Also when it goes wrong: what was drawn before is part of the reply.
+            if batch:
                 self._post(batch.take(request.request_id, engine.context_tokens))
-                self._explain(request, engine, stream)
-        if batch:
-            self._post(batch.take(request.request_id, engine.context_tokens))
         self._explain(request, engine, stream)
         self._post(GenerationFinished(request.request_id, stream.reply()))
 
