@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 from llmchat.chat.generation_config import (
     PRESETS,
-    SPEC_BY_NAME,
+    REPLACED_BY_PRESETS,
     GenerationConfig,
     Value,
     apply_preset,
@@ -292,12 +292,8 @@ class ResolvedGeneration:
         """
         config = apply_preset(name, self.config)
         preset = next(values for known, values in PRESETS.items() if known.lower() == name.strip().lower())
-        kept = {key: source for key, source in self.sources.items() if key not in _SAMPLING_NAMES}
+        kept = {key: source for key, source in self.sources.items() if key not in REPLACED_BY_PRESETS}
         return ResolvedGeneration(config, {**kept, **dict.fromkeys(preset, "preset")})
-
-
-_SAMPLING_NAMES = {*SPEC_BY_NAME, "do_sample"} - {"min_new_tokens", "max_new_tokens"}
-"""What a preset replaces."""
 
 
 def resolve_generation(

@@ -1,4 +1,4 @@
-"""How a reply is generated: every parameter, defined once.
+"""How a reply is generated: every setting, defined once.
 
 `GenerationConfig` is the frozen value that travels everywhere; `SAMPLING_SPECS`
 describes its numeric fields. Flags, sliders, `/set`, transcripts, the README's
@@ -9,134 +9,62 @@ made, so one that exists is valid.
 from __future__ import annotations
 
 import difflib
-import math
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self
 
+from llmchat.chat.parameter_spec import Group, Number, ParameterSpec, parameter, specs_of
+from llmchat.chat.setting_values import (
+    DRY_BREAKERS,
+    SAMPLER_ORDER,
+    SEED_LIMIT,
+    SETTING_KINDS,
+    Value,
+    check_seed,
+    roll_seed,
+)
 from llmchat.errors import UsageError
 
-Number = int | float
-Value = int | float | bool | str | tuple[str, ...] | None
+__all__ = [
+    "DRY_BREAKERS",
+    "PRESETS",
+    "REPLACED_BY_PRESETS",
+    "SAMPLER_ORDER",
+    "SAMPLING_SPECS",
+    "SEED_LIMIT",
+    "SPEC_BY_NAME",
+    "GenerationConfig",
+    "Group",
+    "Number",
+    "ParameterSpec",
+    "PresetName",
+    "Value",
+    "apply_preset",
+    "canonical_name",
+    "check_seed",
+    "matching_preset",
+    "parse_setting",
+    "roll_seed",
+]
 
-SEED_LIMIT = 2**63
-"""Seeds are whole numbers from 0 up to, not including, this."""
+_BELONGS_TO = {
+    "dry_base": "dry_multiplier",
+    "dry_allowed_length": "dry_multiplier",
+    "dry_breakers": "dry_multiplier",
+    "xtc_threshold": "xtc_probability",
+    "dynatemp_exponent": "dynatemp_range",
+    "mirostat_eta": "mirostat_tau",
+}
+"""What has no effect while the setting that it belongs to is 0."""
 
+_TRUNCATION = frozenset(
+    {"top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold", "temperature_last"}
+)
+_RANDOMNESS = _TRUNCATION | {
+    "temperature", "dynatemp_range", "dynatemp_exponent", "mirostat_tau", "mirostat_eta", "seed",
+}  # fmt: skip
 
-@dataclass(frozen=True, slots=True)
-class ParameterSpec:
-    """One numeric parameter: what it accepts, and how a slider shows it."""
-
-    name: str
-    """The field of `GenerationConfig`; also the flag, with dashes, and the TOML key."""
-    label: str
-    """The words beside the slider."""
-    help: str
-    """What it does, in one sentence."""
-    default: Number
-    neutral: Number | None
-    """The value at which it has no effect; None if every value has one."""
-    off: bool
-    """Whether the neutral value is shown as the word "off"."""
-    minimum: Number
-    maximum: Number
-    step: Number
-    """The change made by one key press."""
-    shown: tuple[Number, Number]
-    """The part of the range that the slider spans; values outside can be typed."""
-    curve: float
-    """How the track is stretched near its start: position = fraction ** (1 / curve)."""
-    aliases: tuple[str, ...] = ()
-    """Other names that `/set` and the command line accept."""
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether only whole numbers are accepted."""
-        return isinstance(self.default, int)
-
-    @property
-    def range_text(self) -> str:
-        """The accepted range in words, such as "0 to 2"."""
-        return f"{self.minimum:g} to {self.maximum:g}" if not self.is_integer else (f"{self.minimum} to {self.maximum}")
-
-    def parse(self, text: str) -> Number:
-        """Read a typed value; "off" gives the neutral one.
-
-        Raises:
-            UsageError: It is no number, or outside the range.
-        """
-        word = text.strip().lower()
-        if word in ("off", "none") and self.neutral is not None:
-            return self.neutral
-        try:
-            number: Number = int(word) if self.is_integer else float(word)
-        except ValueError:
-            kind = "a whole number" if self.is_integer else "a number"
-            raise UsageError(f"{self.name} takes {kind} from {self.range_text}, not {text.strip()!r}.") from None
-        return self.check(number)
-
-    def check(self, value: object) -> Number:
-        """Return `value` as the field's own type.
-
-        Raises:
-            UsageError: It is no finite number of the right kind, or outside the range.
-        """
-        if value is None and self.neutral is not None:
-            return self.neutral
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if isinstance(value, float) and self.is_integer and value.is_integer():
-            value, whole = int(value), True
-        if not (whole or (isinstance(value, float) and not self.is_integer and math.isfinite(value))):
-            kind = "a whole number" if self.is_integer else "a number"
-            raise UsageError(f"{self.name} takes {kind} from {self.range_text}, not {value!r}.")
-        assert isinstance(value, int | float)
-        if not self.minimum <= value <= self.maximum:
-            raise UsageError(f"{self.name} must be from {self.range_text}, not {value:g}.")
-        return value if self.is_integer else float(value)
-
-    def format(self, value: Number) -> str:
-        """The value as the sidebar shows it."""
-        if self.off and value == self.neutral:
-            return "off"
-        if self.is_integer:
-            return str(value)
-        # Two decimals, or as many as it takes not to hide what was typed.
-        return f"{value:.2f}" if round(value, 2) == value else f"{value:.4g}"
-
-    def stepped(self, value: Number, steps: int) -> Number:
-        """The value `steps` key presses away, on the grid of steps and inside the range."""
-        grid = round(value / self.step) + steps
-        moved = grid * self.step
-        if self.is_integer:
-            return int(min(max(moved, self.minimum), self.maximum))
-        return float(min(max(round(moved, 6), self.minimum), self.maximum))
-
-    def position(self, value: Number) -> float:
-        """Where the value lies on the slider's track, 0 to 1."""
-        low, high = self.shown
-        fraction = min(max((value - low) / (high - low), 0.0), 1.0)
-        return float(fraction ** (1 / self.curve))
-
-    def value_at(self, position: float) -> Number:
-        """The value, on the grid of steps, at a place of the track, 0 to 1."""
-        low, high = self.shown
-        return self.stepped(low + (high - low) * min(max(position, 0.0), 1.0) ** self.curve, 0)
-
-
-def _parameter(default: Number, label: str, text: str, **spec: Any) -> Any:
-    """A dataclass field that carries its spec."""
-    given: dict[str, Any] = {
-        "neutral": None,
-        "off": False,
-        "curve": 1.0,
-        "label": label,
-        "help": text,
-        "default": default,
-    }
-    given.update(spec)
-    given.setdefault("shown", (given["minimum"], given["maximum"]))
-    return field(default=default, metadata=given)
+_ALWAYS_WRITTEN = ("do_sample", "seed", "stop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,34 +75,90 @@ class GenerationConfig:
         UsageError: A value is not of its kind, not finite, or outside its range.
     """
 
-    temperature: float = _parameter(
+    temperature: float = parameter(
         0.8, "Temperature", "Randomness: below 1 sharpens the choice, above 1 flattens it, 0 takes the likeliest.",
         minimum=0.0, maximum=5.0, step=0.05, shown=(0.0, 2.0), neutral=1.0, aliases=("temp",),
     )  # fmt: skip
-    top_k: int = _parameter(
+    top_k: int = parameter(
         50, "Top-k", "Keep only the k likeliest tokens; 0 keeps all.",
         minimum=0, maximum=1_000_000, step=1, shown=(0, 1000), curve=3.0, neutral=0, off=True,
     )  # fmt: skip
-    top_p: float = _parameter(
+    top_p: float = parameter(
         0.9, "Top-p", "Keep the smallest set of tokens that holds this much probability; 1 keeps all.",
         minimum=0.0, maximum=1.0, step=0.01, neutral=1.0, off=True,
     )  # fmt: skip
-    min_p: float = _parameter(
+    min_p: float = parameter(
         0.0, "Min-p", "Keep tokens at least this likely, as a share of the likeliest one; 0 keeps all.",
         minimum=0.0, maximum=1.0, step=0.01, neutral=0.0, off=True, curve=2.0,
     )  # fmt: skip
-    repetition_penalty: float = _parameter(
+    repetition_penalty: float = parameter(
         1.1, "Repetition", "Make tokens that were already used less likely; 1 does nothing, below 1 invites them.",
         minimum=0.1, maximum=10.0, step=0.01, shown=(1.0, 2.0), curve=2.0, neutral=1.0, off=True,
         aliases=("repeat_penalty",),
     )  # fmt: skip
-    min_new_tokens: int = _parameter(
+    min_new_tokens: int = parameter(
         0, "Min tokens", "No end token before this many tokens.",
         minimum=0, maximum=1_000_000, step=1, shown=(0, 512), curve=3.0, neutral=0, off=True,
     )  # fmt: skip
-    max_new_tokens: int = _parameter(
+    max_new_tokens: int = parameter(
         512, "Max tokens", "Stop after this many tokens.",
         minimum=1, maximum=1_000_000, step=16, shown=(1, 8192), curve=3.0, aliases=("max_tokens",),
+    )  # fmt: skip
+    typical_p: float = parameter(
+        1.0, "Typical", "Keep the tokens of the most usual surprise that hold this much probability; 1 keeps all.",
+        minimum=0.0, maximum=1.0, step=0.01, neutral=1.0, off=True, aliases=("typical",), group="more",
+    )  # fmt: skip
+    top_n_sigma: float = parameter(
+        0.0, "Top-nσ", "Keep tokens whose logit is within this many standard deviations of the highest; 0 keeps all.",
+        minimum=0.0, maximum=100.0, step=0.05, shown=(0.0, 5.0), neutral=0.0, off=True, group="more",
+    )  # fmt: skip
+    xtc_probability: float = parameter(
+        0.0, "XTC", "How often to exclude the top choices: all above the XTC limit but the least likely; 0 is never.",
+        minimum=0.0, maximum=1.0, step=0.05, neutral=0.0, off=True, group="more",
+    )  # fmt: skip
+    xtc_threshold: float = parameter(
+        0.1, "XTC limit", "How likely a token must be for XTC to exclude it; above 0.5 none is.",
+        minimum=0.0, maximum=1.0, step=0.01, shown=(0.0, 0.5), group="more",
+    )  # fmt: skip
+    dry_multiplier: float = parameter(
+        0.0, "DRY", "Make tokens less likely that would repeat a passage, by this much or more; 0 does nothing.",
+        minimum=0.0, maximum=100.0, step=0.05, shown=(0.0, 5.0), neutral=0.0, off=True, group="more",
+    )  # fmt: skip
+    dry_base: float = parameter(
+        1.75, "DRY base", "By how much the DRY penalty grows with each more token that repeats.",
+        minimum=1.0, maximum=10.0, step=0.05, shown=(1.0, 4.0), group="more",
+    )  # fmt: skip
+    dry_allowed_length: int = parameter(
+        2, "DRY length", "How many tokens may repeat; DRY penalises the next one.",
+        minimum=1, maximum=1000, step=1, shown=(1, 20), group="more",
+    )  # fmt: skip
+    frequency_penalty: float = parameter(
+        0.0, "Frequency", "Take this from a token's logit for each time that the reply has used it; 0 does nothing.",
+        minimum=-2.0, maximum=2.0, step=0.05, neutral=0.0, off=True, group="more",
+    )  # fmt: skip
+    presence_penalty: float = parameter(
+        0.0, "Presence", "Take this from a token's logit once if the reply has used it; 0 does nothing.",
+        minimum=-2.0, maximum=2.0, step=0.05, neutral=0.0, off=True, group="more",
+    )  # fmt: skip
+    penalty_window: int = parameter(
+        0, "Window", "How many of the last tokens the penalties and DRY look at; 0 is all of them.",
+        minimum=0, maximum=1_000_000, step=16, shown=(0, 4096), curve=3.0, neutral=0, neutral_word="all", group="more",
+    )  # fmt: skip
+    dynatemp_range: float = parameter(
+        0.0, "Dyn. range", "Lower the temperature by up to this where the model is sure, raise it elsewhere; 0 never.",
+        minimum=0.0, maximum=5.0, step=0.05, shown=(0.0, 2.0), neutral=0.0, off=True, group="more",
+    )  # fmt: skip
+    dynatemp_exponent: float = parameter(
+        1.0, "Dyn. curve", "How the dynamic temperature follows the entropy: above 1 late, below 1 early.",
+        minimum=0.0, maximum=10.0, step=0.05, shown=(0.0, 4.0), group="more",
+    )  # fmt: skip
+    mirostat_tau: float = parameter(
+        0.0, "Mirostat τ", "Steer the text to this many bits of surprise a token, in place of the filters; 0 does not.",
+        minimum=0.0, maximum=100.0, step=0.1, shown=(0.0, 10.0), neutral=0.0, off=True, group="more",
+    )  # fmt: skip
+    mirostat_eta: float = parameter(
+        0.1, "Mirostat η", "How fast Mirostat corrects its limit.",
+        minimum=0.0, maximum=1.0, step=0.01, group="more",
     )  # fmt: skip
     do_sample: bool = True
     """Whether to draw at random; False always takes the likeliest token."""
@@ -182,14 +166,20 @@ class GenerationConfig:
     """The dice. None rolls a new seed for each reply."""
     stop: tuple[str, ...] = ()
     """Strings that end the reply; they are not part of it."""
+    dry_breakers: tuple[str, ...] = DRY_BREAKERS
+    """Strings at which a repetition ends for DRY: a token that contains one is never penalised by it."""
+    banned_tokens: tuple[int, ...] = ()
+    """Ids that are never drawn."""
+    temperature_last: bool = False
+    """Whether the temperature acts behind all filters, as in llama.cpp, instead of at its place in the order."""
+    sampler_order: tuple[str, ...] = SAMPLER_ORDER
+    """The stages of the sampling chain in the order in which they act."""
 
     def __post_init__(self) -> None:
         for spec in SAMPLING_SPECS:
             object.__setattr__(self, spec.name, spec.check(getattr(self, spec.name)))
-        if not isinstance(self.do_sample, bool):
-            raise UsageError(f"do_sample must be true or false, not {self.do_sample!r}.")
-        object.__setattr__(self, "seed", check_seed(self.seed))
-        object.__setattr__(self, "stop", _check_stop(self.stop))
+        for name, kind in SETTING_KINDS.items():
+            object.__setattr__(self, name, kind.check(name, getattr(self, name)))
         if self.min_new_tokens > self.max_new_tokens:
             raise UsageError(
                 f"min_new_tokens ({self.min_new_tokens}) must not be above max_new_tokens ({self.max_new_tokens})."
@@ -197,8 +187,31 @@ class GenerationConfig:
 
     @property
     def is_greedy(self) -> bool:
-        """Whether the likeliest token is always taken, so that seed and truncation have no effect."""
-        return not self.do_sample or self.temperature == 0.0 or self.top_k == 1
+        """Whether the likeliest token is always taken, so that seed and filters have no effect."""
+        return not self.do_sample or self.temperature == 0.0 or self._keeps_one
+
+    @property
+    def _keeps_one(self) -> bool:
+        """Whether top-k leaves the likeliest token alone."""
+        if self.top_k != 1 or self.mirostat_tau:
+            return False
+        before = self.sampler_order[: self.sampler_order.index("top_k")]
+        return not (("typical_p" in before and self.typical_p < 1) or ("xtc" in before and self.xtc_probability > 0))
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of the sampling chain as they act; those at their neutral values do nothing.
+
+        Bans come first. Greedy decoding, and Mirostat, which comes last, replace the filters.
+        """
+        order = [name for name in self.sampler_order if name != "temperature" or not self.temperature_last]
+        if self.temperature_last:
+            order.append("temperature")
+        if not self.do_sample or self.temperature == 0.0:
+            return ("bans", *(name for name in order if name in ("penalties", "dry")), "greedy")
+        if self.mirostat_tau:
+            return ("bans", *(name for name in order if name in ("penalties", "dry", "temperature")), "mirostat")
+        return ("bans", *order)
 
     def changed(self, **values: Any) -> Self:
         """A copy with some fields replaced, checked anew."""
@@ -211,21 +224,45 @@ class GenerationConfig:
         return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(base, name)}
 
     def inactive(self) -> frozenset[str]:
-        """The names of the parameters that cannot change the next token as things stand."""
+        """The names of the settings that cannot change the next token as things stand."""
+        names = {name for name, switch in _BELONGS_TO.items() if not getattr(self, switch)}
+        if self.repetition_penalty == 1 and not (
+            self.frequency_penalty or self.presence_penalty or self.dry_multiplier
+        ):
+            names.add("penalty_window")
         if not self.do_sample:
-            return frozenset({"temperature", "top_k", "top_p", "min_p", "seed"})
-        if self.temperature == 0.0:
-            return frozenset({"top_k", "top_p", "min_p", "seed"})
-        if self.top_k == 1:
-            return frozenset({"temperature", "top_p", "min_p", "seed"})
-        return frozenset()
+            names |= _RANDOMNESS
+        elif self.temperature == 0.0:
+            names |= _RANDOMNESS - {"temperature"}
+        elif self._keeps_one:
+            names |= _RANDOMNESS - {"top_k", "mirostat_tau"}
+        elif self.mirostat_tau:
+            names |= _TRUNCATION
+        elif self.xtc_threshold > 0.5:
+            names.add("xtc_probability")
+        return frozenset(names)
+
+    def values(self) -> dict[str, Value]:
+        """Every field by name."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
     def to_mapping(self) -> dict[str, Value]:
-        """Every field by name, ready for TOML or JSON; an unset seed is left out."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        if values["seed"] is None:
-            del values["seed"]
-        return values
+        """The fields by name, ready for TOML or JSON: all that these settings need to mean the same for ever.
+
+        The main parameters, `do_sample` and `stop` are always there, and a seed that is
+        set: their defaults may change. The others are left out where they are at their
+        default and have no effect; those defaults must stay, and a test pins them. Ids
+        and the order are strings with spaces between.
+        """
+        return {name: _written(name, value) for name, value in self.values().items() if self._is_written(name, value)}
+
+    def _is_written(self, name: str, value: Value) -> bool:
+        if name in _ALWAYS_WRITTEN:
+            return value is not None
+        if name in SPEC_BY_NAME and SPEC_BY_NAME[name].group == "main":
+            return True
+        switch = _BELONGS_TO.get(name)
+        return value != getattr(_DEFAULTS, name) or (switch is not None and bool(getattr(self, switch)))
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object], base: GenerationConfig | None = None) -> GenerationConfig:
@@ -238,44 +275,19 @@ class GenerationConfig:
         return replace(base or cls(), **named)  # type: ignore[arg-type]
 
 
-def roll_seed() -> int:
-    """A new random seed of at most six digits, short enough to read out and type again."""
-    return secrets.randbelow(1_000_000)
+def _written(name: str, value: Value) -> Value:
+    """A value in the form in which it is kept."""
+    if name in ("banned_tokens", "sampler_order") and isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return value
 
 
-def check_seed(seed: object) -> int | None:
-    """Return a valid seed; None and -1 mean that a new one is rolled.
-
-    Raises:
-        UsageError: It is no whole number in range.
-    """
-    if seed is None or seed == -1:
-        return None
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEED_LIMIT:
-        raise UsageError(f"seed must be a whole number from 0 to {SEED_LIMIT - 1} (or -1 to roll one), not {seed!r}.")
-    return seed
-
-
-def _check_stop(stop: object) -> tuple[str, ...]:
-    strings = (stop,) if isinstance(stop, str) else stop
-    if strings is None:
-        return ()
-    if not isinstance(strings, list | tuple) or not all(isinstance(item, str) for item in strings):
-        raise UsageError(f"stop must be strings, not {stop!r}.")
-    if not all(strings):
-        raise UsageError("stop must not hold an empty string: it would end every reply at once.")
-    return tuple(strings)
-
-
-def _specs() -> tuple[ParameterSpec, ...]:
-    described = (item for item in fields(GenerationConfig) if item.metadata)
-    return tuple(ParameterSpec(name=item.name, **item.metadata) for item in described)
-
-
-SAMPLING_SPECS: tuple[ParameterSpec, ...] = _specs()
+SAMPLING_SPECS: tuple[ParameterSpec, ...] = specs_of(GenerationConfig)
 """Every numeric parameter, in the order in which sidebar and help show them."""
 
 SPEC_BY_NAME: Mapping[str, ParameterSpec] = {spec.name: spec for spec in SAMPLING_SPECS}
+
+_DEFAULTS = GenerationConfig()
 
 _ALIASES = {alias: spec.name for spec in SAMPLING_SPECS for alias in spec.aliases}
 _NAMES = tuple(item.name for item in fields(GenerationConfig))
@@ -305,24 +317,8 @@ def parse_setting(name: str, text: str) -> tuple[str, Value]:
     key = canonical_name(name)
     if key in SPEC_BY_NAME:
         return key, SPEC_BY_NAME[key].parse(text)
-    if key == "seed":
-        return key, _parse_seed(text)
-    if key == "stop":
-        return key, _check_stop((text,) if text else ())
-    words: dict[str, bool] = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
-    if text.strip().lower() not in words:
-        raise UsageError(f"{key} takes on or off, not {text!r}.")
-    return key, words[text.strip().lower()]
-
-
-def _parse_seed(text: str) -> int | None:
-    word = text.strip().lower()
-    if word in ("roll", "random", "none"):
-        return None
-    try:
-        return check_seed(int(word))
-    except ValueError:
-        raise UsageError(f"seed takes a whole number, or roll; not {text!r}.") from None
+    kind = SETTING_KINDS[key]
+    return key, kind.check(key, kind.parse(key, text))
 
 
 PresetName = Literal["Greedy", "Conservative", "Balanced", "Creative"]
@@ -335,11 +331,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 """Named settings; what a preset does not name is at its default."""
 
-_KEPT_BY_PRESETS = ("min_new_tokens", "max_new_tokens", "seed", "stop")
+_KEPT_BY_PRESETS = ("min_new_tokens", "max_new_tokens", "seed", "stop", "banned_tokens")
+
+REPLACED_BY_PRESETS = frozenset(_NAMES) - frozenset(_KEPT_BY_PRESETS)
+"""What a preset sets; the rest is the person's."""
 
 
 def apply_preset(name: str, config: GenerationConfig | None = None) -> GenerationConfig:
-    """The preset's sampling settings; lengths, seed and stop strings stay as in `config`.
+    """The preset's sampling settings; lengths, seed, stop strings and bans stay as in `config`.
 
     Raises:
         UsageError: There is no such preset.

@@ -135,14 +135,9 @@ class ReplyWriter:
             return None
         index, logits = self._seen
         # The penalties there did not know of the token that was drawn there.
-        taken = self._token_ids[index:]
-        for _ in taken:
-            self._history.drop_last()
-        position = Position(index, self._history, self._engine.end_ids)
-        explanation = explain(logits, config or self._config, position, count, self._seed)
-        for token_id in taken:
-            self._history.add(token_id)
-        return Explained(index, explanation)
+        with self._history.rewound(len(self._token_ids) - index):
+            position = Position(index, self._history, self._engine.end_ids)
+            return Explained(index, explain(logits, config or self._config, position, count, self._seed))
 
     def end(self) -> ReplyPiece | None:
         """The text that was held back to the end, if there is some."""
@@ -195,7 +190,7 @@ class ReplyWriter:
     def _take(self, draw: Draw, change: SettingsChange | None) -> ReplyPiece:
         """Make a drawn token part of the reply."""
         self._token_ids.append(draw.token_id)
-        self._history.add(draw.token_id)
+        self._history.add_drawn(draw.token_id, draw.final_logprob, self._config)
         text = self._collect(self._detokenizer.add(draw.token_id))
         start = self._detokenizer.offsets[-1] + self._prefill_bytes
         facts = TokenFacts(start, draw.raw_logprob, draw.final_logprob, draw.rank, draw.entropy)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -46,10 +47,9 @@ class Candidates:
                 "or the precision too low: try --dtype float32."
             )
         values = logits.astype(np.float64)
-        possible = values > -np.inf
-        if possible.all():
-            return cls(np.arange(values.size), values)
-        ids = np.flatnonzero(possible)
+        if np.isfinite(logits.min()):
+            return cls(_all_ids(values.size), values)
+        ids = np.flatnonzero(values > -np.inf)
         return cls(ids, values[ids])
 
     def __len__(self) -> int:
@@ -57,9 +57,13 @@ class Candidates:
 
     def keep(self, mask: BoolArray) -> Self:
         """The candidates where `mask` is true; all of them if it is true nowhere."""
-        if mask.all() or not mask.any():
+        return self.take(np.flatnonzero(mask))
+
+    def take(self, positions: IntArray) -> Self:
+        """The candidates at some ascending positions; all of them if there are none."""
+        if not 0 < positions.size < self.ids.size:
             return self
-        return type(self)(self.ids[mask], self.logits[mask])
+        return type(self)(self.ids[positions], self.logits[positions])
 
     def positions(self, token_ids: IntArray) -> IntArray:
         """Where those of some ascending ids stand that are candidates."""
@@ -68,6 +72,29 @@ class Candidates:
         found = np.searchsorted(self.ids, token_ids)
         found = found[found < self.ids.size]
         return found[np.isin(self.ids[found], token_ids, assume_unique=True)]
+
+    def holds(self, token_ids: IntArray) -> BoolArray:
+        """Which of some ids are candidates, shape as `token_ids`."""
+        found = np.minimum(np.searchsorted(self.ids, token_ids), self.ids.size - 1)
+        held: BoolArray = self.ids[found] == token_ids
+        return held
+
+    def logprob(self, token_id: int) -> float:
+        """Natural logarithm of a token's probability; -inf if it is no candidate."""
+        place = int(np.searchsorted(self.ids, token_id))
+        held = place < self.ids.size and self.ids[place] == token_id
+        return float(self.log_probabilities()[place]) if held else -np.inf
+
+    def lower(self, amounts: Mapping[int, float]) -> Self:
+        """The candidates with something taken from the logits of some ids.
+
+        Args:
+            amounts: How much to take, by id.
+        """
+        places = self.positions(np.array(sorted(amounts), dtype=np.int64))
+        logits = self.logits.copy()
+        logits[places] -= [amounts[token_id] for token_id in self.ids[places].tolist()]
+        return self.with_logits(logits)
 
     def without(self, token_ids: Sequence[int]) -> Self:
         """The candidates less some ids; all of them if none would be left."""
@@ -92,8 +119,17 @@ class Candidates:
     def log_probabilities(self) -> FloatArray:
         """Natural logarithms of the softmax, shape (n,)."""
         shifted: FloatArray = self.logits - self.logits.max()
-        return shifted - float(np.log(np.exp(shifted).sum()))
+        shifted -= float(np.log(np.exp(shifted).sum()))
+        return shifted
 
     def probabilities(self) -> FloatArray:
         """The softmax, shape (n,), summing to 1."""
         return np.exp(self.log_probabilities())
+
+
+@lru_cache(maxsize=4)
+def _all_ids(size: int) -> IntArray:
+    """The ids of a whole vocabulary, which is too large to be listed anew for every token."""
+    ids = np.arange(size)
+    ids.flags.writeable = False
+    return ids

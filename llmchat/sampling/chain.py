@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmchat.chat.generation_config import GenerationConfig
-from llmchat.sampling import processors
+from llmchat.sampling import mirostat, penalties, processors
 from llmchat.sampling.candidates import Candidates
-from llmchat.sampling.draw import draw
+from llmchat.sampling.draw import draw, xtc_number
 from llmchat.sampling.history import TokenHistory
+from llmchat.sampling.raw import RawDistribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,26 @@ class Position:
     """Prompt and reply so far."""
     end_ids: tuple[int, ...] = ()
     """The tokens that end a reply."""
+    breaker_ids: frozenset[int] = frozenset()
+    """The tokens whose text contains one of `dry_breakers`; end tokens break a repetition too."""
+    newline_ids: frozenset[int] = frozenset()
+    """The tokens whose text contains a newline. XTC spares them and end tokens: lines and replies must end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One way through the chain. There are two where XTC has something to exclude: it does, or it does not."""
+
+    share: float
+    """How likely the dice take it, above 0 to 1."""
+    candidates: Candidates
+    """What is left, with the final logits."""
+    steps: tuple[tuple[str, Candidates], ...] = ()
+    """What each stage left, by its name."""
+
+    def after(self, stage: str, candidates: Candidates, share: float = 1.0) -> Branch:
+        """The branch after one more stage."""
+        return Branch(self.share * share, candidates, (*self.steps, (stage, candidates)))
 
 
 Stage = Callable[[Candidates, GenerationConfig, Position], Candidates]
@@ -33,31 +54,61 @@ Stage = Callable[[Candidates, GenerationConfig, Position], Candidates]
 
 def _bans(candidates: Candidates, config: GenerationConfig, position: Position) -> Candidates:
     too_early = position.index < config.min_new_tokens
-    return candidates.without(position.end_ids) if too_early else candidates
+    return candidates.without(config.banned_tokens + (position.end_ids if too_early else ()))
 
 
 def _penalties(candidates: Candidates, config: GenerationConfig, position: Position) -> Candidates:
-    return processors.penalize_repetition(candidates, position.history, config.repetition_penalty)
+    return penalties.penalize_use(
+        candidates,
+        position.history,
+        config.repetition_penalty,
+        config.frequency_penalty,
+        config.presence_penalty,
+        config.penalty_window,
+    )
+
+
+def _dry(candidates: Candidates, config: GenerationConfig, position: Position) -> Candidates:
+    if not config.dry_multiplier:
+        return candidates
+    return penalties.penalize_repeats(
+        candidates,
+        position.history,
+        config.dry_multiplier,
+        config.dry_base,
+        config.dry_allowed_length,
+        position.breaker_ids.union(position.end_ids),
+        config.penalty_window,
+    )
+
+
+def _temperature(candidates: Candidates, config: GenerationConfig, position: Position) -> Candidates:
+    return processors.scale_temperature(candidates, config.temperature, config.dynatemp_range, config.dynatemp_exponent)
+
+
+def _mirostat(candidates: Candidates, config: GenerationConfig, position: Position) -> Candidates:
+    limit = position.history.mirostat_limit
+    return mirostat.keep_mirostat(candidates, mirostat.first_limit(config.mirostat_tau) if limit is None else limit)
 
 
 STAGES: Mapping[str, Stage] = {
     "bans": _bans,
     "penalties": _penalties,
-    "temperature": lambda candidates, config, _: processors.scale_temperature(candidates, config.temperature),
+    "dry": _dry,
+    "top_n_sigma": lambda candidates, config, _: processors.keep_top_n_sigma(candidates, config.top_n_sigma),
+    "temperature": _temperature,
     "top_k": lambda candidates, config, _: processors.keep_top_k(candidates, config.top_k),
     "top_p": lambda candidates, config, _: processors.keep_top_p(candidates, config.top_p),
     "min_p": lambda candidates, config, _: processors.keep_min_p(candidates, config.min_p),
+    "typical_p": lambda candidates, config, _: processors.keep_typical(candidates, config.typical_p),
+    "greedy": lambda candidates, config, _: processors.keep_likeliest(candidates),
+    "mirostat": _mirostat,
 }
-"""Every stage by name, in the default order."""
-
-_BEFORE_GREEDY = ("bans", "penalties")
+"""Every stage but XTC, which branches, by the name it has in `GenerationConfig.stages`."""
 
 
-def run_chain(logits: NDArray[np.floating], config: GenerationConfig, position: Position) -> Candidates:
-    """The tokens that may be drawn, with their final logits.
-
-    Greedy settings (no sampling, temperature 0 or top-k 1) leave the likeliest
-    token after bans and penalties.
+def run_chain(logits: NDArray[np.floating], config: GenerationConfig, position: Position) -> tuple[Branch, ...]:
+    """What may be drawn: one branch, or two whose shares sum to 1, the one in which XTC acts first.
 
     Args:
         logits: Shape (vocab_size,); -inf for tokens that must not be drawn.
@@ -67,12 +118,37 @@ def run_chain(logits: NDArray[np.floating], config: GenerationConfig, position: 
     Raises:
         GenerationError: The logits are not finite.
     """
-    candidates = Candidates.from_logits(logits)
-    for name, stage in STAGES.items():
-        if config.is_greedy and name not in _BEFORE_GREEDY:
-            return processors.keep_likeliest(candidates)
-        candidates = stage(candidates, config, position)
-    return candidates
+    branches: tuple[Branch, ...] = (Branch(1.0, Candidates.from_logits(logits)),)
+    for name in config.stages:
+        if name == "xtc":
+            branches = _branch(branches[0], config, position)
+        else:
+            stage = STAGES[name]
+            branches = tuple(branch.after(name, stage(branch.candidates, config, position)) for branch in branches)
+    return branches
+
+
+def _branch(branch: Branch, config: GenerationConfig, position: Position) -> tuple[Branch, ...]:
+    """XTC: with its probability the top choices are excluded."""
+    chance, whole = config.xtc_probability, branch.candidates
+    protected = position.newline_ids.union(position.end_ids) if chance else frozenset()
+    rest = processors.exclude_top_choices(whole, config.xtc_threshold, protected) if chance else whole
+    if rest is whole:
+        return (branch,)
+    acting = branch.after("xtc", rest, chance)
+    return (acting,) if chance == 1.0 else (acting, branch.after("xtc", whole, 1.0 - chance))
+
+
+def take_branch(branches: tuple[Branch, ...], seed: int, index: int) -> Branch:
+    """The branch that the dice take; a pure function of (seed, index) and the shares."""
+    acts = len(branches) == 1 or xtc_number(seed, index) < branches[0].share
+    return branches[0] if acts else branches[1]
+
+
+def final_logprob(branches: tuple[Branch, ...], token_id: int) -> float:
+    """Natural logarithm of a token's probability after the chain, whatever XTC's dice; -inf if it was removed."""
+    logprobs = [math.log(branch.share) + branch.candidates.logprob(token_id) for branch in branches]
+    return float(np.logaddexp.reduce(logprobs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +159,7 @@ class Draw:
     raw_logprob: float
     """Natural logarithm of its probability by the model alone."""
     final_logprob: float
-    """The same after the chain; -inf for a chosen token that the chain removed."""
+    """The same after the chain, XTC's dice left open; -inf for a chosen token that the chain removed."""
     rank: int
     """How many tokens the model found likelier."""
     entropy: float
@@ -110,32 +186,8 @@ def sample(
     Raises:
         GenerationError: The logits are not finite.
     """
-    candidates = run_chain(logits, config, position)
-    token_id = draw(candidates, seed, position.index) if chosen is None else chosen
-    return measured(token_id, logits, candidates)
-
-
-def measured(token_id: int, logits: NDArray[np.floating], candidates: Candidates) -> Draw:
-    """A token with its probabilities.
-
-    Args:
-        token_id: The token.
-        logits: The model's own, shape (vocab_size,).
-        candidates: What the chain left of them.
-    """
-    peak = float(logits.max())
-    weights = np.exp(logits - np.float32(peak))
-    total = float(weights.sum(dtype=np.float64))
-    # With l the shifted logit, -Σ p ln p is ln Σ e^l - Σ l e^l / Σ e^l.
-    shifted = np.where(weights > 0, logits - np.float32(peak), np.float32(0))
-    entropy = math.log(total) - float(np.dot(shifted, weights)) / total
-    own = float(logits[token_id])
-    place = np.searchsorted(candidates.ids, token_id)
-    survives = place < len(candidates) and candidates.ids[place] == token_id
-    return Draw(
-        token_id=token_id,
-        raw_logprob=own - peak - math.log(total),
-        final_logprob=float(candidates.log_probabilities()[place]) if survives else -math.inf,
-        rank=int(np.count_nonzero(logits > own)),
-        entropy=entropy,
-    )
+    branches = run_chain(logits, config, position)
+    index = position.index
+    token_id = draw(take_branch(branches, seed, index).candidates, seed, index) if chosen is None else chosen
+    raw = RawDistribution.of(logits)
+    return Draw(token_id, raw.logprob(token_id), final_logprob(branches, token_id), raw.rank(token_id), raw.entropy)

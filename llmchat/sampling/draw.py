@@ -17,6 +17,10 @@ from llmchat.sampling.candidates import Candidates, FloatArray, IntArray
 _GOLDEN = 0x9E3779B97F4A7C15
 _WORD = 2**64 - 1
 
+_TOKEN_DOMAIN = 1
+_XTC_DOMAIN = 2
+"""What keeps the numbers for different uses apart."""
+
 
 def draw(candidates: Candidates, seed: int, index: int) -> int:
     """The token to take, distributed as the candidates' softmax.
@@ -31,13 +35,18 @@ def draw(candidates: Candidates, seed: int, index: int) -> int:
     """
     if len(candidates) == 1:
         return int(candidates.ids[0])
-    scores = candidates.logits + gumbel_noise(seed, index, candidates.ids)
+    scores = gumbel_noise(seed, index, candidates.ids)
+    scores += candidates.logits
     return int(candidates.ids[np.argmax(scores)])
 
 
 def gumbel_noise(seed: int, index: int, token_ids: IntArray) -> FloatArray:
     """Standard Gumbel noise, a pure function of (seed, index, token id), shape as `token_ids`."""
-    return -np.log(-np.log(uniform_noise(seed, index, token_ids)))
+    noise = uniform_noise(seed, index, token_ids)
+    for _ in range(2):
+        np.log(noise, out=noise)
+        np.negative(noise, out=noise)
+    return noise
 
 
 def uniform_noise(seed: int, index: int, token_ids: IntArray) -> FloatArray:
@@ -46,10 +55,27 @@ def uniform_noise(seed: int, index: int, token_ids: IntArray) -> FloatArray:
     Each is a SplitMix64 hash (Steele, Lea and Flood 2014) of the id under a key
     hashed from seed and index; the top 53 bits are taken, at the middle of their interval.
     """
-    key = _mix(_mix(seed * _GOLDEN + 1) + index * _GOLDEN)
-    words = token_ids.astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(key)
-    hashed = _mix_array(_mix_array(words) + np.uint64(key))
-    return ((hashed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    key = np.uint64(_key(seed, index, _TOKEN_DOMAIN))
+    words = token_ids.astype(np.uint64)
+    words *= np.uint64(_GOLDEN)
+    words += key
+    _mix_in_place(words)
+    words += key
+    _mix_in_place(words)
+    words >>= np.uint64(11)
+    noise: FloatArray = words.astype(np.float64)
+    noise += 0.5
+    noise *= 2.0**-53
+    return noise
+
+
+def xtc_number(seed: int, index: int) -> float:
+    """A uniform number in (0, 1) of its own, a pure function of (seed, index)."""
+    return ((_mix(_key(seed, index, _XTC_DOMAIN)) >> 11) + 0.5) * 2.0**-53
+
+
+def _key(seed: int, index: int, domain: int) -> int:
+    return _mix(_mix(seed * _GOLDEN + domain) + index * _GOLDEN)
 
 
 def _mix(word: int) -> int:
@@ -60,8 +86,11 @@ def _mix(word: int) -> int:
     return word ^ (word >> 31)
 
 
-def _mix_array(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _mix_in_place(words: NDArray[np.uint64]) -> None:
     """The finaliser of SplitMix64 on every word; products wrap at 64 bits."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
+    shifted = np.empty_like(words)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        np.right_shift(words, np.uint64(shift), out=shifted)
+        words ^= shifted
+        if factor != 1:
+            words *= np.uint64(factor)

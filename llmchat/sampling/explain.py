@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmchat.chat.generation_config import GenerationConfig
-from llmchat.sampling.candidates import Candidates
-from llmchat.sampling.chain import STAGES, Position, run_chain
+from llmchat.sampling.candidates import BoolArray, Candidates, IntArray
+from llmchat.sampling.chain import Branch, Position, run_chain, take_branch
 from llmchat.sampling.draw import draw
-from llmchat.sampling.processors import keep_top_k
+from llmchat.sampling.processors import highest
+from llmchat.sampling.raw import RawDistribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +25,9 @@ class ExplainedToken:
     probability: float
     """By the model alone."""
     final_probability: float
-    """After the chain; 0 if it was removed."""
+    """After the chain, XTC's dice left open; 0 if it was removed."""
     removed_by: str | None
-    """The stage that removed it."""
+    """The stage that removed it, as in `GenerationConfig.stages`; None if it may be drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,42 +35,91 @@ class Explanation:
     """The candidates of one position, and what the chain leaves of them."""
 
     rows: tuple[ExplainedToken, ...]
+    """The likeliest by the model and the likeliest after the chain, by falling probability of the model."""
     survivors: int
+    """How many tokens may be drawn."""
     mass: float
+    """The probability that these hold by the model alone."""
     entropy: float
+    """Of the final distribution, in nats."""
     effective_choices: float
+    """e to the entropy: as many equally likely tokens would be as uncertain."""
     drawn: int | None
+    """The token that the dice take under these settings."""
 
 
 def explain(
     logits: NDArray[np.floating], config: GenerationConfig, position: Position, count: int, seed: int | None = None
 ) -> Explanation:
-    """Say what the chain does with the likeliest candidates of one position."""
-    raw = Candidates.from_logits(logits)
-    shown = keep_top_k(raw, count)
-    shown_ids = shown.ids[shown.ranked()]
-    total = float(np.exp(raw.logits - raw.logits.max()).sum())
-    probabilities = np.exp(logits[shown_ids].astype(np.float64) - raw.logits.max()) / total
-    removed: dict[int, str] = {}
-    candidates = raw
-    for name, stage in STAGES.items():
-        if config.is_greedy and name not in ("bans", "penalties"):
-            break
-        after = stage(candidates, config, position)
-        for token_id in shown_ids:
-            if int(token_id) not in removed and token_id in candidates.ids and token_id not in after.ids:
-                removed[int(token_id)] = name
-        candidates = after
-    final = run_chain(logits, config, position)
-    if config.is_greedy:
-        removed |= {int(token): "greedy" for token in shown_ids if token not in final.ids and int(token) not in removed}
-    final_probabilities = dict(zip(final.ids.tolist(), final.probabilities().tolist(), strict=True))
-    spread = final.probabilities()
-    entropy = float(-(spread * final.log_probabilities()).sum())
-    mass = float(np.exp(logits[final.ids].astype(np.float64) - raw.logits.max()).sum() / total)
-    rows = tuple(
-        ExplainedToken(int(token), float(p), final_probabilities.get(int(token), 0.0), removed.get(int(token)))
-        for token, p in zip(shown_ids, probabilities, strict=True)
+    """Say what the chain does with the candidates of one position. It changes nothing.
+
+    Args:
+        logits: Shape (vocab_size,).
+        config: The settings to explain.
+        position: The place in the reply.
+        count: How many rows to give, 1 or more; fewer if the vocabulary is smaller.
+        seed: The dice to throw; None throws none.
+
+    Raises:
+        GenerationError: The logits are not finite.
+    """
+    branches = run_chain(logits, config, position)
+    raw = RawDistribution.of(logits)
+    final = _mixture(branches)
+    logprobs = final.log_probabilities()
+    spread = np.exp(logprobs)
+    entropy = max(-float(np.dot(spread, logprobs)), 0.0)
+    shown = _shown(logits, final, count)
+    held = final.holds(shown)
+    finals = np.zeros(shown.size)
+    finals[held] = spread[np.searchsorted(final.ids, shown[held])]
+    columns = (shown.tolist(), raw.probabilities(shown).tolist(), finals.tolist(), _removers(branches, shown, held))
+    return Explanation(
+        rows=tuple(ExplainedToken(*row) for row in zip(*columns, strict=True)),
+        survivors=len(final),
+        mass=min(float(raw.probabilities(final.ids).sum()), 1.0),
+        entropy=entropy,
+        effective_choices=math.exp(entropy),
+        drawn=None
+        if seed is None
+        else draw(take_branch(branches, seed, position.index).candidates, seed, position.index),
     )
-    drawn = None if seed is None else draw(final, seed, position.index)
-    return Explanation(rows, len(final), mass, entropy, float(np.exp(entropy)), drawn)
+
+
+def _mixture(branches: tuple[Branch, ...]) -> Candidates:
+    """The tokens that may be drawn on any branch, with the exact probabilities as their logits' softmax."""
+    if len(branches) == 1:
+        return branches[0].candidates
+    ids = np.union1d(*(branch.candidates.ids for branch in branches))
+    logits = np.full(ids.size, -np.inf)
+    for branch in branches:
+        places = np.searchsorted(ids, branch.candidates.ids)
+        own = branch.candidates.log_probabilities() + math.log(branch.share)
+        logits[places] = np.logaddexp(logits[places], own)
+    return Candidates(ids, logits)
+
+
+def _shown(logits: NDArray[np.floating], final: Candidates, count: int) -> IntArray:
+    """The likeliest before the chain and after it, taken in turn until there are enough."""
+    before = highest(logits, count)
+    before = before[np.argsort(-logits[before], kind="stable")]
+    after = final.take(highest(final.logits, count))
+    in_turn = itertools.chain(*itertools.zip_longest(before.tolist(), after.ids[after.ranked()].tolist()))
+    known = (token_id for token_id in in_turn if token_id is not None and logits[token_id] > -np.inf)
+    ids = np.array(sorted(itertools.islice(dict.fromkeys(known), count)), dtype=np.int64)
+    return ids[np.argsort(-logits[ids], kind="stable")]
+
+
+def _removers(branches: tuple[Branch, ...], shown: IntArray, held: BoolArray) -> list[str | None]:
+    """For each token that is shown and not held to the end, the stage that removed it."""
+    removers: list[str | None] = [None] * shown.size
+    left = ~held
+    size = -1
+    for name, candidates in branches[-1].steps:
+        if len(candidates) != size:
+            gone = left & ~candidates.holds(shown)
+            for place in np.flatnonzero(gone):
+                removers[place] = name
+            left &= ~gone
+        size = len(candidates)
+    return removers

@@ -1,41 +1,143 @@
-"""Which tokens the penalties count as used."""
+"""The tokens so far: in order, counted, and where they repeat themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmchat.chat.generation_config import GenerationConfig
 from llmchat.sampling.candidates import IntArray
+from llmchat.sampling.mirostat import next_limit
+from llmchat.sampling.repeats import repeat_lengths, repeat_lengths_after
+
+_ROOM = 1024
 
 
 class TokenHistory:
-    """How often each token stands in the prompt and the reply so far.
+    """What the stages of the chain know of prompt and reply.
 
+    Repetition and DRY look at both; frequency and presence count the reply alone.
     End tokens are never counted: a chat prompt is full of them, and a penalty
     on them would only keep replies from ending.
     """
 
-    def __init__(self, vocab_size: int, token_ids: Iterable[int] = (), exempt: Iterable[int] = ()) -> None:
-        self.counts: NDArray[np.int32] = np.zeros(vocab_size, dtype=np.int32)
+    def __init__(
+        self,
+        vocab_size: int,
+        token_ids: Iterable[int] = (),
+        exempt: Iterable[int] = (),
+        reply_length: int = 0,
+        mirostat_limit: float | None = None,
+    ) -> None:
+        """A history that goes on from some tokens.
+
+        Args:
+            vocab_size: All ids are below it.
+            token_ids: The prompt, and what there already is of the reply.
+            exempt: The ids that are not counted.
+            reply_length: How many of the last tokens are the reply's.
+            mirostat_limit: Mirostat's limit after them; see `mirostat.limit_after`.
+        """
+        ids = np.fromiter(token_ids, dtype=np.int64)
         self._exempt = frozenset(exempt)
-        self._order: list[int] = []
-        for token_id in token_ids:
-            self.add(token_id)
+        self._buffer: IntArray = np.concatenate([ids, np.zeros(_ROOM, dtype=np.int64)])
+        self._length = ids.size
+        self._reply_start = ids.size - reply_length
+        self._counts = self._counted(ids, vocab_size)
+        self._reply_counts = self._counted(ids[self._reply_start :], vocab_size)
+        self._repeats: IntArray = np.zeros(0, dtype=np.int64)
+        self._limits = [mirostat_limit]
+
+    def _counted(self, ids: IntArray, vocab_size: int) -> NDArray[np.int32]:
+        counts = np.bincount(ids, minlength=vocab_size).astype(np.int32)
+        counts[[token_id for token_id in self._exempt if token_id < counts.size]] = 0
+        return counts
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def ids(self) -> IntArray:
+        """Every token in order, shape (n,); a view that the next token makes stale."""
+        return self._buffer[: self._length]
+
+    @property
+    def mirostat_limit(self) -> float | None:
+        """Mirostat's limit for the next token, in bits; None while it is off."""
+        return self._limits[-1]
 
     def add(self, token_id: int) -> None:
-        """Count one more token."""
-        self._order.append(token_id)
-        if token_id not in self._exempt:
-            self.counts[token_id] += 1
+        """Append one more token of the reply that teaches Mirostat nothing."""
+        self._append(token_id, self.mirostat_limit)
 
-    def drop_last(self) -> None:
-        """Take the last token out again."""
-        token_id = self._order.pop()
-        if token_id not in self._exempt:
-            self.counts[token_id] -= 1
+    def _append(self, token_id: int, limit: float | None) -> None:
+        if self._length == self._buffer.size:
+            self._buffer = np.concatenate([self._buffer, np.zeros_like(self._buffer)])
+        self._buffer[self._length] = token_id
+        self._length += 1
+        self._limits.append(limit)
+        self._count(token_id, 1)
 
-    def distinct(self) -> IntArray:
-        """Every counted id, ascending."""
-        return np.flatnonzero(self.counts > 0)
+    def add_drawn(self, token_id: int, final_logprob: float, config: GenerationConfig) -> None:
+        """Append a token, with what Mirostat learns from it.
+
+        Args:
+            token_id: The token.
+            final_logprob: Natural logarithm of its probability after the chain.
+            config: The settings under which it was drawn.
+        """
+        tau, eta = config.mirostat_tau, config.mirostat_eta
+        self._append(token_id, next_limit(self.mirostat_limit, final_logprob, tau, eta))
+
+    def _count(self, token_id: int, by: int) -> None:
+        if token_id not in self._exempt:
+            self._counts[token_id] += by
+            self._reply_counts[token_id] += by
+
+    @contextmanager
+    def rewound(self, count: int) -> Iterator[None]:
+        """Be, for a while, as before the last `count` tokens of the reply."""
+        length, repeats, limits = self._length, self._repeats, self._limits
+        taken = self.ids[length - count :].tolist()
+        self._length, self._limits = length - count, limits[: len(limits) - count]
+        for token_id in taken:
+            self._count(token_id, -1)
+        try:
+            yield
+        finally:
+            self._length, self._repeats, self._limits = length, repeats, limits
+            for token_id in taken:
+                self._count(token_id, 1)
+
+    def distinct(self, window: int = 0) -> IntArray:
+        """Every counted id among the last `window` tokens, ascending; 0 looks at all."""
+        if not 0 < window < self._length:
+            return np.flatnonzero(self._counts > 0)
+        return self._without_exempt(np.unique(self.ids[-window:]))
+
+    def reply_counts(self, window: int = 0) -> tuple[IntArray, IntArray]:
+        """How often the reply has each id, as far as it lies in the last `window` tokens.
+
+        Returns:
+            The ids, ascending, and for each how often it is there.
+        """
+        if not 0 < window < self._length - self._reply_start:
+            ids = np.flatnonzero(self._reply_counts > 0)
+            return ids, self._reply_counts[ids].astype(np.int64)
+        ids, counts = np.unique(self.ids[-window:], return_counts=True)
+        kept = np.isin(ids, self._without_exempt(ids), assume_unique=True)
+        return ids[kept], counts[kept]
+
+    def _without_exempt(self, ids: IntArray) -> IntArray:
+        return ids[~np.isin(ids, list(self._exempt))] if self._exempt else ids
+
+    def repeats(self) -> IntArray:
+        """For each token, how many up to it are the same as the last ones of all; see `repeat_lengths`."""
+        if self._repeats.size == self._length - 1 and self._length > 1:
+            self._repeats = repeat_lengths_after(self._repeats, self.ids)
+        elif self._repeats.size != self._length:
+            self._repeats = repeat_lengths(self.ids)
+        return self._repeats

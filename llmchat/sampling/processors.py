@@ -1,4 +1,4 @@
-"""The stages of the sampling chain: pure functions from candidates to candidates.
+"""The stages that scale and filter: pure functions from candidates to candidates.
 
 Each keeps at least one token. Ties are settled by the lower id. Sums that reach
 a limit up to rounding count as reaching it.
@@ -7,38 +7,43 @@ a limit up to rounding count as reaching it.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
+from numpy.typing import NDArray
 
-from llmchat.sampling.candidates import Candidates, FloatArray
-from llmchat.sampling.history import TokenHistory
+from llmchat.sampling.candidates import Candidates, FloatArray, IntArray
 
 _ROUNDING = 1e-9
 
+_COLDEST = 1e-9
+"""Temperatures below it act like it, so that no logit leaves the finite numbers."""
 
-def penalize_repetition(candidates: Candidates, history: TokenHistory, penalty: float) -> Candidates:
-    """Make used tokens less likely: a positive logit is divided, a negative one multiplied.
 
-    The definition of CTRL (Keskar et al. 2019), once per distinct token.
+def scale_temperature(
+    candidates: Candidates, temperature: float, spread: float = 0.0, exponent: float = 1.0
+) -> Candidates:
+    """Divide the logits by the temperature; 0 keeps only the likeliest token.
+
+    With a spread the temperature follows the entropy H of the n candidates, as llama.cpp's
+    dynamic temperature does: from `temperature - spread`, at least 0, to `temperature + spread`
+    by (H / ln n) ** exponent.
 
     Args:
         candidates: The tokens so far.
-        history: Which tokens are used.
-        penalty: Above 0; 1 does nothing.
+        temperature: 0 or above; 1 does nothing.
+        spread: Half the width of the dynamic range; 0 keeps the temperature fixed.
+        exponent: 0 or above; how the temperature follows the entropy.
     """
-    if penalty == 1.0:
-        return candidates
-    used = candidates.positions(history.distinct())
-    logits = candidates.logits.copy()
-    logits[used] = np.where(logits[used] > 0, logits[used] / penalty, logits[used] * penalty)
-    return candidates.with_logits(logits)
-
-
-def scale_temperature(candidates: Candidates, temperature: float) -> Candidates:
-    """Divide the logits by the temperature; 0 keeps only the likeliest token."""
+    if spread > 0.0 and len(candidates) > 1:
+        log_probabilities = candidates.log_probabilities()
+        entropy = -float(np.dot(np.exp(log_probabilities), log_probabilities))
+        share = min(max(entropy, 0.0) / math.log(len(candidates)), 1.0)
+        low, high = max(temperature - spread, 0.0), temperature + spread
+        temperature = low + (high - low) * share**exponent
     if temperature == 0.0:
         return keep_likeliest(candidates)
-    return candidates if temperature == 1.0 else candidates.with_logits(candidates.logits / temperature)
+    return candidates if temperature == 1.0 else candidates.with_logits(candidates.logits / max(temperature, _COLDEST))
 
 
 def keep_likeliest(candidates: Candidates) -> Candidates:
@@ -48,24 +53,44 @@ def keep_likeliest(candidates: Candidates) -> Candidates:
 
 def keep_top_k(candidates: Candidates, k: int) -> Candidates:
     """Keep exactly the `k` likeliest tokens (Fan et al. 2018); 0 keeps all."""
-    if not 0 < k < len(candidates):
-        return candidates
-    logits = candidates.logits
-    smallest_kept = _kth_largest(logits, k)
-    mask = logits > smallest_kept
-    ties = np.flatnonzero(logits == smallest_kept)
-    mask[ties[: k - np.count_nonzero(mask)]] = True
-    return candidates.keep(mask)
+    return candidates.take(highest(candidates.logits, k)) if 0 < k < len(candidates) else candidates
 
 
-def _kth_largest(values: FloatArray, k: int) -> float:
-    """The k-th largest of some values, without sorting them."""
-    width = values.size // (8 * k)
-    if width > 1:
-        # The k-th largest maximum of the blocks is reached by at least k values: few pass it.
-        blocks = values[: values.size // width * width].reshape(-1, width).max(axis=1)
-        values = values[values >= np.partition(blocks, -k)[-k]]
-    return float(np.partition(values, -k)[-k])
+def highest(scores: NDArray[np.floating], count: int) -> IntArray:
+    """The positions, ascending, of the highest scores; of equal ones, of the first."""
+    if count >= scores.size:
+        return np.arange(scores.size)
+    places = _places_to_search(scores, count)
+    found = scores[places]
+    smallest_kept = np.partition(found, -count)[-count]
+    mask = found >= smallest_kept
+    surplus = np.count_nonzero(mask) - count
+    if surplus:
+        mask[np.flatnonzero(found == smallest_kept)[-surplus:]] = False
+    kept: IntArray = places[mask]
+    return kept
+
+
+def _places_to_search(scores: NDArray[np.floating], count: int) -> IntArray:
+    """Positions, ascending and few, among which all the highest scores are, and all that equal them."""
+    width = scores.size // (8 * count)
+    if width <= 1:
+        return np.arange(scores.size)
+    # The count-th largest maximum of the blocks is reached by at least so many scores: few pass it.
+    blocks = scores[: scores.size // width * width].reshape(-1, width).max(axis=1)
+    return np.flatnonzero(scores >= np.partition(blocks, -count)[-count])
+
+
+def _smallest_set(scores: FloatArray, weights: FloatArray, goal: float) -> IntArray:
+    """The positions, ascending, of the fewest highest scores whose weights sum to the goal."""
+    # The set is usually small, so a short head is ranked first and the whole only at need.
+    for size in (256, 4096, scores.size):
+        head = highest(scores, size)
+        order = head[np.argsort(-scores[head], kind="stable")]
+        reached = np.cumsum(weights[order]) >= goal
+        if reached.any():
+            return np.sort(order[: int(np.argmax(reached)) + 1])
+    return np.arange(scores.size)
 
 
 def keep_top_p(candidates: Candidates, p: float) -> Candidates:
@@ -77,18 +102,8 @@ def keep_top_p(candidates: Candidates, p: float) -> Candidates:
     """
     if p >= 1.0:
         return candidates
-    peak = candidates.logits.max()
-    total = np.exp(candidates.logits - peak).sum()
-    # The nucleus is usually small, so a short head is ranked first and the whole only at need.
-    for size in (256, 4096, len(candidates)):
-        head = keep_top_k(candidates, size)
-        order = head.ranked()
-        reached = np.cumsum(np.exp(head.logits[order] - peak)) >= (p - _ROUNDING) * total
-        if reached.any():
-            break
-    mask = np.zeros(len(head), dtype=bool)
-    mask[order[: int(np.argmax(reached)) + 1]] = True
-    return head.keep(mask)
+    weights = np.exp(candidates.logits - candidates.logits.max())
+    return candidates.take(_smallest_set(candidates.logits, weights, (p - _ROUNDING) * float(weights.sum())))
 
 
 def keep_min_p(candidates: Candidates, share: float) -> Candidates:
@@ -97,3 +112,49 @@ def keep_min_p(candidates: Candidates, share: float) -> Candidates:
         return candidates
     peak = candidates.logits.max()
     return candidates.keep(candidates.logits >= peak + min(math.log(share), 0.0) - _ROUNDING)
+
+
+def keep_typical(candidates: Candidates, p: float) -> Candidates:
+    """Keep the smallest set of locally typical tokens that holds `p` (Meister et al. 2022); 1 keeps all.
+
+    Typical is a token whose surprise -ln p is near the entropy: the likeliest may go.
+
+    Args:
+        candidates: The tokens so far.
+        p: Probability mass, 0 to 1; 0 keeps the most typical token.
+    """
+    if p >= 1.0:
+        return candidates
+    log_probabilities = candidates.log_probabilities()
+    weights = np.exp(log_probabilities)
+    strangeness = np.abs(log_probabilities - np.dot(weights, log_probabilities))
+    # Equal tokens must not be told apart by the last bits of the logarithms.
+    return candidates.take(_smallest_set(-np.round(strangeness, 9), weights, p - _ROUNDING))
+
+
+def keep_top_n_sigma(candidates: Candidates, count: float) -> Candidates:
+    """Keep tokens whose logit is at most `count` standard deviations below the highest (Tang et al. 2024).
+
+    The deviation is that of the whole population of candidates, as in llama.cpp; 0 keeps all.
+    """
+    if count <= 0.0:
+        return candidates
+    logits = candidates.logits
+    return candidates.keep(logits >= logits.max() - count * logits.std() - _ROUNDING)
+
+
+def exclude_top_choices(candidates: Candidates, threshold: float, protected: Collection[int] = ()) -> Candidates:
+    """Remove all tokens that reach a probability but the least likely of them (XTC, p-e-w 2024; as in llama.cpp).
+
+    Args:
+        candidates: The tokens so far.
+        threshold: The probability, 0 to 1; above 0.5 at most one token reaches it and none goes.
+        protected: Ids that stay in any case.
+    """
+    top = np.flatnonzero(candidates.probabilities() >= threshold - _ROUNDING)
+    if top.size < 2:
+        return candidates
+    order = top[np.argsort(-candidates.logits[top], kind="stable")]
+    mask = np.ones(len(candidates), dtype=bool)
+    mask[order[:-1]] = [token_id in protected for token_id in candidates.ids[order[:-1]].tolist()]
+    return candidates.keep(mask)

@@ -127,7 +127,7 @@ def _stamp(reply: Reply) -> Iterator[str]:
 
 
 def _last_values(config: GenerationConfig, changes: Iterable[SettingsChange]) -> Mapping[str, Value]:
-    values = dict(config.to_mapping())
+    values = config.values()
     for change in changes:
         values.update(change.values)
     return values
@@ -135,7 +135,7 @@ def _last_values(config: GenerationConfig, changes: Iterable[SettingsChange]) ->
 
 def _marks(reply: Reply) -> tuple[tuple[int, str], ...]:
     """Where settings moved within the text, and from what to what."""
-    values = dict(reply.config.to_mapping())
+    values = reply.config.values()
     marks = []
     for change in reply.changes:
         moved = ", ".join(_moved(name, values.get(name), value) for name, value in change.values.items())

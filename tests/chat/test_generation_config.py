@@ -10,6 +10,7 @@ import pytest
 
 from llmchat.chat.generation_config import (
     PRESETS,
+    SAMPLER_ORDER,
     SAMPLING_SPECS,
     SEED_LIMIT,
     SPEC_BY_NAME,
@@ -21,6 +22,7 @@ from llmchat.chat.generation_config import (
     parse_setting,
     roll_seed,
 )
+from llmchat.chat.setting_values import SETTING_KINDS
 from llmchat.errors import UsageError
 
 each_spec = pytest.mark.parametrize("spec", SAMPLING_SPECS, ids=lambda spec: spec.name)
@@ -43,7 +45,7 @@ def test_the_promised_defaults() -> None:
 
 def test_every_number_has_one_description() -> None:
     """A numeric field without a spec would have no flag and no slider."""
-    others = {"do_sample", "seed", "stop"}
+    others = set(SETTING_KINDS)
     assert {item.name for item in fields(GenerationConfig)} == {spec.name for spec in SAMPLING_SPECS} | others
     for spec in SAMPLING_SPECS:
         assert spec.label and spec.help.endswith(".")
@@ -205,10 +207,11 @@ def test_steps_stay_in_range_and_on_the_grid(spec: ParameterSpec) -> None:
     for steps in (-(10**9), 10**9):
         assert spec.check(spec.stepped(spec.default, steps)) in (spec.minimum, spec.maximum)
     value: float = spec.default
+    away = 1 if spec.default < spec.maximum else -1
     for _ in range(5):
-        value = spec.stepped(value, 1)
+        value = spec.stepped(value, away)
     for _ in range(5):
-        value = spec.stepped(value, -1)
+        value = spec.stepped(value, -away)
     assert value == spec.stepped(spec.default, 0)
     if not spec.is_integer:
         assert value == round(value, 2)
@@ -228,10 +231,12 @@ def test_values_are_shown_plainly() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_sets_sampling_and_keeps_the_rest(name: str) -> None:
     """Lengths, seed and stop strings are the person's; the preset is recognised afterwards."""
-    mine = GenerationConfig(min_p=0.3, seed=7, max_new_tokens=9, min_new_tokens=3, stop=("x",))
+    mine = GenerationConfig(
+        min_p=0.3, seed=7, max_new_tokens=9, min_new_tokens=3, stop=("x",), banned_tokens=(4,), dry_multiplier=1
+    )
     config = apply_preset(name.upper(), mine)
     assert (config.seed, config.max_new_tokens, config.min_new_tokens, config.stop) == (7, 9, 3, ("x",))
-    assert config.min_p == 0.0
+    assert (config.min_p, config.dry_multiplier, config.banned_tokens) == (0.0, 0.0, (4,))
     assert matching_preset(config) == name
     assert matching_preset(config.changed(top_k=7)) is None
 
@@ -245,17 +250,45 @@ def test_the_promised_presets() -> None:
         apply_preset("Wild")
 
 
+FILTERS = {"top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "xtc_probability", "temperature_last"}
+HEAT = {"temperature", "dynatemp_range"}
+
+
 @pytest.mark.parametrize(
     ("changed", "inactive"),
     [
         ({}, set()),
-        ({"do_sample": False}, {"temperature", "top_k", "top_p", "min_p", "seed"}),
-        ({"temperature": 0}, {"top_k", "top_p", "min_p", "seed"}),
-        ({"top_k": 1}, {"temperature", "top_p", "min_p", "seed"}),
+        ({"do_sample": False}, {*FILTERS, *HEAT, "mirostat_tau", "seed"}),
+        ({"temperature": 0}, {*FILTERS, "dynatemp_range", "mirostat_tau", "seed"}),
+        ({"top_k": 1}, {*FILTERS, *HEAT, "seed"} - {"top_k"}),
+        ({"mirostat_tau": 3}, FILTERS),
+        ({"mirostat_tau": 3, "top_k": 1}, FILTERS),
+        ({"xtc_probability": 0.5, "xtc_threshold": 0.51}, {"xtc_probability"}),
+        ({"repetition_penalty": 1}, {"penalty_window"}),
+        ({"repetition_penalty": 1, "presence_penalty": -1}, set()),
+        ({"repetition_penalty": 1, "dry_multiplier": 1}, set()),
     ],
 )
 def test_what_has_no_effect_is_known(changed: dict[str, Any], inactive: set[str]) -> None:
     """The sidebar dims what cannot change the next token; greedy is greedy however it is said."""
     config = GenerationConfig(**changed)
-    assert config.inactive() == inactive
-    assert config.is_greedy == bool(inactive)
+    belonging = {
+        "dry_multiplier": {"dry_base", "dry_allowed_length", "dry_breakers"},
+        "xtc_probability": {"xtc_threshold"},
+        "dynatemp_range": {"dynatemp_exponent"},
+        "mirostat_tau": {"mirostat_eta"},
+    }
+    idle = {name for switch, names in belonging.items() if not getattr(config, switch) for name in names}
+    assert config.inactive() - idle == inactive - idle
+    assert idle <= config.inactive()
+    assert config.is_greedy == ("seed" in inactive)
+
+
+def test_a_filter_before_top_k_makes_its_one_token_another() -> None:
+    """Top-k 1 is greedy only where nothing before it can remove the likeliest token."""
+    order = ("xtc", "typical_p", *(stage for stage in SAMPLER_ORDER if stage not in ("xtc", "typical_p")))
+    config = GenerationConfig(top_k=1, sampler_order=order)
+    assert config.is_greedy
+    assert not config.changed(xtc_probability=0.5).is_greedy
+    assert not config.changed(typical_p=0.5).is_greedy
+    assert config.changed(typical_p=0.5, sampler_order=SAMPLER_ORDER).is_greedy

@@ -28,11 +28,17 @@ def at(index: int = 0, history: tuple[int, ...] = (), end_ids: tuple[int, ...] =
     return Position(index, TokenHistory(VOCABULARY, history, exempt=end_ids), end_ids)
 
 
+def left(logits: NDArray[np.float32], config: GenerationConfig, position: Position) -> Candidates:
+    """What the chain leaves where XTC is off."""
+    (branch,) = run_chain(logits, config, position)
+    return branch.candidates
+
+
 def test_neutral_settings_are_plain_softmax() -> None:
     """Nothing is changed when every parameter is at its neutral value."""
     logits = logits_of(1)
     exact = np.exp(logits.astype(np.float64))
-    assert np.allclose(run_chain(logits, NEUTRAL, at()).probabilities(), exact / exact.sum(), atol=1e-12)
+    assert np.allclose(left(logits, NEUTRAL, at()).probabilities(), exact / exact.sum(), atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +73,7 @@ def test_end_tokens_are_not_penalised() -> None:
     config = NEUTRAL.changed(repetition_penalty=2.0)
     logits = logits_of(2)
     position = at(history=(3, 3, 5), end_ids=(3,))
-    kept = run_chain(logits, config, position).logits
+    kept = left(logits, config, position).logits
     assert kept[3] == logits[3]
     assert kept[5] != logits[5]
 
@@ -126,7 +132,7 @@ def test_a_shift_of_all_logits_changes_nothing() -> None:
     config = GenerationConfig(repetition_penalty=1.0, min_p=0.02)
     for seed in range(20):
         logits = logits_of(seed)
-        here, there = (run_chain(row, config, at()) for row in (logits, logits + 64))
+        here, there = (left(row, config, at()) for row in (logits, logits + 64))
         assert here.ids.tolist() == there.ids.tolist()
 
 
@@ -156,7 +162,7 @@ NORMAL_QUANTILE = 3.719
 @pytest.mark.parametrize("vary", ["seed", "index"])
 def test_draws_follow_the_stated_distribution(config: GenerationConfig, vary: str) -> None:
     """Chi-square over 20,000 draws, along seeds and along positions of one reply."""
-    candidates = run_chain(logits_of(11), config, at(history=(0, 4, 9)))
+    candidates = left(logits_of(11), config, at(history=(0, 4, 9)))
     draws = [draw(candidates, i, 3) if vary == "seed" else draw(candidates, 42, i) for i in range(20_000)]
     observed = np.bincount(draws, minlength=VOCABULARY)[candidates.ids]
     assert observed.sum() == 20_000
@@ -198,7 +204,7 @@ def test_a_filter_that_spares_the_drawn_token_does_not_change_it() -> None:
     for seed in range(300):
         logits = logits_of(seed)
         free = sample(logits, NEUTRAL, at(seed), seed).token_id
-        kept = run_chain(logits, NEUTRAL.changed(top_k=10, top_p=0.9), at(seed))
+        kept = left(logits, NEUTRAL.changed(top_k=10, top_p=0.9), at(seed))
         if free in kept.ids:
             assert draw(kept, seed, seed) == free
 

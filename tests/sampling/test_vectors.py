@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llmchat.chat.generation_config import GenerationConfig
 from llmchat.sampling import processors
 from llmchat.sampling.candidates import Candidates, FloatArray
+from llmchat.sampling.chain import Position, sample
+from llmchat.sampling.explain import explain
 from llmchat.sampling.history import TokenHistory
+from llmchat.sampling.penalties import penalize_repeats, penalize_use
 from tests.conftest import DATA
 
 Vector = dict[str, Any]
@@ -19,8 +23,27 @@ VECTORS: list[Vector] = json.loads((DATA / "sampling_vectors.json").read_text())
 
 
 def _penalties(candidates: Candidates, vector: Vector) -> Candidates:
-    history = TokenHistory(64, vector["history"])
-    return processors.penalize_repetition(candidates, history, vector["params"]["repeat"])
+    params, history = vector["params"], vector["history"]
+    return penalize_use(
+        candidates,
+        TokenHistory(64, history, reply_length=len(history)),
+        params["repeat"],
+        params.get("frequency", 0.0),
+        params.get("presence", 0.0),
+    )
+
+
+def _dry(candidates: Candidates, vector: Vector) -> Candidates:
+    params = vector["params"]
+    return penalize_repeats(
+        candidates,
+        TokenHistory(64, vector["history"]),
+        params["multiplier"],
+        params["base"],
+        params["allowed_length"],
+        params["breakers"],
+        params["last_n"],
+    )
 
 
 STAGES: dict[str, Callable[[Candidates, Vector], Candidates]] = {
@@ -28,7 +51,11 @@ STAGES: dict[str, Callable[[Candidates, Vector], Candidates]] = {
     "top_k": lambda candidates, vector: processors.keep_top_k(candidates, vector["params"]["k"]),
     "top_p": lambda candidates, vector: processors.keep_top_p(candidates, vector["params"]["p"]),
     "min_p": lambda candidates, vector: processors.keep_min_p(candidates, vector["params"]["m"]),
-    "repetition_logits": _penalties,
+    "typical": lambda candidates, vector: processors.keep_typical(candidates, vector["params"]["p"]),
+    "top_n_sigma": lambda candidates, vector: processors.keep_top_n_sigma(candidates, vector["params"]["n"]),
+    "xtc": lambda candidates, vector: processors.exclude_top_choices(candidates, vector["params"]["threshold"]),
+    "penalties": _penalties,
+    "dry": _dry,
 }
 
 
@@ -45,15 +72,24 @@ def _spread(candidates: Candidates, values: FloatArray, size: int) -> FloatArray
     return full
 
 
-def _is_repetition_only(vector: Vector) -> bool:
-    params = vector["params"]
-    return bool(vector["sampler"] == "penalties" and params["frequency"] == 0 and params["presence"] == 0)
+NOT_OURS = {"epsilon", "eta", "top_h"}
 
 
-SINGLE = [v for v in VECTORS if v["sampler"] in ("temperature", "top_k", "top_p", "min_p")]
+def _of(*samplers: str) -> list[Vector]:
+    return [vector for vector in VECTORS if vector["sampler"] in samplers]
 
 
-@pytest.mark.parametrize("vector", SINGLE, ids=lambda v: f"{v['sampler']}-{v['params']}")
+def _name(vector: Vector) -> str:
+    return f"{vector['sampler']}-{vector['params']}-{vector.get('history', '')}"
+
+
+def test_every_vector_is_used_but_those_of_samplers_that_are_not_here() -> None:
+    """No published case is passed over unseen."""
+    used = {*STAGES, "xtc_marginal", "penalties_logits", "repetition_logits", "dry_penalty", "chain"}
+    assert {vector["sampler"] for vector in VECTORS} == used | NOT_OURS
+
+
+@pytest.mark.parametrize("vector", _of(*STAGES), ids=_name)
 def test_one_stage_gives_the_published_distribution(vector: Vector) -> None:
     """Each sampler agrees with the engine whose test the vector comes from."""
     result = STAGES[vector["sampler"]](_candidates(vector), vector)
@@ -61,21 +97,38 @@ def test_one_stage_gives_the_published_distribution(vector: Vector) -> None:
     assert np.allclose(got, vector["expected"], atol=2e-6)
 
 
-@pytest.mark.parametrize("vector", [v for v in VECTORS if _is_repetition_only(v)], ids=lambda v: str(v["history"]))
-def test_repetition_penalty_gives_the_published_distribution(vector: Vector) -> None:
-    """The penalty counts each distinct token once and moves negative logits down."""
-    result = _penalties(_candidates(vector), vector)
-    got = _spread(result, result.probabilities(), len(vector["expected"]))
-    assert np.allclose(got, vector["expected"], atol=2e-6)
+@pytest.mark.parametrize("vector", _of("repetition_logits", "penalties_logits"), ids=_name)
+def test_penalties_give_the_published_logits(vector: Vector) -> None:
+    """Repetition counts each distinct token once, frequency each use; negative logits go down too."""
+    assert np.allclose(_penalties(_candidates(vector), vector).logits, vector["expected"], atol=1e-6)
 
 
-@pytest.mark.parametrize("vector", [v for v in VECTORS if v["sampler"] == "repetition_logits"], ids=str)
-def test_repetition_penalty_on_logits(vector: Vector) -> None:
-    """The logits themselves are those of the published vector."""
-    assert _penalties(_candidates(vector), vector).logits.tolist() == vector["expected"]
+@pytest.mark.parametrize("vector", _of("dry_penalty"), ids=_name)
+def test_dry_takes_the_published_amounts(vector: Vector) -> None:
+    """What is taken from each logit, to the last bit, and nothing from the others."""
+    zeros = Candidates.from_logits(np.zeros(12))
+    taken = -_dry(zeros, vector).logits
+    assert taken.tolist() == [vector["expected"].get(str(token_id), 0) for token_id in range(12)]
 
 
-@pytest.mark.parametrize("vector", [v for v in VECTORS if v["sampler"] == "chain"], ids=lambda v: str(v["params"]))
+@pytest.mark.parametrize("vector", _of("xtc_marginal"), ids=_name)
+def test_the_marginal_of_xtc_is_the_published_one(vector: Vector) -> None:
+    """The dice left open, each token has its exact probability; so it is shown, and so the draw records it."""
+    params = vector["params"]
+    config = GenerationConfig(
+        temperature=1, top_k=0, top_p=1, repetition_penalty=1,
+        xtc_probability=params["probability"], xtc_threshold=params["threshold"],
+    )  # fmt: skip
+    logits = np.log(np.array(vector["probs"], dtype=np.float64))
+    position = Position(0, TokenHistory(logits.size))
+    explained = explain(logits, config, position, logits.size)
+    rows = {row.token_id: row.final_probability for row in explained.rows}
+    assert np.allclose([rows[token_id] for token_id in range(logits.size)], vector["expected"], atol=2e-6)
+    draw = sample(logits, config, position, 1, chosen=0)
+    assert np.exp(draw.final_logprob) == pytest.approx(vector["expected"][0], abs=2e-6)
+
+
+@pytest.mark.parametrize("vector", _of("chain"), ids=lambda v: str(v["params"]))
 def test_order_of_stages_matters_as_published(vector: Vector) -> None:
     """Temperature before truncation and after it give the two published results."""
     result = _candidates(vector)

@@ -14,6 +14,7 @@ from llmchat.chat.generation_config import SAMPLING_SPECS, GenerationConfig
 from llmchat.themes import load_themes
 from llmchat.ui.prompt_history import PromptHistory
 from llmchat.ui.widgets.header_bar import HeaderBar
+from llmchat.ui.widgets.more_samplers import MoreSamplers
 from llmchat.ui.widgets.preset_picker import PresetHeading, PresetList, PresetPicker
 from llmchat.ui.widgets.prompt_input import PromptInput
 from llmchat.ui.widgets.sampling_panel import SamplingPanel
@@ -121,7 +122,7 @@ async def test_a_config_set_by_the_program_is_shown_and_not_reported() -> None:
         assert app.reports == []
         assert app.panel.slider("min_p").value == 0.05
         assert app.query_one(SeedRow).render().plain.split() == ["Seed", "8417", "locked"]
-        dimmed = {slider.spec.name for slider in app.query(Slider) if slider.inactive}
+        dimmed = {slider.spec.name for slider in app.query(Slider) if slider.inactive and slider.display}
         assert dimmed == {"top_k", "top_p", "min_p"}
         assert app.query_one(SeedRow).inactive
 
@@ -259,6 +260,35 @@ async def test_the_seed_is_locked_typed_rolled_and_freed() -> None:
         await pilot.click(SeedRow)
         await pilot.pause()
         assert app.panel.config.seed is not None
+
+
+async def test_more_samplers_unfold() -> None:
+    """The less usual parameters are one line, with a count of those that are on, until they are asked for."""
+    app = PanelApp(GenerationConfig(dry_multiplier=0.8, dry_base=2.0, typical_p=0.9))
+    async with app.run_test(size=(100, 40)) as pilot:
+        line = app.query_one(MoreSamplers)
+        more = [slider for slider in app.query(Slider) if slider.spec.group == "more"]
+        assert line.render().plain == " More samplers ▸  2 on"
+        assert not any(slider.display for slider in more)
+        line.focus()
+        await pilot.press("enter")
+        await pilot.pause()
+        assert line.render().plain == "›More samplers ▾  2 on"
+        assert all(slider.display for slider in more)
+        await pilot.press("down", "space")
+        await pilot.pause()
+        assert app.panel.config.typical_p == 1.0
+        assert app.reports[-1][1] == ("typical_p",)
+        assert line.count == 1
+        await pilot.press("up", "left", "down")
+        await pilot.pause()
+        assert not any(slider.display for slider in more)
+        assert app.query_one(SeedRow).has_focus
+        await pilot.click(MoreSamplers)
+        await pilot.pause()
+        assert all(slider.display for slider in more)
+        app.panel.config = GenerationConfig()
+        assert line.count == 0
 
 
 async def test_up_and_down_walk_the_lines() -> None:

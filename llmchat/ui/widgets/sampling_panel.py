@@ -19,6 +19,7 @@ from textual.widgets import Static
 
 from llmchat.chat.generation_config import SAMPLING_SPECS, GenerationConfig, Value, apply_preset, matching_preset
 from llmchat.errors import UsageError
+from llmchat.ui.widgets.more_samplers import MoreSamplers
 from llmchat.ui.widgets.preset_picker import PresetPicker
 from llmchat.ui.widgets.seed_row import SeedRow
 from llmchat.ui.widgets.slider import Slider
@@ -50,6 +51,7 @@ class SamplingPanel(VerticalScroll, can_focus=False):
         &:ansi { border-left: vkey ansi_bright_black; }
         &.-overlay { dock: right; layer: overlay; max-width: 100%; border-left: vkey $primary; }
         & > PresetPicker { margin-bottom: 1; }
+        &.-folded > .-more { display: none; }
         & > #next-token { height: auto; width: 1fr; }
         & > #sampling-note {
             dock: bottom;
@@ -83,15 +85,21 @@ class SamplingPanel(VerticalScroll, can_focus=False):
 
     def __init__(self, config: GenerationConfig | None = None, *, id: str | None = None) -> None:  # noqa: A002
         """A panel that shows `config`, or the defaults."""
-        super().__init__(id=id)
+        super().__init__(id=id, classes="-folded")
         self._config = config or GenerationConfig()
         self._sources: dict[str, str] = {}
 
     def compose(self) -> ComposeResult:
-        """Heading, sliders, seed, and the place for the next token's probabilities."""
+        """Heading, sliders, those that unfold, seed, and the place for the next token's probabilities."""
         yield PresetPicker()
-        for spec in SAMPLING_SPECS:
-            yield Slider(spec, getattr(self._config, spec.name), id=spec.name.replace("_", "-"))
+        sliders = [
+            Slider(spec, getattr(self._config, spec.name), id=spec.name.replace("_", "-")) for spec in SAMPLING_SPECS
+        ]
+        yield from (slider for slider in sliders if slider.spec.group == "main")
+        yield MoreSamplers(id="more")
+        for slider in sliders:
+            if slider.spec.group == "more":
+                yield slider.add_class("-more")
         yield SeedRow(id="seed")
         yield Container(id="next-token")
         yield Static(id="sampling-note")
@@ -149,6 +157,8 @@ class SamplingPanel(VerticalScroll, can_focus=False):
         self.slider("temperature").note = "" if config.do_sample else "greedy"
         seed = self.query_one(SeedRow)
         seed.seed, seed.inactive = config.seed, "seed" in inactive
+        more = (slider for slider in self.query(Slider) if slider.spec.group == "more")
+        self.query_one(MoreSamplers).count = sum(slider.spec.neutral not in (None, slider.value) for slider in more)
         heading = self.query_one(PresetPicker).heading
         heading.preset = matching_preset(config) or CUSTOM
         heading.count = sum(slider.differs for slider in self.query(Slider)) + (not config.do_sample)
@@ -195,6 +205,12 @@ class SamplingPanel(VerticalScroll, can_focus=False):
             values["do_sample"] = True
         self._change(values)
 
+    @on(MoreSamplers.Toggled)
+    def fold(self, event: MoreSamplers.Toggled) -> None:
+        """Show or hide the less usual parameters."""
+        event.stop()
+        self.set_class(not event.unfolded, "-folded")
+
     @on(SeedRow.Changed)
     def take_seed(self, event: SeedRow.Changed) -> None:
         """Take a locked, typed or freed seed."""
@@ -226,6 +242,6 @@ class SamplingPanel(VerticalScroll, can_focus=False):
 
     def action_move(self, by: int) -> None:
         """Move the focus by a line, within the panel."""
-        lines = [widget for widget in self.query("PresetHeading, ValueRow") if widget.display]
+        lines = [widget for widget in self.query("PresetHeading, ValueRow, MoreSamplers") if widget.display]
         here = next((index for index, widget in enumerate(lines) if widget.has_focus), 0)
         lines[min(max(here + by, 0), len(lines) - 1)].focus()

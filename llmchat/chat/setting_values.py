@@ -1,0 +1,174 @@
+"""The settings that are no plain numbers: what each accepts, and how it is typed.
+
+A value is checked when a config is made; typed text becomes a value first.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from llmchat.errors import UsageError
+
+Value = int | float | bool | str | tuple[str, ...] | tuple[int, ...] | None
+
+SEED_LIMIT = 2**63
+"""Seeds are whole numbers from 0 up to, not including, this."""
+
+TOKEN_LIMIT = 2**31
+"""Token ids are whole numbers from 0 up to, not including, this."""
+
+SAMPLER_ORDER: tuple[str, ...] = (
+    "penalties",
+    "dry",
+    "top_n_sigma",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "xtc",
+)
+"""The stages of the sampling chain in the order in which they act unless a person says otherwise.
+
+Transcripts leave it out, so it must stay as it is.
+"""
+
+DRY_BREAKERS = ("\n", ":", '"', "*")
+"""The strings at which a repetition ends for DRY, as in llama.cpp."""
+
+_WORDS = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
+_NOTHING = ("", "off", "none")
+_ESCAPES = {"\\n": "\n", "\\t": "\t", "\\s": " "}
+
+
+@dataclass(frozen=True, slots=True)
+class SettingKind:
+    """What a setting accepts."""
+
+    check: Callable[[str, object], Value]
+    """Takes the setting's name and a value, gives the value in its own type or raises UsageError."""
+    parse: Callable[[str, str], Value]
+    """Takes the setting's name and typed text, gives a value, to be checked still."""
+
+
+def roll_seed() -> int:
+    """A new random seed of at most six digits, short enough to read out and type again."""
+    return secrets.randbelow(1_000_000)
+
+
+def check_seed(seed: object) -> int | None:
+    """Return a valid seed; None and -1 mean that a new one is rolled.
+
+    Raises:
+        UsageError: It is no whole number in range.
+    """
+    if seed is None or seed == -1:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEED_LIMIT:
+        raise UsageError(f"seed must be a whole number from 0 to {SEED_LIMIT - 1} (or -1 to roll one), not {seed!r}.")
+    return seed
+
+
+def _parse_seed(name: str, text: str) -> int | None:
+    word = text.strip().lower()
+    if word in ("roll", "random", "none"):
+        return None
+    try:
+        return check_seed(int(word))
+    except ValueError:
+        raise UsageError(f"seed takes a whole number, or roll; not {text!r}.") from None
+
+
+def _check_flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} must be true or false, not {value!r}.")
+    return value
+
+
+def _parse_flag(name: str, text: str) -> bool:
+    word = text.strip().lower()
+    if word not in _WORDS:
+        raise UsageError(f"{name} takes on or off, not {text!r}.")
+    return _WORDS[word]
+
+
+def _check_strings(name: str, value: object) -> tuple[str, ...]:
+    strings = (value,) if isinstance(value, str) else value
+    if strings is None:
+        return ()
+    if not isinstance(strings, list | tuple) or not all(isinstance(item, str) for item in strings):
+        raise UsageError(f"{name} must be strings, not {value!r}.")
+    if not all(strings):
+        raise UsageError(f"{name} must not hold an empty string: every text has that everywhere.")
+    return tuple(strings)
+
+
+def _parse_stop(name: str, text: str) -> tuple[str, ...]:
+    return (text,) if text else ()
+
+
+def _parse_breakers(name: str, text: str) -> tuple[str, ...]:
+    r"""Strings with spaces between; \n, \t and \s stand for what cannot be typed."""
+    if text.strip().lower() in _NOTHING:
+        return ()
+    words = text.split()
+    for written, meant in _ESCAPES.items():
+        words = [word.replace(written, meant) for word in words]
+    return tuple(words)
+
+
+def _check_ids(name: str, value: object) -> tuple[int, ...]:
+    """Token ids, ascending, each once. A string holds them with spaces between."""
+    if isinstance(value, str):
+        value = _parse_ids(name, value)
+    ids = () if value is None else value
+    if not isinstance(ids, list | tuple) or not all(
+        isinstance(item, int) and not isinstance(item, bool) and 0 <= item < TOKEN_LIMIT for item in ids
+    ):
+        raise UsageError(f"{name} takes token ids, whole numbers from 0 to {TOKEN_LIMIT - 1}, not {value!r}.")
+    return tuple(sorted(set(ids)))
+
+
+def _parse_ids(name: str, text: str) -> tuple[int, ...]:
+    if text.strip().lower() in _NOTHING:
+        return ()
+    try:
+        return tuple(int(word) for word in text.replace(",", " ").split())
+    except ValueError:
+        raise UsageError(f"{name} takes token ids with spaces between, not {text!r}.") from None
+
+
+def _check_order(name: str, value: object) -> tuple[str, ...]:
+    """Every stage once. A string holds them with spaces between; nothing is the usual order."""
+    stages = _parse_order(name, value) if isinstance(value, str) else value
+    if stages is None:
+        return SAMPLER_ORDER
+    if not isinstance(stages, list | tuple) or not all(isinstance(item, str) for item in stages):
+        raise UsageError(f"{name} takes the stages {', '.join(SAMPLER_ORDER)} in any order, not {value!r}.")
+    wrong = [stage for stage in stages if stage not in SAMPLER_ORDER or stages.count(stage) > 1]
+    missing = [stage for stage in SAMPLER_ORDER if stage not in stages]
+    if wrong or missing:
+        fault = f"{wrong[0]!r} is unknown or there twice" if wrong else f"{', '.join(missing)} not there"
+        raise UsageError(f"{name} must have each of {', '.join(SAMPLER_ORDER)} once: {fault}.")
+    return tuple(stages)
+
+
+def _parse_order(name: str, text: str) -> tuple[str, ...]:
+    words = text.replace(",", " ").replace("-", "_").lower().split()
+    return tuple(words) if words and words != ["default"] else SAMPLER_ORDER
+
+
+_FLAG = SettingKind(_check_flag, _parse_flag)
+
+SETTING_KINDS: Mapping[str, SettingKind] = {
+    "do_sample": _FLAG,
+    "seed": SettingKind(lambda _, value: check_seed(value), _parse_seed),
+    "stop": SettingKind(_check_strings, _parse_stop),
+    "dry_breakers": SettingKind(_check_strings, _parse_breakers),
+    "banned_tokens": SettingKind(_check_ids, _parse_ids),
+    "temperature_last": _FLAG,
+    "sampler_order": SettingKind(_check_order, _parse_order),
+}
+"""Every setting that is no plain number, by the field of `GenerationConfig`."""
