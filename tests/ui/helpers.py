@@ -38,7 +38,8 @@ async def wait_until(pilot: Pilot[str], is_so: Callable[[], object], what: str =
 
 def drawn(app: App[str]) -> str:
     """Everything on the screen, a line for each row."""
-    return "\n".join("".join(part.text for part in row) for row in app.screen._compositor.render_strips())
+    rows = app.screen._compositor.render_strips()
+    return "\n".join("".join(part.text for part in row) for row in rows).replace("\xa0", " ")
 
 
 class Window:
