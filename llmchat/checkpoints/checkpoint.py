@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 Progress = Callable[[str, float | None], None]
@@ -65,6 +67,17 @@ class LlamaConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RawTensor:
+    """A tensor as its file holds it."""
+
+    kind: str
+    """The format of its blocks: F32, F16, BF16, Q4_0, Q4_1, Q8_0, Q6_K …"""
+    shape: tuple[int, ...]
+    data: NDArray[np.uint8]
+    """The blocks, rows first: shape (…rows, bytes per row)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """An opened model file, before it becomes a module."""
 
@@ -78,6 +91,10 @@ class Checkpoint:
     """How the file holds most of its weights: "Q4_1", "float32"."""
     tokenizer: Tokenizer
     tokenizer_path: str
+    raw: Mapping[str, RawTensor] | None = None
+    """The tensors under the same names, as the file holds them, where its format keeps weights in blocks."""
+    interleaved_rope: bool = False
+    """Whether the rows of `raw` queries and keys pair neighbouring channels, not the halves of a head."""
     chat_template: str | None = None
     """The file's own Jinja template."""
     end_ids: tuple[int, ...] = ()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmchat.chat.model import ModelSpec
-from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, Progress, RopeScaling
+from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, Progress, RawTensor, RopeScaling
 from llmchat.checkpoints.llama_family import Fields, LazyTensors, check_config, check_tensors, visible_context
 from llmchat.errors import ModelLoadError
 from llmchat.tokenizers.tokenizer import Tokenizer
@@ -73,6 +73,8 @@ def load_gguf(spec: ModelSpec, progress: Progress) -> Checkpoint:
         path=str(path),
         config=config,
         tensors=_tensors(file, named, config, architecture, progress),
+        raw={name: RawTensor(tensor.type.name, tensor.shape, tensor.data) for name, tensor in named.items()},
+        interleaved_rope=architecture == "llama",
         weight_format=_main_type(file),
         tokenizer=tokenizer,
         tokenizer_path=spec.tokenizer or str(path),

@@ -43,7 +43,7 @@ class Fork(Protocol):
         """Append one token to each lane and return each lane's logits for the next."""
 
     def keep(self, lanes: Sequence[int]) -> None:
-        """Go on with some of the lanes, by their present places, in this order."""
+        """Go on with some of the lanes, by their present places, in this order; one that is named twice becomes two."""
 
 
 class Engine(Protocol):
@@ -89,3 +89,13 @@ class Engine(Protocol):
 
     def fork(self, lanes: int) -> Fork:
         """Begin `lanes` continuations of the text read so far; the engine's own stays as it is."""
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many leading ids two sequences share."""
+    length = 0
+    for one, other in zip(first, second, strict=False):
+        if one != other:
+            break
+        length += 1
+    return length

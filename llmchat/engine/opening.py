@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from llmchat.checkpoints.checkpoint import Checkpoint, Progress
     from llmchat.engine.engine import Engine
+    from llmchat.tokenizers.prompt_style import PromptStyle
 
 _HUB_PREFIX = "hf:"
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
@@ -36,10 +37,12 @@ def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | N
         ModelLoadError: It cannot be opened; the message says what to do.
     """
     spec = locate(spec, progress, cancel or threading.Event())
+    threads = spec.threads or default_threads()
+    if runs_natively(spec):
+        return _open_natively(spec, progress, threads)
     progress("starting torch", None)
     import torch
 
-    threads = spec.threads or default_threads()
     torch.set_num_threads(threads)
     device = _choose_device(spec.device)
     checkpoint = _load_checkpoint(spec, progress)
@@ -47,6 +50,52 @@ def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | N
     try:
         return _build(checkpoint, spec, device, _choose_dtype(spec.dtype, device), threads)
     except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.") from error
+
+
+def runs_natively(spec: ModelSpec) -> bool:
+    """Whether the native decode step is used: on a CPU, in the weights' own precision, where it was built."""
+    from llmchat.engine.native.library import kernels_name
+
+    on_cpu = spec.device == "cpu" or (spec.device == "auto" and not _may_have_gpu())
+    return on_cpu and spec.dtype == "auto" and bool(kernels_name())
+
+
+def _may_have_gpu() -> bool:
+    """Whether torch is worth asking for a GPU; without importing it."""
+    return any(
+        Path(place).exists() for place in ("/dev/nvidia0", "/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
+    )
+
+
+def _open_natively(spec: ModelSpec, progress: Progress, threads: int) -> Engine:
+    """Open a model on the native decode step."""
+    from llmchat.checkpoints.checkpoint import GPTConfig
+    from llmchat.engine.native.library import kernels_name
+    from llmchat.engine.native.model import NativeModel
+    from llmchat.engine.native_engine import NativeEngine
+
+    checkpoint = _load_checkpoint(spec, progress)
+    try:
+        model = NativeModel(checkpoint, threads, progress)
+        style = _prompt_style(checkpoint, spec)
+        info = _describe(
+            checkpoint,
+            "cpu",
+            f"native {kernels_name()}",
+            threads,
+            model.parameter_count,
+            has_template=style is not None,
+        )
+        return NativeEngine(
+            model,
+            checkpoint.tokenizer,
+            info,
+            end_ids=checkpoint.end_ids,
+            prompt_style=style,
+            slides=isinstance(checkpoint.config, GPTConfig),
+        )
+    except MemoryError as error:
         raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.") from error
 
 
@@ -180,7 +229,6 @@ def _build(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype:
     from llmchat.engine.architectures.gpt import GPT
     from llmchat.engine.architectures.llama import Llama
     from llmchat.engine.torch_engine import TorchEngine
-    from llmchat.tokenizers.prompt_style import load_prompt_style
 
     config = checkpoint.config
     model: GPT | Llama
@@ -188,23 +236,41 @@ def _build(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype:
         model = GPT.from_checkpoint(checkpoint, device=device, dtype=dtype)
     else:
         model = Llama.from_checkpoint(checkpoint, device=device, dtype=dtype)
-    template = spec.chat_template or checkpoint.chat_template
-    style = load_prompt_style(template, checkpoint.tokenizer) if template else None
+    style = _prompt_style(checkpoint, spec)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    info = ModelInfo(
+    precision = str(dtype).removeprefix("torch.")
+    info = _describe(checkpoint, str(device), precision, threads, parameters, has_template=style is not None)
+    return TorchEngine(model, checkpoint.tokenizer, info, end_ids=checkpoint.end_ids, prompt_style=style, device=device)
+
+
+def _prompt_style(checkpoint: Checkpoint, spec: ModelSpec) -> PromptStyle | None:
+    """The chat template that was asked for, or else the model's own."""
+    from llmchat.tokenizers.prompt_style import load_prompt_style
+
+    template = spec.chat_template or checkpoint.chat_template
+    return load_prompt_style(template, checkpoint.tokenizer) if template else None
+
+
+def _describe(
+    checkpoint: Checkpoint, device: str, dtype: str, threads: int, parameters: int, *, has_template: bool
+) -> ModelInfo:
+    """What was opened, for people and transcripts."""
+    from llmchat.checkpoints.checkpoint import GPTConfig
+
+    config = checkpoint.config
+    return ModelInfo(
         name=checkpoint.name,
         path=checkpoint.path,
         tokenizer_path=checkpoint.tokenizer_path,
         architecture="gpt" if isinstance(config, GPTConfig) else "llama",
         weight_format=checkpoint.weight_format,
-        device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
+        device=device,
+        dtype=dtype,
         threads=threads,
         vocab_size=config.vocab_size,
         context_length=config.context_length,
         parameter_count=parameters,
-        has_chat_template=style is not None,
+        has_chat_template=has_template,
         training=checkpoint.training,
         notes=checkpoint.notes,
     )
-    return TorchEngine(model, checkpoint.tokenizer, info, end_ids=checkpoint.end_ids, prompt_style=style, device=device)

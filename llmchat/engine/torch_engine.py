@@ -11,7 +11,7 @@ from torch import Tensor
 from llmchat.chat.model import ModelInfo
 from llmchat.engine.architectures.gpt import GPT
 from llmchat.engine.architectures.llama import Llama
-from llmchat.engine.engine import Logits, Prefill, PrefillProgress, StopSignal
+from llmchat.engine.engine import Logits, Prefill, PrefillProgress, StopSignal, common_prefix
 from llmchat.engine.kv_cache import KVCache
 from llmchat.tokenizers.prompt_style import PromptStyle
 from llmchat.tokenizers.tokenizer import Tokenizer
@@ -64,7 +64,7 @@ class TorchEngine:
         if len(token_ids) > self.info.context_length:
             return Prefill(self._window_logits(), 0)
         # The last token is always read again: its logits are wanted.
-        cached = min(_common_prefix(self._cached_ids, self._ids), len(self._ids) - 1)
+        cached = min(common_prefix(self._cached_ids, self._ids), len(self._ids) - 1)
         self._forget_after(cached)
         self._reserve(len(self._ids))
         logits: Tensor | None = None
@@ -157,16 +157,6 @@ class TorchFork:
         return [engine._finished(row[None]) for row in logits]
 
     def keep(self, lanes: Sequence[int]) -> None:
-        """Go on with some of the lanes, by their present places, in this order."""
-        self._texts = [self._texts[lane] for lane in lanes]
+        """Go on with some of the lanes, by their present places; one that is named twice becomes two."""
+        self._texts = [list(self._texts[lane]) for lane in lanes]
         self._cache.keep(lanes)
-
-
-def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many leading ids two sequences share."""
-    length = 0
-    for one, other in zip(first, second, strict=False):
-        if one != other:
-            break
-        length += 1
-    return length

@@ -11,8 +11,11 @@ from llmchat.engine.engine import Engine
 from llmchat.engine.opening import open_engine
 
 
-@pytest.fixture
-def tiny_engine(tiny_dir: Path) -> Engine:
-    """The model that llmbuilder trained, freshly opened: nothing is in its KV cache."""
-    spec = ModelSpec(str(tiny_dir / "model" / "model.pt"), str(tiny_dir / "tokenizer"), threads=1)
-    return open_engine(spec, lambda stage, fraction: None)
+@pytest.fixture(params=["native", "torch"])
+def tiny_engine(tiny_dir: Path, request: pytest.FixtureRequest) -> Engine:
+    """The model that llmbuilder trained, freshly opened on either engine: nothing is in its KV cache."""
+    dtype = "auto" if request.param == "native" else "float32"
+    spec = ModelSpec(str(tiny_dir / "model" / "model.pt"), str(tiny_dir / "tokenizer"), dtype=dtype, threads=1)
+    engine = open_engine(spec, lambda stage, fraction: None)
+    assert request.param in engine.info.dtype or dtype == "float32"
+    return engine

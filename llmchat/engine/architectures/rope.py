@@ -5,12 +5,11 @@ The pairs are channel i and channel i + head_dim / 2 ("rotate half").
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from llmchat.checkpoints.checkpoint import LlamaConfig, RopeScaling
+from llmchat.checkpoints.checkpoint import LlamaConfig
+from llmchat.engine.architectures.frequencies import rope_frequencies
 
 
 class RotaryPositions:
@@ -43,7 +42,7 @@ class RotaryPositions:
 
 def _tables(config: LlamaConfig, positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines of positions from 0, each of shape (positions, head_dim), float32."""
-    angles = torch.outer(torch.arange(positions, dtype=torch.float64), rope_frequencies(config))
+    angles = torch.outer(torch.arange(positions, dtype=torch.float64), torch.from_numpy(rope_frequencies(config)))
     cos, sin = angles.cos().float(), angles.sin().float()
     # The first half of a turned head takes minus the second half's share.
     return torch.cat((cos, cos), dim=-1).to(device), torch.cat((-sin, sin), dim=-1).to(device)
@@ -62,23 +61,3 @@ def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """
     swapped = heads.roll(heads.shape[-1] // 2, dims=-1)
     return torch.addcmul(heads * cos, swapped, sin).to(heads.dtype)
-
-
-def rope_frequencies(config: LlamaConfig) -> Tensor:
-    """Radians per position of each pair of channels, float64, shape (head_dim / 2,)."""
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float64) / config.head_dim
-    return _scaled(config.rope_theta**-exponents, config.rope_scaling)
-
-
-def _scaled(frequencies: Tensor, scaling: RopeScaling | None) -> Tensor:
-    if scaling is None:
-        return frequencies
-    if scaling.kind == "factors":
-        return frequencies / torch.tensor(scaling.factors, dtype=torch.float64)
-    if scaling.kind == "linear":
-        return frequencies / scaling.factor
-    # Llama 3: slow turns are stretched by `factor`, fast ones kept, those between blended.
-    turns = scaling.original_context_length * frequencies / (2 * math.pi)
-    spread = scaling.high_freq_factor - scaling.low_freq_factor
-    kept = ((turns - scaling.low_freq_factor) / spread).clamp(0, 1)
-    return frequencies * (kept + (1 - kept) / scaling.factor)

@@ -1,0 +1,1 @@
+"""The native decode step for the CPU, in C++: whole tokens in one call, without the GIL."""

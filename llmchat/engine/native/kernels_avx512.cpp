@@ -1,0 +1,45 @@
+// The inner loops for x86 processors with AVX-512 with VNNI.
+
+#include "decode.h"
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstring>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")
+#endif
+
+#define LLMCHAT_AVX512
+namespace llmchat {
+namespace {
+#include "kernels.inc"
+}  // namespace
+
+static const Kernels kernels = {"avx512", quantise, multiply, attend, rms_norm, layer_norm, swiglu};
+}  // namespace llmchat
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+namespace llmchat {
+const Kernels* avx512_kernels() {
+    const bool there = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                       __builtin_cpu_supports("avx512vnni");
+    return there ? &kernels : nullptr;
+}
+}  // namespace llmchat
+#else
+namespace llmchat {
+const Kernels* avx512_kernels() { return nullptr; }
+}  // namespace llmchat
+#endif

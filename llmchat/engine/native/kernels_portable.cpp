@@ -1,0 +1,17 @@
+// The inner loops in plain C++, for any processor.
+
+#include <cmath>
+#include <cstring>
+
+#include "decode.h"
+
+namespace llmchat {
+namespace {
+#include "kernels.inc"
+}  // namespace
+
+const Kernels* portable_kernels() {
+    static const Kernels kernels = {"portable", quantise, multiply, attend, rms_norm, layer_norm, swiglu};
+    return &kernels;
+}
+}  // namespace llmchat

@@ -1,0 +1,80 @@
+"""Finding and calling the compiled decode step. No model is known here."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_size_t, c_void_p
+from functools import cache
+from pathlib import Path
+
+KERNELS_VARIABLE = "LLMCHAT_KERNELS"
+"""Environment variable that names the kernels to use (avx512, avx2, portable), or "none" for torch."""
+
+TILE = 4
+"""Positions that one call takes at most."""
+
+BLOCK_ROWS = 16
+"""Rows of logits come in whole blocks of this many."""
+
+
+_DIMENSIONS = (
+    "is_gpt", "dim", "ffn", "layers", "heads", "kv_heads",
+    "head_dim", "vocab", "context", "interleaved", "threads",
+)  # fmt: skip
+
+
+class Shape(Structure):
+    """Dimensions of a model, as the C++ side takes them."""
+
+    _fields_ = [*((name, c_int32) for name in _DIMENSIONS), ("eps", c_float)]
+
+
+@cache
+def load_library() -> ctypes.CDLL | None:
+    """The compiled library; None where it was not built or cannot be loaded."""
+    for path in sorted(Path(__file__).parent.glob("_decode*")):
+        if path.suffix in (".so", ".dylib", ".pyd"):
+            try:
+                return _declared(ctypes.CDLL(str(path)))
+            except OSError:
+                continue
+    return None
+
+
+def kernels_name() -> str:
+    """The kernels that would be used on this machine; "" if there are none or torch was asked for."""
+    library, wanted = load_library(), os.environ.get(KERNELS_VARIABLE, "")
+    if library is None or wanted == "none":
+        return ""
+    return str(library.llmchat_kernels(wanted.encode()).decode())
+
+
+def why_not() -> str:
+    """Why the native step is not used, in a few words; "" if it is."""
+    if load_library() is None:
+        return "the native step was not built: there was no C++ compiler when llmchat was installed"
+    if not kernels_name():
+        return f"{KERNELS_VARIABLE} asks for something else"
+    return ""
+
+
+def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
+    """The library with the types of its functions."""
+    signatures: dict[str, tuple[object, list[object]]] = {
+        "llmchat_kernels": (c_char_p, [c_char_p]),
+        "llmchat_model_new": (c_void_p, [POINTER(Shape), c_char_p]),
+        "llmchat_model_free": (None, [c_void_p]),
+        "llmchat_set_matrix": (
+            c_int, [c_void_p, c_int, c_int, c_int, c_int, POINTER(c_void_p), POINTER(c_int), c_int],
+        ),
+        "llmchat_set_vector": (None, [c_void_p, c_int, c_int, c_void_p, c_size_t]),
+        "llmchat_cache_new": (c_void_p, [c_void_p, c_int]),
+        "llmchat_cache_free": (None, [c_void_p]),
+        "llmchat_cache_copy": (None, [c_void_p, c_void_p, c_void_p, c_int]),
+        "llmchat_step": (None, [c_void_p, c_void_p, c_void_p, POINTER(c_void_p), c_int, c_void_p, c_int]),
+    }  # fmt: skip
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library

@@ -1,0 +1,295 @@
+"""A model in the native decode step's memory: its weights repacked once, its caches, and its steps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from ctypes import byref, c_int, c_int32, c_void_p
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig, LlamaConfig, RawTensor
+from llmchat.engine.architectures.frequencies import rope_frequencies
+from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, TILE, Shape, load_library
+from llmchat.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+Floats = NDArray[np.float32]
+
+_SOURCES = {"F32": 0, "F16": 1, "BF16": 2, "Q4_0": 3, "Q4_1": 4, "Q8_0": 5}
+"""Formats that are repacked as they are; others become F16, or F32 where that is too small."""
+
+_QKV, _OUT, _GATE, _UP, _DOWN = range(5)
+_VECTORS = (
+    "norm_1", "norm_1_bias", "qkv_bias", "q_norm", "k_norm",
+    "out_bias", "norm_2", "norm_2_bias", "up_bias", "down_bias",
+)  # fmt: skip
+_NORM, _NORM_BIAS, _POSITIONS, _COSINES, _SINES = range(5)
+
+_LLAMA_MATRICES = {
+    _QKV: ("attention.q_proj", "attention.k_proj", "attention.v_proj"),
+    _OUT: ("attention.o_proj",),
+    _GATE: ("ffn.gate_proj",),
+    _UP: ("ffn.up_proj",),
+    _DOWN: ("ffn.down_proj",),
+}
+_LLAMA_VECTORS = {
+    "norm_1": ("attention_norm.weight",),
+    "qkv_bias": ("attention.q_proj.bias", "attention.k_proj.bias", "attention.v_proj.bias"),
+    "q_norm": ("attention.q_norm.weight",),
+    "k_norm": ("attention.k_norm.weight",),
+    "norm_2": ("ffn_norm.weight",),
+}
+_GPT_MATRICES = {_QKV: ("attn.qkv_proj",), _OUT: ("attn.out_proj",), _UP: ("mlp.fc1",), _DOWN: ("mlp.fc2",)}
+_GPT_VECTORS = {
+    "norm_1": ("ln1.weight",),
+    "norm_1_bias": ("ln1.bias",),
+    "out_bias": ("attn.out_proj.bias",),
+    "norm_2": ("ln2.weight",),
+    "norm_2_bias": ("ln2.bias",),
+    "up_bias": ("mlp.fc1.bias",),
+    "down_bias": ("mlp.fc2.bias",),
+}
+
+
+class NativeCache:
+    """Keys and values of one sequence, for `capacity` positions."""
+
+    def __init__(self, model: NativeModel, capacity: int) -> None:
+        self._library = model.library
+        self.capacity = (capacity + 15) // 16 * 16
+        self.handle = self._library.llmchat_cache_new(model.handle, capacity)
+        if not self.handle:
+            raise MemoryError("the KV cache does not fit into memory")
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            self._library.llmchat_cache_free(self.handle)
+
+
+class NativeModel:
+    """Weights and steps. One thread at a time may call it; it uses `threads` of its own."""
+
+    def __init__(self, checkpoint: Checkpoint, threads: int, progress: Callable[[str, float | None], object]) -> None:
+        """Repack a checkpoint's weights.
+
+        Raises:
+            ModelLoadError: There is not enough memory.
+        """
+        library = load_library()
+        assert library is not None
+        self.library: Any = library
+        config = checkpoint.config
+        self.config = config
+        self._raw = _raw_tensors(checkpoint)
+        shape = _shape(config, threads, checkpoint.interleaved_rope)
+        self._padded_vocab = -(-config.vocab_size // BLOCK_ROWS) * BLOCK_ROWS
+        kernels = os.environ.get(KERNELS_VARIABLE, "").encode()
+        self.handle = library.llmchat_model_new(byref(shape), kernels)
+        if not self.handle:
+            raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.")
+        self._positions = 0
+        prefix = "blocks" if isinstance(config, GPTConfig) else "layers"
+        for layer in range(config.n_layers):
+            progress("repacking weights", layer / config.n_layers)
+            self._load_layer(layer, f"{prefix}.{layer}.")
+        self._load_globals()
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            self.library.llmchat_model_free(self.handle)
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the model has."""
+        return sum(int(np.prod(tensor.shape)) for tensor in self._raw.values())
+
+    def embed(self, token_ids: Sequence[int]) -> Floats:
+        """Embedding rows, shape (tokens, dim)."""
+        name = "token_embedding.weight" if isinstance(self.config, GPTConfig) else "embedding.weight"
+        tensor = self._raw[name]
+        return _values(RawTensor(tensor.kind, (len(token_ids), tensor.shape[1]), tensor.data[list(token_ids)]))
+
+    def step(self, token_ids: Sequence[int], places: Sequence[int], caches: Sequence[NativeCache]) -> Floats:
+        """Run tokens, each at its position of its cache, and return the logits of the last row.
+
+        Args:
+            token_ids: Any number; tokens of one cache in the order of their positions.
+            places: The position of each.
+            caches: The cache of each.
+
+        Returns:
+            Shape (vocab_size,).
+        """
+        for start in range(0, len(token_ids) - TILE, TILE):
+            self._tile(token_ids, places, caches, start, start + TILE, wanted=0)
+        start = (len(token_ids) - 1) // TILE * TILE
+        last: Floats = self._tile(token_ids, places, caches, start, len(token_ids), wanted=1)[0]
+        return last
+
+    def step_lanes(self, token_ids: Sequence[int], places: Sequence[int], caches: Sequence[NativeCache]) -> Floats:
+        """Run one token for each of several caches; logits of shape (lanes, vocab_size)."""
+        tiles = [
+            self._tile(token_ids, places, caches, start, min(start + TILE, len(token_ids)), wanted=TILE)
+            for start in range(0, len(token_ids), TILE)
+        ]
+        return np.concatenate(tiles)
+
+    def _tile(
+        self,
+        token_ids: Sequence[int],
+        places: Sequence[int],
+        caches: Sequence[NativeCache],
+        start: int,
+        end: int,
+        *,
+        wanted: int,
+    ) -> Floats:
+        """One call of the library; logits of the last `wanted` rows."""
+        count = end - start
+        first = max(count - wanted, 0)
+        for place, cache in zip(places[start:end], caches[start:end], strict=True):
+            if not 0 <= place < min(cache.capacity, self.config.context_length):
+                raise IndexError(f"position {place} lies outside the cache")
+        self._reserve_positions(max(places[start:end]) + 1)
+        embedded = np.ascontiguousarray(self.embed(token_ids[start:end]))
+        logits = np.empty((count - first, self._padded_vocab), dtype=np.float32)
+        self.library.llmchat_step(
+            self.handle,
+            embedded.ctypes.data,
+            (c_int32 * count)(*places[start:end]),
+            (c_void_p * count)(*(cache.handle for cache in caches[start:end])),
+            count,
+            logits.ctypes.data,
+            first,
+        )
+        return logits[:, : self.config.vocab_size]
+
+    def _reserve_positions(self, positions: int) -> None:
+        """Make the tables of rotations long enough, at least doubling them."""
+        if positions <= self._positions or not isinstance(self.config, LlamaConfig):
+            return
+        self._positions = min(max(2 * positions, 2048), self.config.context_length)
+        angles = np.outer(np.arange(self._positions, dtype=np.float64), rope_frequencies(self.config))
+        self._set_vector(-1, _COSINES, np.cos(angles))
+        self._set_vector(-1, _SINES, np.sin(angles))
+
+    def _load_layer(self, layer: int, prefix: str) -> None:
+        is_gpt = isinstance(self.config, GPTConfig)
+        for slot, names in (_GPT_MATRICES if is_gpt else _LLAMA_MATRICES).items():
+            self._set_matrix(layer, slot, [self._raw[f"{prefix}{name}.weight"] for name in names])
+        for vector, names in (_GPT_VECTORS if is_gpt else _LLAMA_VECTORS).items():
+            found = [_values(self._raw[prefix + name]).ravel() for name in names if prefix + name in self._raw]
+            if found:
+                self._set_vector(layer, _VECTORS.index(vector), np.concatenate(found))
+
+    def _load_globals(self) -> None:
+        if isinstance(self.config, GPTConfig):
+            embedding, head = "token_embedding.weight", "lm_head.weight"
+            self._set_vector(-1, _NORM, _values(self._raw["ln_f.weight"]))
+            self._set_vector(-1, _NORM_BIAS, _values(self._raw["ln_f.bias"]))
+            self._set_vector(-1, _POSITIONS, _values(self._raw["position_embedding.weight"]))
+        else:
+            embedding, head = "embedding.weight", "head.weight"
+            self._set_vector(-1, _NORM, _values(self._raw["norm.weight"]))
+        self._set_matrix(-1, 0, [self._raw.get(head, self._raw[embedding])])
+
+    def _set_vector(self, layer: int, slot: int, values: NDArray[np.floating]) -> None:
+        floats = np.ascontiguousarray(values, dtype=np.float32)
+        self.library.llmchat_set_vector(self.handle, layer, slot, floats.ctypes.data, floats.size)
+
+    def _set_matrix(self, layer: int, slot: int, parts: Sequence[RawTensor]) -> None:
+        kinds = {part.kind for part in parts}
+        if len(kinds) > 1 or kinds.isdisjoint(_SOURCES) or not self._repack(layer, slot, parts):
+            dense = [_dense(part) for part in parts]
+            same = dense if len({part.kind for part in dense}) == 1 else [_as_float32(part) for part in parts]
+            self._repack(layer, slot, same)
+
+    def _repack(self, layer: int, slot: int, parts: Sequence[RawTensor]) -> bool:
+        """Hand a matrix over; False if its scales cannot be kept exactly."""
+        data = [np.ascontiguousarray(part.data) for part in parts]
+        result = self.library.llmchat_set_matrix(
+            self.handle,
+            layer,
+            slot,
+            _SOURCES[parts[0].kind],
+            len(parts),
+            (c_void_p * len(parts))(*(block.ctypes.data for block in data)),
+            (c_int * len(parts))(*(part.shape[0] for part in parts)),
+            parts[0].shape[1],
+        )
+        if result == 2:
+            raise MemoryError("the weights do not fit into memory")
+        return bool(result == 0)
+
+
+def _shape(config: GPTConfig | LlamaConfig, threads: int, interleaved: bool) -> Shape:
+    is_gpt = isinstance(config, GPTConfig)
+    return Shape(
+        is_gpt=int(is_gpt),
+        dim=config.dim,
+        ffn=4 * config.dim if isinstance(config, GPTConfig) else config.ffn_dim,
+        layers=config.n_layers,
+        heads=config.n_heads,
+        kv_heads=config.n_heads if isinstance(config, GPTConfig) else config.n_kv_heads,
+        head_dim=config.dim // config.n_heads if isinstance(config, GPTConfig) else config.head_dim,
+        vocab=config.vocab_size,
+        context=config.context_length,
+        interleaved=int(interleaved),
+        threads=threads,
+        eps=1e-5 if isinstance(config, GPTConfig) else config.norm_eps,
+    )
+
+
+def _raw_tensors(checkpoint: Checkpoint) -> dict[str, RawTensor]:
+    """The file's blocks, or else the tensors as float32."""
+    if checkpoint.raw is not None:
+        return dict(checkpoint.raw)
+    return {name: _from_torch(checkpoint.tensors[name].contiguous()) for name in checkpoint.tensors}
+
+
+def _from_torch(tensor: Tensor) -> RawTensor:
+    """A tensor in its own precision where that is one of ours."""
+    import torch
+
+    kind = {torch.float16: "F16", torch.bfloat16: "BF16"}.get(tensor.dtype)
+    if kind is None:
+        return _from_floats(tensor.float().numpy())
+    shape = tuple(tensor.shape)
+    return RawTensor(kind, shape, tensor.view(torch.int16).numpy().reshape(-1, shape[-1]).view(np.uint8))
+
+
+def _from_floats(values: Floats) -> RawTensor:
+    rows = values.reshape(-1, values.shape[-1])
+    return RawTensor("F32", values.shape, rows.view(np.uint8))
+
+
+def _values(tensor: RawTensor) -> Floats:
+    """A tensor's numbers as float32."""
+    if tensor.kind == "F32":
+        return np.ascontiguousarray(tensor.data).view(np.float32).reshape(tensor.shape)
+    from gguf import GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    rows = tensor.data.reshape(-1, tensor.data.shape[-1])
+    values: Floats = dequantize(rows, GGMLQuantizationType[tensor.kind])
+    return values.reshape(tensor.shape)
+
+
+def _as_float32(tensor: RawTensor) -> RawTensor:
+    return _from_floats(_values(tensor))
+
+
+def _dense(tensor: RawTensor) -> RawTensor:
+    """A tensor in 16 bits where they hold it, else in 32."""
+    values = _values(tensor)
+    if np.abs(values).max(initial=0.0) >= np.finfo(np.float16).max:
+        return _from_floats(values)
+    halves = values.astype(np.float16)
+    return RawTensor("F16", tensor.shape, halves.reshape(-1, values.shape[-1]).view(np.uint8))
