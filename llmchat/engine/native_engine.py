@@ -146,6 +146,10 @@ class NativeFork:
         return [engine.masked(row) for row in rows]
 
     def keep(self, lanes: Sequence[int]) -> None:
-        """Go on with some of the lanes, by their present places, in this order."""
-        self._texts = [self._texts[lane] for lane in lanes]
-        self._caches = [self._caches[lane] for lane in lanes]
+        """Go on with some of the lanes, by their present places; one that is named twice becomes two."""
+        length = min(len(self._texts[0]), self._engine.info.context_length)
+        self._texts = [list(self._texts[lane]) for lane in lanes]
+        self._caches = [
+            self._caches[lane] if lane not in lanes[:place] else self._engine.grown(self._caches[lane], length, length)
+            for place, lane in enumerate(lanes)
+        ]

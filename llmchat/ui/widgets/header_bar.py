@@ -31,7 +31,8 @@ class HeaderBar(OneLine):
             return
         self.model = info.name
         threads = f"{info.threads} thread{'s' if info.threads != 1 else ''}" if info.device == "cpu" else info.dtype
-        self.details = " · ".join(part for part in (info.weight_format, info.device, threads) if part)
+        where = info.dtype if info.dtype.startswith("native") else info.device
+        self.details = " · ".join(part for part in (info.weight_format, where, threads) if part)
 
     def left(self) -> Sequence[Piece]:
         """The app's name, the model, and how it runs."""
