@@ -287,9 +287,7 @@ class ChatSession:
 
     def new(self) -> None:
         """Begin a new conversation; the old one stays in its file."""
-        self.stop()
-        self.running = None
-        self._keeper.close()
+        self._leave("a new conversation was begun")
         self.transcript = Transcript()
         self.dropped_turns = frozenset()
 
@@ -301,7 +299,10 @@ class ChatSession:
 
         Raises:
             TranscriptError: It cannot be read; the present conversation stays.
+            UsageError: It is the present conversation.
         """
+        if self.path is not None and path.absolute() == self.path.absolute():
+            raise UsageError("This conversation is open already.")
         file, notices = TranscriptFile.open(path)
         self.new()
         self._keeper.move_to(file)
@@ -323,11 +324,16 @@ class ChatSession:
 
     def close(self) -> None:
         """End the session: what there is of a running reply is kept."""
-        running = self.running
-        self.stop()
-        if running is not None and (running.token_ids or running.pieces):
-            self.running = None
-            self._add_reply(running, running.reply("llmchat was closed"))
+        self._leave("llmchat was closed")
+
+    def _leave(self, reason: str) -> None:
+        """Stop, keep what there is of a running reply, and let go of the file."""
+        running, self.running = self.running, None
+        self._waiting.clear()
+        if running is not None:
+            running.request.cancel.set()
+            if running.token_ids or running.pieces:
+                self._add_reply(running, running.reply(reason))
         self._keeper.close()
 
     # ── events ──

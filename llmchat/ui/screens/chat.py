@@ -176,16 +176,15 @@ class ChatScreen(Screen[None]):
         """Take in what the worker reports, until the window closes."""
         if not (self.is_attached and self.app.is_running):
             return
-        running = self.session.running
-        ours = running is not None and event.request_id == running.request.request_id
+        ours = event.request_id in self._awaited()
         self.session.handle(event)
         self.laboratory.take(event)
         match event:
-            case ModelLoading():
+            case ModelLoading() if ours:
                 self._show_loading(event)
-            case ModelLoaded():
+            case ModelLoaded() if ours:
                 self._show_model()
-            case ModelLoadFailed():
+            case ModelLoadFailed() if ours:
                 self._show_load_failure(event)
             case PromptProcessing() if ours:
                 self._show_prefill(event)
@@ -196,10 +195,15 @@ class ChatScreen(Screen[None]):
             case GenerationFinished() | GenerationFailed() if ours:
                 self._show_end(event)
 
+    def _awaited(self) -> set[int]:
+        """The ids of the requests whose events are still of interest."""
+        running, load = self.session.running, self.session.load
+        ids = {load.request_id} if load is not None else set()
+        return ids | {running.request.request_id} if running is not None else ids
+
     def _show_loading(self, event: ModelLoading) -> None:
-        if self.session.load is not None and event.request_id == self.session.load.request_id:
-            fetching = event.stage.startswith("fetching")
-            self.status.show_state("fetching" if fetching else "loading", event.stage, event.fraction)
+        fetching = event.stage.startswith("fetching")
+        self.status.show_state("fetching" if fetching else "loading", event.stage, event.fraction)
 
     def _show_model(self) -> None:
         info = self.session.model
@@ -452,6 +456,7 @@ class ChatScreen(Screen[None]):
     def action_new(self) -> None:
         """Begin a new conversation."""
         self.clear_notes()
+        self._give_back(self.session.stop())
         self.attempt(self.session.new)
         self.prompt.focus()
 

@@ -1,0 +1,298 @@
+"""Every slash command, typed into the real window."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from threading import Semaphore
+
+import pytest
+
+from llmchat.chat.generation_config import GenerationConfig
+from llmchat.chat.storage import read_transcript
+from llmchat.checkpoints.checkpoint import Progress
+from llmchat.engine.engine import Engine
+from llmchat.tokenizers.prompt_style import load_prompt_style
+from llmchat.ui.commands import COMMANDS
+from llmchat.ui.screens.help import HelpScreen
+from llmchat.worker.inference_worker import InferenceWorker
+from llmchat.worker.messages import LoadRequest
+from tests.fakes import ByteTokenizer, ScriptedEngine
+from tests.session.test_session import ContinuingEngine
+from tests.ui.helpers import GREEDY, Window, window
+from tests.ui.test_app_turns import CountingEngine
+
+
+def chat_engine(text: str = "Hello.") -> ScriptedEngine:
+    """A model with a chat template."""
+    return ScriptedEngine(text, prompt_style=load_prompt_style("plain", ByteTokenizer()))
+
+
+def last_prompt(engine: ScriptedEngine) -> str:
+    """The text that the model was given last."""
+    return bytes(engine.prompts[-1]).decode()
+
+
+async def command(it: Window, line: str) -> str:
+    """Give a command; returns the notes it left."""
+    await it.send(line)
+    assert it.chat.prompt.text == "", f"refused: {it.chat.prompt.border_subtitle}"
+    return it.notes
+
+
+async def test_an_unknown_command_never_reaches_the_model() -> None:
+    """It stays in the prompt, with the nearest known one beside it."""
+    engine = ScriptedEngine()
+    async with window(engine) as it:
+        await it.ready()
+        for line, hint in (("/temperature 1", "/set temperature"), ("/qiut", "/quit"), ("/", "/help")):
+            await it.send(line)
+            assert it.chat.prompt.text == line
+            assert hint in it.screen
+        assert engine.prompts == [] and it.said == []
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("//help me", "/help me"), ("/etc/hosts", "/etc/hosts"), ("/* note */", "/* note */")]
+)
+async def test_text_that_only_looks_like_a_command_is_sent(written: str, meant: str) -> None:
+    """Two slashes escape; paths and comments are text."""
+    engine = ScriptedEngine()
+    async with window(engine) as it:
+        await it.ask(written)
+        assert it.said[0] == ("user", meant) and last_prompt(engine) == meant
+
+
+async def test_help() -> None:
+    """/help opens the screen of all keys; with a name it tells of one command."""
+    async with window(ScriptedEngine()) as it:
+        assert "/regen [N]" in await command(it, "/help regen")
+        await command(it, "/help")
+        assert isinstance(it.app.screen, HelpScreen)
+        await it.press("escape")
+        await it.press("f1")
+        assert isinstance(it.app.screen, HelpScreen) and "^R" in it.screen
+        await it.press("escape")
+        assert "Write a message" in it.screen
+
+
+async def test_set_reset_preset_and_seed() -> None:
+    """They change the settings in force, and the sidebar shows it."""
+    async with window(ScriptedEngine(), config=GenerationConfig()) as it:
+        await command(it, "/set temp 1.25")
+        await command(it, "/set stop THE END")
+        assert it.session.config == GenerationConfig(temperature=1.25, stop=("THE END",))
+        assert it.chat.panel.slider("temperature").value == 1.25
+        assert "≠ temperature = 1.25" in await command(it, "/set")
+        assert "0 to 5" in await command(it, "/settings temperature")
+        await command(it, "/reset temperature")
+        assert it.session.config.temperature == 0.8
+        await command(it, "/preset creative")
+        assert it.session.config.temperature == 1.5
+        await command(it, "/reset")
+        assert it.session.config == GenerationConfig()
+        await it.send("/seed lock")
+        await it.until(lambda: "no seed to lock yet" in it.toasts)
+        await command(it, "/seed 8417")
+        assert it.session.config.seed == 8417 and "8417   locked" in it.screen
+        await command(it, "/seed roll")
+        assert it.session.config.seed is None
+        await it.ask("hi")
+        await command(it, "/seed lock")
+        assert it.session.config.seed == it.reply.seed
+
+
+async def test_a_value_out_of_range_is_refused_with_the_range() -> None:
+    """The line stays for correction."""
+    async with window(ScriptedEngine()) as it:
+        await it.send("/set temperature 99")
+        assert it.chat.prompt.text == "/set temperature 99"
+        assert "0 to 5" in it.screen
+
+
+async def test_system_raw_and_prefill() -> None:
+    """What the model is given is what the commands say."""
+    engine = chat_engine()
+    async with window(engine) as it:
+        await it.ready()
+        assert "Be brief." in await command(it, "/system Be brief.")
+        await it.ask("hi")
+        assert "Be brief." in last_prompt(engine) and it.said[0] == ("system", "Be brief.")
+        assert "no system prompt" in await command(it, "/system")
+        assert "Ahoy" in await command(it, "/prefill Ahoy, ")
+        await it.ask("sail")
+        assert last_prompt(engine).endswith("Ahoy,") and it.said[-1] == ("assistant", "Ahoy,Hello.")
+        await command(it, "/prefill")
+        await command(it, "/raw on")
+        await it.ask("as it is")
+        assert last_prompt(engine) == "as it is" and it.reply.raw
+        await command(it, "/raw off")
+        await it.ask("again")
+        assert last_prompt(engine) != "again" and not it.reply.raw
+
+
+async def test_raw_off_without_a_template_says_what_is_missing() -> None:
+    """A base model stays a base model."""
+    async with window(ScriptedEngine()) as it:
+        await it.ready()
+        assert "no chat template" in await command(it, "/raw off")
+
+
+@pytest.mark.parametrize("line", ["/new", "/clear"])
+async def test_new_begins_again_and_keeps_the_old_file(line: str) -> None:
+    """The next message makes another file; the same by ^N."""
+    async with window(ScriptedEngine()) as it:
+        await it.ask("one")
+        first = it.session.path
+        await command(it, line)
+        assert it.said == [] and it.session.path is None
+        await it.ask("two")
+        assert first is not None and it.session.path not in (None, first)
+        assert [turn.text for turn in read_transcript(first)[0]] == ["one", "Hello."]
+        await it.press("ctrl+n")
+        assert it.said == []
+
+
+async def test_new_in_mid_reply_keeps_what_there_is() -> None:
+    """Nothing that was shown is lost."""
+    gate = Semaphore(0)
+    async with window(ScriptedEngine("abcdef", gate=gate), gate=gate) as it:
+        await it.ask_without_waiting("one")
+        await it.send("waiting")
+        path = it.session.path
+        await it.press("ctrl+n")
+        assert it.said == [] and it.chat.prompt.text == "waiting"
+        gate.release(9)
+        await it.until(lambda: it.session.state == "ready")
+        assert it.said == []
+        assert path is not None
+        assert [turn.text for turn in read_transcript(path)[0]] == ["one", "a"]
+
+
+async def test_save_load_and_export(tmp_path: Path) -> None:
+    """A conversation goes to a chosen file and comes back; exports choose their form by the ending."""
+    kept = tmp_path / "my sea.toml"
+    async with window(ScriptedEngine()) as it:
+        await it.ask("the sea")
+        assert str(kept) in await command(it, f"/save {kept}")
+        assert it.session.path == kept and "my sea.toml" in it.lines()[0]
+        for ending, start in (("md", "# the sea"), ("txt", "You:\nthe sea"), ("json", "{")):
+            target = tmp_path / f"out.{ending}"
+            assert str(target) in await command(it, f"/export {target}")
+            assert target.read_text().startswith(start)
+        assert len(json.loads((tmp_path / "out.json").read_text())["turns"]) == 2
+        await command(it, "/new")
+        await command(it, f'/load "{kept}"')
+        await it.send(f"/load {kept}")
+        await it.until(lambda: "open already" in it.toasts)
+        assert it.said == [("user", "the sea"), ("assistant", "Hello.")]
+        await it.send(f"/load {tmp_path / 'nothing.toml'}")
+        await it.until(lambda: "nothing.toml" in it.toasts)
+        assert len(it.said) == 2
+        await it.send(f"/save {kept}")
+        await it.until(lambda: "exists already" in it.toasts)
+
+
+async def test_copy_to_clipboard_and_file(tmp_path: Path) -> None:
+    """/copy takes the last reply."""
+    async with window(ScriptedEngine()) as it:
+        await it.send("/copy")
+        await it.until(lambda: "no reply to copy" in it.toasts)
+        await it.ask("hi")
+        await command(it, "/copy")
+        await it.until(lambda: it.app.clipboard == "Hello.")
+        await command(it, f"/copy {tmp_path / 'reply.txt'}")
+        assert (tmp_path / "reply.txt").read_text() == "Hello.\n"
+        await it.send(f"/copy {tmp_path}/no/such/place.txt")
+        await it.until(lambda: "cannot be written" in it.toasts)
+
+
+async def test_regen_undo_and_edit() -> None:
+    """Several answers at once; taking a message back; changing it."""
+    async with window(CountingEngine()) as it:
+        await it.send("/regen")
+        await it.until(lambda: "no message to answer" in it.toasts)
+        await it.ask("hi")
+        await command(it, "/regen 2")
+        await it.until(lambda: it.blocks[-1].alternatives == (3, 3) and it.is_idle)
+        await it.send("/undo")
+        assert it.chat.prompt.text == "hi" and it.said == []
+        await it.write("")
+        await it.ask("helo")
+        await it.send("/edit")
+        assert it.chat.prompt.text == "helo"
+        await it.write("hello")
+        await it.press("enter")
+        await it.until(lambda: it.said[0] == ("user", "hello") and len(it.said) == 2 and it.is_idle)
+
+
+async def test_continue_goes_on() -> None:
+    """With the reply's own tokens."""
+    async with window(ContinuingEngine("abcdef"), config=GREEDY.changed(max_new_tokens=4)) as it:
+        await it.send("/continue")
+        await it.until(lambda: "no reply to go on with" in it.toasts)
+        await it.ask("hi")
+        await command(it, "/continue")
+        await it.until(lambda: it.said[-1] == ("assistant", "abcdef") and it.is_idle)
+
+
+async def test_stats_and_theme() -> None:
+    """Facts of the model and the last reply; another look."""
+    async with window(ScriptedEngine()) as it:
+        await it.ask("hi")
+        notes = await command(it, "/stats")
+        assert "Scripted" in notes and "tok/s" in notes and "context 4096" in notes
+        await command(it, "/theme day")
+        assert it.app.theme == "day"
+        await it.send("/theme nosuch")
+        await it.until(lambda: "no theme called 'nosuch'" in it.toasts)
+        assert it.app.theme == "day"
+
+
+async def test_model_opens_another_and_keeps_the_conversation() -> None:
+    """A running reply is stopped, what waited comes back, and the new model knows what was said."""
+    gate = Semaphore(0)
+    engines = {"": chat_engine("First."), "other": chat_engine("Other.")}
+    engines[""] = ScriptedEngine("First.", prompt_style=engines["other"].prompt_style, gate=gate)
+    asked: list[str] = []
+
+    def load(request: LoadRequest, progress: Progress) -> Engine:
+        asked.append(request.spec.model)
+        return engines[request.spec.model]
+
+    async with window(make_worker=lambda post: InferenceWorker(post, load), gate=gate) as it:
+        await it.ask_without_waiting("one")
+        await it.send("two")
+        await it.send("/model other")
+        assert it.chat.prompt.text == "two" and it.session.state == "stopping"
+        gate.release(1)
+        await it.ready()
+        await it.press("enter")
+        await it.until(lambda: len(it.said) == 4 and it.is_idle)
+        assert asked == ["", "other"]
+        assert [text for _, text in it.said] == ["one", "F", "two", "Other."]
+        assert "one" in last_prompt(engines["other"]) and "F" in last_prompt(engines["other"])
+
+
+@pytest.mark.parametrize("line", ["/exit", "/quit", "/bye"])
+async def test_exit(line: str) -> None:
+    """By every name."""
+    async with window(ScriptedEngine()) as it:
+        await it.send(line)
+        await it.until(lambda: it.app.return_value is not None)
+
+
+async def test_tab_completes_commands() -> None:
+    """Names, settings and values."""
+    async with window(ScriptedEngine()) as it:
+        await it.press(*"/tem", "backspace", "backspace", *"he", "tab")
+        assert it.chat.prompt.text.strip() == "/theme"
+        await it.press(*"da", "tab")
+        assert it.chat.prompt.text.strip() == "/theme day"
+
+
+def test_every_command_is_tested_here() -> None:
+    """A new command comes with a test of its own."""
+    text = Path(__file__).read_text()
+    missing = [name for spec in COMMANDS for name in (spec.name, *spec.aliases) if f'"/{name}' not in text]
+    assert missing == []
