@@ -1,18 +1,19 @@
 """Several replies to one prompt at once: one prefill, then one batched forward for each token of all.
 
-Lanes that have ended leave the batch. With equal seeds the lanes throw the same
-dice, so where they part is their settings' doing.
+With equal seeds the lanes throw the same dice, so where they part is their settings'
+doing. Until then they share a row of the batch: what is common is computed once, and
+lanes with equal settings cannot part. A lane that has ended leaves the batch.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.turn import Reply
-from llmchat.engine.engine import Engine, Logits, PrefillProgress, StopSignal
+from llmchat.engine.engine import Engine, Fork, Logits, PrefillProgress, StopSignal
 from llmchat.engine.prompt import Prompt
 from llmchat.engine.reply_writer import ReplyPiece, ReplyWriter
 
@@ -66,30 +67,45 @@ class BatchStream:
                 yield lane, beginning
         if self._logits is None:
             return
-        running = list(range(len(self._writers)))
-        fork = self._engine.fork(len(running))
-        rows = [self._logits] * len(running)
-        while running:
-            drawn: list[tuple[int, int]] = []
-            for row, lane in enumerate(running):
+        fork, logits = self._engine.fork(1), [self._logits]
+        rows = dict.fromkeys(range(len(self._writers)), 0)
+        while rows:
+            drawn: dict[int, tuple[int, int]] = {}
+            for lane, row in rows.items():
                 writer = self._writers[lane]
-                piece = None if writer.is_over() else writer.write(rows[row])
+                piece = None if writer.is_over() else writer.write(logits[row])
                 if piece is not None and piece.token_id is not None:
                     yield lane, piece
                     if not writer.is_over():
-                        drawn.append((row, piece.token_id))
+                        drawn[lane] = (row, piece.token_id)
                         continue
                 if held := writer.end():
                     yield lane, held
-            if len(drawn) < len(running):
-                fork.keep([row for row, _ in drawn])
-                running = [running[row] for row, _ in drawn]
-            if running:
-                rows = fork.decode([token_id for _, token_id in drawn])
+            rows, logits = _advance(fork, drawn, len(logits))
 
     def replies(self) -> list[Reply]:
         """Every lane's reply so far."""
         return [writer.reply() for writer in self._writers]
+
+
+def _advance(fork: Fork, drawn: Mapping[int, tuple[int, int]], row_count: int) -> tuple[dict[int, int], list[Logits]]:
+    """Run the model over what the lanes have drawn.
+
+    Args:
+        fork: Has a row for every text that lanes have in common.
+        drawn: For each lane that goes on, its row and the token that follows there.
+        row_count: How many rows the fork has.
+
+    Returns:
+        Each lane's row from here on, and each row's logits.
+    """
+    if not drawn:
+        return {}, []
+    steps = list(dict.fromkeys(drawn.values()))
+    if (kept := [row for row, _ in steps]) != list(range(row_count)):
+        fork.keep(kept)
+    rows = {lane: steps.index(step) for lane, step in drawn.items()}
+    return rows, fork.decode([token_id for _, token_id in steps])
 
 
 def _always(config: GenerationConfig) -> Callable[[int], GenerationConfig]:

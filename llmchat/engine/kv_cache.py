@@ -71,7 +71,12 @@ class KVCache:
         self.length = length
 
     def keep(self, lanes: Sequence[int]) -> None:
-        """Keep some of the sequences, by their places, in this order."""
-        places = torch.tensor(lanes, dtype=torch.int64, device=self.keys.device)
-        self.keys = self.keys.index_select(1, places)
-        self.values = self.values.index_select(1, places)
+        """Keep some of the sequences, by their places, in this order; one that is named twice becomes two."""
+        self.keys, self.values = self._of_lanes(self.keys, lanes), self._of_lanes(self.values, lanes)
+
+    def _of_lanes(self, whole: Tensor, lanes: Sequence[int]) -> Tensor:
+        # Only what is filled is copied: memory beyond it that nobody touches costs nothing.
+        kept = whole.new_empty((whole.shape[0], len(lanes), *whole.shape[2:]))
+        for place, lane in enumerate(lanes):
+            kept[:, place, :, : self.length] = whole[:, lane, :, : self.length]
+        return kept

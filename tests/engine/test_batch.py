@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.turn import Reply, Turn
 from llmchat.engine.batch import BatchStream, Lane
-from llmchat.engine.engine import Engine
+from llmchat.engine.engine import Engine, Fork, Logits
 from llmchat.engine.generation import ReplyStream
 from llmchat.engine.prompt import Prompt, build_prompt
 
 BASE = GenerationConfig(max_new_tokens=40)
+
+
+class CountingFork:
+    """Notes how many rows each step computes."""
+
+    def __init__(self, inner: Fork, sizes: list[int]) -> None:
+        self._inner, self._sizes = inner, sizes
+
+    def decode(self, token_ids: Sequence[int]) -> list[Logits]:
+        """Note, and pass on."""
+        self._sizes.append(len(token_ids))
+        return self._inner.decode(token_ids)
+
+    def keep(self, lanes: Sequence[int]) -> None:
+        """Pass on."""
+        self._inner.keep(lanes)
 
 
 def prompt_of(engine: Engine, text: str = "the queen said") -> Prompt:
@@ -53,6 +74,32 @@ def test_equal_settings_give_equal_text(tiny_engine: Engine) -> None:
     """With the same dice and settings nothing can differ."""
     first, second = together(tiny_engine, Lane(BASE, 3), Lane(BASE, 3))
     assert first.token_ids == second.token_ids
+
+
+def test_lanes_share_a_row_until_they_part(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is common is computed once; each still draws what it would draw by itself."""
+    sizes: list[int] = []
+    make = tiny_engine.fork
+    monkeypatch.setattr(tiny_engine, "fork", lambda lanes: CountingFork(make(lanes), sizes))
+    lanes = [Lane(BASE.changed(temperature=heat), 7) for heat in (0.8, 0.3, 0.8, 1.2)]
+    replies = together(tiny_engine, *lanes)
+    assert sizes[0] == 1
+    assert max(sizes) == 3
+    for lane, reply in zip(lanes, replies, strict=True):
+        assert reply.token_ids == alone(tiny_engine, lane).token_ids
+
+
+def test_a_row_that_splits_becomes_two_texts(tiny_engine: Engine) -> None:
+    """Splitting a row copies it: what is appended to one copy is not in the other."""
+    ids = prompt_of(tiny_engine).token_ids
+    tiny_engine.prefill(ids, lambda: False)
+    fork = tiny_engine.fork(1)
+    fork.decode([20])
+    fork.keep([0, 0])
+    fork.decode([30, 31])
+    for row, middle in zip(fork.decode([40, 40]), (30, 31), strict=True):
+        expected = tiny_engine.prefill([*ids, 20, middle, 40], lambda: False).logits
+        np.testing.assert_allclose(row, expected, atol=1e-4)
 
 
 def test_lanes_go_on_past_the_context(tiny_engine: Engine) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig
 from llmchat.engine.kv_cache import KVCache
+from llmchat.engine.linear import Linear, linear
 
 
 class Attention(nn.Module):
@@ -21,8 +22,8 @@ class Attention(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.n_heads = config.n_heads
-        self.qkv_proj = nn.Linear(config.dim, 3 * config.dim, bias=False)
-        self.out_proj = nn.Linear(config.dim, config.dim)
+        self.qkv_proj = Linear(config.dim, 3 * config.dim, bias=False)
+        self.out_proj = Linear(config.dim, config.dim)
 
     def forward(self, x: Tensor, layer: int, cache: KVCache | None, mask: Tensor | None, last_only: bool) -> Tensor:
         """Mix each position with those before it.
@@ -61,8 +62,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(config.dim, 4 * config.dim)
-        self.fc2 = nn.Linear(4 * config.dim, config.dim)
+        self.fc1 = Linear(config.dim, 4 * config.dim)
+        self.fc2 = Linear(4 * config.dim, config.dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform each position by itself."""
@@ -101,7 +102,7 @@ class GPT(nn.Module):
         self.position_embedding = _embedding(config.context_length, config.dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.ln_f = nn.LayerNorm(config.dim, eps=1e-5)
-        self.lm_head = None if tied else nn.Linear(config.dim, config.vocab_size, bias=False)
+        self.lm_head = None if tied else Linear(config.dim, config.vocab_size, bias=False)
 
     @classmethod
     def from_checkpoint(
@@ -182,7 +183,7 @@ class GPT(nn.Module):
 
     def _logits(self, hidden: Tensor) -> Tensor:
         head = self.token_embedding if self.lm_head is None else self.lm_head
-        return F.linear(self.ln_f.forward(hidden), head.weight).float()
+        return linear(self.ln_f.forward(hidden), head.weight).float()
 
 
 def _embedding(count: int, dim: int) -> nn.Embedding:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig
 from llmchat.engine.architectures.rope import RotaryPositions, rotate
 from llmchat.engine.kv_cache import KVCache
+from llmchat.engine.linear import Linear, linear
 
 _PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 """Our parameters that join several of a checkpoint's: one large product is faster than three small ones."""
@@ -39,10 +40,10 @@ class Attention(nn.Module):
         super().__init__()
         self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.n_kv_heads, config.head_dim
         qkv_dim = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
-        self.qkv_proj = nn.Linear(config.dim, qkv_dim, bias=config.attention_bias)
+        self.qkv_proj = Linear(config.dim, qkv_dim, bias=config.attention_bias)
         self.q_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
         self.k_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
-        self.o_proj = nn.Linear(config.n_heads * config.head_dim, config.dim, bias=False)
+        self.o_proj = Linear(config.n_heads * config.head_dim, config.dim, bias=False)
 
     def forward(
         self, x: Tensor, layer: int, cache: KVCache, rope: tuple[Tensor, Tensor], mask: Tensor | None
@@ -82,8 +83,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.gate_up_proj = nn.Linear(config.dim, 2 * config.ffn_dim, bias=False)
-        self.down_proj = nn.Linear(config.ffn_dim, config.dim, bias=False)
+        self.gate_up_proj = Linear(config.dim, 2 * config.ffn_dim, bias=False)
+        self.down_proj = Linear(config.ffn_dim, config.dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform each position by itself."""
@@ -126,7 +127,7 @@ class Llama(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.dim, _weight=weight)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
-        self.head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
+        self.head = None if config.tied else Linear(config.dim, config.vocab_size, bias=False)
         self._rope = RotaryPositions(config)
 
     @classmethod
@@ -204,7 +205,7 @@ class Llama(nn.Module):
 
     def _logits(self, hidden: Tensor) -> Tensor:
         head = self.embedding if self.head is None else self.head
-        return F.linear(self.norm(hidden), head.weight).float()
+        return linear(self.norm(hidden), head.weight).float()
 
 
 def _part_names(name: str) -> list[str]:
@@ -216,12 +217,5 @@ def _part_names(name: str) -> list[str]:
 
 
 def _joined(parts: list[Tensor], device: torch.device | str, dtype: torch.dtype) -> Tensor:
-    """One tensor of all rows, in memory of its own.
-
-    On a CPU a float32 matrix is laid out by columns: one row times such a matrix, which is all
-    that decoding does, runs about a third faster there, and many rows no slower.
-    """
-    by_columns = parts[0].dim() == 2 and dtype == torch.float32 and torch.device(device).type == "cpu"
-    if by_columns:
-        return torch.cat([part.t().to(dtype) for part in parts], dim=1).t()
+    """One tensor of all rows, in memory of its own."""
     return torch.cat([part.to(device, dtype) for part in parts])
