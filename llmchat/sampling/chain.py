@@ -28,7 +28,7 @@ class Position:
     end_ids: tuple[int, ...] = ()
     """The tokens that end a reply."""
     breaker_ids: frozenset[int] = frozenset()
-    """The tokens whose text contains one of `dry_breakers`; end tokens break a repetition too."""
+    """The tokens whose text contains one of `dry_breakers`. What the history exempts breaks a repetition too."""
     newline_ids: frozenset[int] = frozenset()
     """The tokens whose text contains a newline. XTC spares them and end tokens: lines and replies must end."""
 
@@ -77,7 +77,7 @@ def _dry(candidates: Candidates, config: GenerationConfig, position: Position) -
         config.dry_multiplier,
         config.dry_base,
         config.dry_allowed_length,
-        position.breaker_ids.union(position.end_ids),
+        position.breaker_ids,
         config.penalty_window,
     )
 
@@ -131,8 +131,9 @@ def run_chain(logits: NDArray[np.floating], config: GenerationConfig, position: 
 def _branch(branch: Branch, config: GenerationConfig, position: Position) -> tuple[Branch, ...]:
     """XTC: with its probability the top choices are excluded."""
     chance, whole = config.xtc_probability, branch.candidates
-    protected = position.newline_ids.union(position.end_ids) if chance else frozenset()
-    rest = processors.exclude_top_choices(whole, config.xtc_threshold, protected) if chance else whole
+    if not chance:
+        return (branch,)
+    rest = processors.exclude_top_choices(whole, config.xtc_threshold, position.end_ids, position.newline_ids)
     if rest is whole:
         return (branch,)
     acting = branch.after("xtc", rest, chance)

@@ -42,18 +42,19 @@ class TokenHistory:
             mirostat_limit: Mirostat's limit after them; see `mirostat.limit_after`.
         """
         ids = np.fromiter(token_ids, dtype=np.int64)
-        self._exempt = frozenset(exempt)
+        self.exempt = frozenset(exempt)
+        """The ids that no penalty counts."""
         self._buffer: IntArray = np.concatenate([ids, np.zeros(_ROOM, dtype=np.int64)])
         self._length = ids.size
         self._reply_start = ids.size - reply_length
         self._counts = self._counted(ids, vocab_size)
         self._reply_counts = self._counted(ids[self._reply_start :], vocab_size)
-        self._repeats: IntArray = np.zeros(0, dtype=np.int64)
+        self._repeats: dict[int, IntArray] = {}
         self._limits = [mirostat_limit]
 
     def _counted(self, ids: IntArray, vocab_size: int) -> NDArray[np.int32]:
         counts = np.bincount(ids, minlength=vocab_size).astype(np.int32)
-        counts[[token_id for token_id in self._exempt if token_id < counts.size]] = 0
+        counts[[token_id for token_id in self.exempt if token_id < counts.size]] = 0
         return counts
 
     def __len__(self) -> int:
@@ -93,14 +94,14 @@ class TokenHistory:
         self._append(token_id, next_limit(self.mirostat_limit, final_logprob, tau, eta))
 
     def _count(self, token_id: int, by: int) -> None:
-        if token_id not in self._exempt:
+        if token_id not in self.exempt:
             self._counts[token_id] += by
             self._reply_counts[token_id] += by
 
     @contextmanager
     def rewound(self, count: int) -> Iterator[None]:
         """Be, for a while, as before the last `count` tokens of the reply."""
-        length, repeats, limits = self._length, self._repeats, self._limits
+        length, limits = self._length, self._limits
         taken = self.ids[length - count :].tolist()
         self._length, self._limits = length - count, limits[: len(limits) - count]
         for token_id in taken:
@@ -108,7 +109,7 @@ class TokenHistory:
         try:
             yield
         finally:
-            self._length, self._repeats, self._limits = length, repeats, limits
+            self._length, self._limits = length, limits
             for token_id in taken:
                 self._count(token_id, 1)
 
@@ -132,12 +133,14 @@ class TokenHistory:
         return ids[kept], counts[kept]
 
     def _without_exempt(self, ids: IntArray) -> IntArray:
-        return ids[~np.isin(ids, list(self._exempt))] if self._exempt else ids
+        return ids[~np.isin(ids, list(self.exempt))] if self.exempt else ids
 
     def repeats(self) -> IntArray:
         """For each token, how many up to it are the same as the last ones of all; see `repeat_lengths`."""
-        if self._repeats.size == self._length - 1 and self._length > 1:
-            self._repeats = repeat_lengths_after(self._repeats, self.ids)
-        elif self._repeats.size != self._length:
-            self._repeats = repeat_lengths(self.ids)
-        return self._repeats
+        length = self._length
+        if length not in self._repeats:
+            before = self._repeats.get(length - 1)
+            now = repeat_lengths(self.ids) if before is None else repeat_lengths_after(before, self.ids)
+            # The ones before are kept for a look back by a token.
+            self._repeats = {length: now} if before is None else {length - 1: before, length: now}
+        return self._repeats[length]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Container
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def penalize_repeats(
     multiplier: float,
     base: float,
     allowed_length: int,
-    breakers: Collection[int] = (),
+    breakers: Container[int] = (),
     window: int = 0,
 ) -> Candidates:
     """Make tokens less likely that would make a repetition longer (DRY, p-e-w 2024; as in llama.cpp).
@@ -71,27 +71,30 @@ def penalize_repeats(
         multiplier: 0 does nothing.
         base: 1 or above.
         allowed_length: What may repeat freely, 1 or more tokens.
-        breakers: Ids at which a repetition ends; they are never penalised.
+        breakers: Ids at which a repetition ends; they are never penalised, nor is what `history` exempts.
         window: How many of the last tokens are looked at; 0 is all.
     """
-    lengths = next_repeats(history, allowed_length, breakers, window) if multiplier > 0.0 else {}
-    if not lengths:
+    if multiplier <= 0.0:
         return candidates
     highest = int(_LARGEST_EXPONENT / math.log(base)) if base > 1.000001 else 0
+    lengths = next_repeats(history, allowed_length, allowed_length + highest, breakers, window)
+    if not lengths:
+        return candidates
     return candidates.lower(
-        {token_id: multiplier * base ** min(length - allowed_length, highest) for token_id, length in lengths.items()}
+        {token_id: multiplier * base ** (length - allowed_length) for token_id, length in lengths.items()}
     )
 
 
 def next_repeats(
-    history: TokenHistory, allowed_length: int, breakers: Collection[int] = (), window: int = 0
+    history: TokenHistory, shortest: int, longest: int, breakers: Container[int] = (), window: int = 0
 ) -> dict[int, int]:
     """For each token that would make a repetition longer, how long it already is.
 
     Args:
         history: Prompt and reply.
-        allowed_length: The shortest repetition that counts.
-        breakers: Ids at which a repetition ends; they are left out.
+        shortest: The least length that counts.
+        longest: Above it, repetitions count as this long.
+        breakers: Ids at which a repetition ends; they and what `history` exempts are left out.
         window: How many of the last tokens are looked at; 0 is all.
     """
     start = max(len(history) - window, 0) if window else 0
@@ -99,17 +102,18 @@ def next_repeats(
     if start:
         # A repetition must lie in the window as a whole.
         lengths = np.minimum(lengths, np.arange(1, lengths.size + 1))
-    longest = int(lengths.max(initial=0))
-    if longest < allowed_length:
+    limit = min(int(lengths.max(initial=0)), longest)
+    if limit < shortest:
         return {}
-    recent = history.ids[-longest:][::-1].tolist()
-    limit = next((steps for steps, token_id in enumerate(recent) if token_id in breakers), longest)
-    if limit < allowed_length:
+    for steps, token_id in enumerate(history.ids[: -limit - 1 : -1].tolist()):
+        if token_id in breakers or token_id in history.exempt:
+            limit = steps
+            break
+    if limit < shortest:
         return {}
-    places = np.flatnonzero(lengths >= allowed_length)
+    places = np.flatnonzero(lengths >= shortest)
     found = np.minimum(lengths[places], limit)
-    order = np.argsort(found, kind="stable")
-    followers = history.ids[start + 1 + places[order]]
-    # Of several places with the same follower the last, which is the longest, stays.
-    best = dict(zip(followers.tolist(), found[order].tolist(), strict=True))
-    return {token_id: length for token_id, length in best.items() if token_id not in breakers}
+    falling = np.argsort(-found, kind="stable")
+    followers, firsts = np.unique(history.ids[start + 1 + places[falling]], return_index=True)
+    best = zip(followers.tolist(), found[falling[firsts]].tolist(), strict=True)
+    return {token: length for token, length in best if token not in breakers and token not in history.exempt}

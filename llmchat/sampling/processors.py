@@ -7,7 +7,7 @@ a limit up to rounding count as reaching it.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Container
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,7 +143,7 @@ def keep_top_n_sigma(candidates: Candidates, count: float) -> Candidates:
     return candidates.keep(logits >= logits.max() - count * logits.std() - _ROUNDING)
 
 
-def exclude_top_choices(candidates: Candidates, threshold: float, protected: Collection[int] = ()) -> Candidates:
+def exclude_top_choices(candidates: Candidates, threshold: float, *protected: Container[int]) -> Candidates:
     """Remove all tokens that reach a probability but the least likely of them (XTC, p-e-w 2024; as in llama.cpp).
 
     Args:
@@ -156,5 +156,5 @@ def exclude_top_choices(candidates: Candidates, threshold: float, protected: Col
         return candidates
     order = top[np.argsort(-candidates.logits[top], kind="stable")]
     mask = np.ones(len(candidates), dtype=bool)
-    mask[order[:-1]] = [token_id in protected for token_id in candidates.ids[order[:-1]].tolist()]
+    mask[order[:-1]] = [any(token in ids for ids in protected) for token in candidates.ids[order[:-1]].tolist()]
     return candidates.keep(mask)

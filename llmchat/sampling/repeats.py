@@ -37,7 +37,7 @@ def repeat_lengths_after(lengths: IntArray, ids: IntArray) -> IntArray:
 
     Args:
         lengths: Those of all ids but the last, shape (n - 1,).
-        ids: Shape (n,), n ≥ 2.
+        ids: Shape (n,), n ≥ 1.
     """
     longer = np.zeros(ids.size, dtype=np.int64)
     longer[1:-1] = lengths[:-1]

@@ -4,34 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.errors import GenerationError
 from llmchat.sampling.candidates import Candidates
-from llmchat.sampling.chain import Position, run_chain, sample
-from llmchat.sampling.draw import draw, uniform_noise
+from llmchat.sampling.chain import Position, run_chain, sample, take_branch
+from llmchat.sampling.draw import draw, uniform_noise, xtc_number
+from llmchat.sampling.explain import explain
 from llmchat.sampling.history import TokenHistory
 from llmchat.sampling.processors import keep_top_k, keep_top_p
-
-NEUTRAL = GenerationConfig(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
-VOCABULARY = 40
-
-
-def logits_of(seed: int, size: int = VOCABULARY) -> NDArray[np.float32]:
-    """Random logits that are the same on every run."""
-    return (np.random.default_rng(seed).standard_normal(size) * 2).astype(np.float32)
-
-
-def at(index: int = 0, history: tuple[int, ...] = (), end_ids: tuple[int, ...] = ()) -> Position:
-    """A place in a reply over the small vocabulary."""
-    return Position(index, TokenHistory(VOCABULARY, history, exempt=end_ids), end_ids)
-
-
-def left(logits: NDArray[np.float32], config: GenerationConfig, position: Position) -> Candidates:
-    """What the chain leaves where XTC is off."""
-    (branch,) = run_chain(logits, config, position)
-    return branch.candidates
+from tests.sampling.places import NEUTRAL, VOCABULARY, at, left, logits_of
 
 
 def test_neutral_settings_are_plain_softmax() -> None:
@@ -152,6 +134,15 @@ DISTRIBUTIONS = {
     "top-p": NEUTRAL.changed(top_p=0.8),
     "min-p": NEUTRAL.changed(min_p=0.1),
     "repetition": NEUTRAL.changed(repetition_penalty=1.3),
+    "frequency": NEUTRAL.changed(frequency_penalty=0.7),
+    "presence": NEUTRAL.changed(presence_penalty=-1.0),
+    "DRY": NEUTRAL.changed(dry_multiplier=1.0),
+    "typical": NEUTRAL.changed(typical_p=0.7),
+    "top-nσ": NEUTRAL.changed(top_n_sigma=1.0),
+    "dynamic temperature": NEUTRAL.changed(dynatemp_range=0.8),
+    "Mirostat": NEUTRAL.changed(mirostat_tau=1.5),
+    "XTC": NEUTRAL.changed(xtc_probability=0.4),
+    "XTC before the temperature": NEUTRAL.changed(xtc_probability=0.6, temperature=0.5, temperature_last=True),
     "combined": GenerationConfig(top_k=20, top_p=0.95),
 }
 # The 99.99 % points of chi-square by degrees of freedom come from the Wilson-Hilferty approximation.
@@ -162,15 +153,19 @@ NORMAL_QUANTILE = 3.719
 @pytest.mark.parametrize("vary", ["seed", "index"])
 def test_draws_follow_the_stated_distribution(config: GenerationConfig, vary: str) -> None:
     """Chi-square over 20,000 draws, along seeds and along positions of one reply."""
-    candidates = left(logits_of(11), config, at(history=(0, 4, 9)))
-    draws = [draw(candidates, i, 3) if vary == "seed" else draw(candidates, 42, i) for i in range(20_000)]
-    observed = np.bincount(draws, minlength=VOCABULARY)[candidates.ids]
-    assert observed.sum() == 20_000
-    expected = candidates.probabilities() * 20_000
+    logits, position = logits_of(11), at(history=(0, 4, 9, 3, 0, 4))
+    branches = run_chain(logits, config, position)
+    dice = [(seed, 3) if vary == "seed" else (42, seed) for seed in range(20_000)]
+    draws = [draw(take_branch(branches, *throw).candidates, *throw) for throw in dice]
+    explained = explain(logits, config, position, VOCABULARY)
+    expected = np.zeros(VOCABULARY)
+    for row in explained.rows:
+        expected[row.token_id] = row.final_probability * 20_000
+    observed = np.bincount(draws, minlength=VOCABULARY)
+    assert observed[expected == 0].sum() == 0
     rare = expected < 5
-    if rare.any():
-        observed = np.append(observed[~rare], observed[rare].sum())
-        expected = np.append(expected[~rare], expected[rare].sum())
+    observed = np.append(observed[~rare], observed[rare].sum())
+    expected = np.append(expected[~rare], max(expected[rare].sum(), 1e-9))
     freedom = max(len(expected) - 1, 1)
     limit = freedom * (1 - 2 / (9 * freedom) + NORMAL_QUANTILE * (2 / (9 * freedom)) ** 0.5) ** 3
     assert float(((observed - expected) ** 2 / expected).sum()) < limit
@@ -194,9 +189,11 @@ def test_largest_seed_and_index_work() -> None:
 def test_noise_is_pinned() -> None:
     """Old transcripts replay only while these numbers stay as they are."""
     assert uniform_noise(8417, 3, np.array([0, 1, 49151])).tolist() == PINNED
+    assert xtc_number(8417, 3) == PINNED_XTC
 
 
 PINNED = [0.46351820712659625, 0.6188923876494405, 0.899467058806384]
+PINNED_XTC = 0.8111422679671101
 
 
 def test_a_filter_that_spares_the_drawn_token_does_not_change_it() -> None:
