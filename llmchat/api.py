@@ -217,10 +217,10 @@ def interactive_cli(
     from llmchat.streams import require_terminal
     from llmchat.ui.launch import run_window
 
-    require_terminal()
     tokenizer = None if tokenizer_path is None else os.fspath(tokenizer_path)
     given = GenerationConfig.from_mapping(_renamed(parameters), config)
     settings = load_settings().merged(model=os.fspath(model_path) or None, tokenizer=tokenizer)
+    require_terminal()
     run_window(StartOptions(settings, ResolvedGeneration().changed(given.difference(), "flag")))
 
 

@@ -1,0 +1,51 @@
+"""The standard streams of the program: our own words come through, those of libraries go to the log."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmchat import paths, streams
+
+SCRIPT = """
+import logging, os, sys, warnings
+from llmchat.streams import libraries_in_log, prepare_streams
+prepare_streams()
+with libraries_in_log():
+    os.write(1, b"native out\\n"); os.write(2, b"native err\\n")
+    warnings.warn("a warning"); logging.getLogger("llmchat").error("an error")
+    print("ours", flush=True); print("told", file=sys.stderr)
+    os.system("echo child")
+print("after")
+"""
+
+
+def test_what_libraries_print_goes_to_the_log(sandbox: Path) -> None:
+    """Neither native code nor warnings nor child processes can spoil the reply; the log has them all."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ours\nafter\n", "told\n")
+    path = paths.log_path()
+    log = path.read_text()
+    assert not [words for words in ("native out", "native err", "a warning", "an error", "child") if words not in log]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_log_does_not_grow_for_ever(sandbox: Path) -> None:
+    """A log beyond its limit begins anew."""
+    path = paths.ensure(paths.state_dir()) / "llmchat.log"
+    path.write_text("x" * 1_000_001)
+    subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, check=True, timeout=60)
+    assert path.stat().st_size < 1000
+
+
+def test_streams_that_a_program_has_replaced_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside another program nothing is moved."""
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    before = sys.stdout, sys.stderr
+    with streams.libraries_in_log():
+        assert (sys.stdout, sys.stderr) == before
+    assert not paths.log_path().exists()
