@@ -145,7 +145,7 @@ class GenerationConfig:
         minimum=0, maximum=1_000_000, step=16, shown=(0, 4096), curve=3.0, neutral=0, neutral_word="all", group="more",
     )  # fmt: skip
     dynatemp_range: float = parameter(
-        0.0, "Dyn. range", "Lower the temperature by up to this where the model is sure, raise it elsewhere; 0 never.",
+        0.0, "Dyn. range", "Lower the temperature by up to this where the model is sure, raise it elsewhere; 0 is off.",
         minimum=0.0, maximum=5.0, step=0.05, shown=(0.0, 2.0), neutral=0.0, off=True, group="more",
     )  # fmt: skip
     dynatemp_exponent: float = parameter(
