@@ -32,8 +32,7 @@ def read_transcript(path: Path) -> tuple[Transcript, list[str]]:
     except OSError as error:
         raise TranscriptError(f"{path} cannot be read: {describe(error)}.") from error
     document = parse_document(data, path.name)
-    torn = document.length < len(data)
-    notices = [f"The last turn in {path.name} is incomplete and was left out."] if torn else []
+    notices = [f"The last turn in {path.name} is incomplete and was left out."] if document.has_torn_turn else []
     return make_transcript(document, path.name), notices
 
 

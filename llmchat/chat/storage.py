@@ -2,7 +2,8 @@
 
 A file only grows while a conversation goes on: each turn is appended, and on the
 disk, when it ends. The reply in progress lies in a small file beside it, NAME.partial,
-so that a killed process loses a second or two. Whatever fails, what was kept
+so that a killed process loses a second or two. Where the conversation is left at
+another turn than the last one written, closing the file adds a few bytes that say so. Whatever fails, what was kept
 before stays as it was, and turns that could not be kept are tried again with the next.
 """
 
@@ -20,7 +21,14 @@ from typing import Any, Self
 
 from llmchat.chat.archive import SUFFIX, TranscriptSummary, latest_transcript, list_transcripts, read_transcript
 from llmchat.chat.transcript import Transcript
-from llmchat.chat.transcript_document import SCHEMA, Document, parse_document, render_header, render_turn
+from llmchat.chat.transcript_document import (
+    SCHEMA,
+    Document,
+    parse_document,
+    render_header,
+    render_selection,
+    render_turn,
+)
 from llmchat.chat.transcript_toml import header_table, make_transcript, parse_turn, turn_table
 from llmchat.chat.turn import Turn
 from llmchat.errors import TranscriptError, UsageError
@@ -42,6 +50,7 @@ class TranscriptFile:
         """Whether turns can be kept; False for a file that may only be read."""
         self._handle = handle
         self._header = header_table(transcript)  # as it stands in the file
+        self._selected = transcript.leaf_id  # what opening the file would select
         self._pending: list[Turn] = []  # turns that could not be written yet
         self._foreign_header: dict[str, Any] = {}  # keys that are not llmchat's own
         self._foreign_turns: dict[str, tuple[Turn, Mapping[str, Any]]] = {}
@@ -99,7 +108,7 @@ class TranscriptFile:
             raise
         file._remember_foreign_keys(document)
         notices = [] if writable else [f"{path.name} may only be read: the conversation goes on unsaved."]
-        notices += file._cut(data, document.length)
+        notices += file._cut(data, document)
         notices += file._recover()
         return file, notices
 
@@ -110,21 +119,23 @@ class TranscriptFile:
             if turn_table(turn) != table:
                 self._foreign_turns[turn.id] = (turn, table)
 
-    def _cut(self, data: bytes, length: int) -> list[str]:
-        if length == len(data):
+    def _cut(self, data: bytes, document: Document) -> list[str]:
+        """Take off the file what was torn, so that more can be added."""
+        if document.length == len(data):
             return []
         notice = f"The last turn in {self.path.name} was incomplete and was left out."
         if not self.writable:
-            return [notice]
+            return [notice] if document.has_torn_turn else []
         kept = self.path.with_name(self.path.name + ".cut")
         try:
-            append_text(kept, data[length:].decode(errors="replace"))
-            os.ftruncate(self._handle, length)
+            if document.has_torn_turn:
+                append_text(kept, data[document.length :].decode(errors="replace"))
+            os.ftruncate(self._handle, document.length)
             os.fsync(self._handle)
         except OSError as error:
             self.writable = False
             return [f"{notice} The conversation goes on unsaved: {describe(error)}."]
-        return [f"{notice} Its remains are in {kept.name}."]
+        return [f"{notice} Its remains are in {kept.name}."] if document.has_torn_turn else []
 
     def _recover(self) -> list[str]:
         """Take in the reply that was in progress when llmchat was ended."""
@@ -173,6 +184,7 @@ class TranscriptFile:
             except OSError as error:
                 raise _unsaved(self.path, describe(error)) from error
             self._pending.clear()
+            self._selected = turn.id
         if turn.role == "assistant":
             self.clear_checkpoint()
 
@@ -213,7 +225,26 @@ class TranscriptFile:
         os.close(self._handle)
         self._handle = handle
         self._header = header_table(self.transcript)
+        self._selected = self.transcript.leaf_id
         self._pending.clear()
+
+    def keep_selection(self) -> None:
+        """Keep which turn is selected, so that the conversation opens where it is left.
+
+        Raises:
+            TranscriptError: It cannot be written.
+        """
+        if self.transcript.leaf_id == self._selected or self._pending or not self.writable:
+            return
+        self._check_writable()
+        try:
+            append_bytes(self._handle, self._missing_line_end() + self._selection().encode())
+        except OSError as error:
+            raise _unsaved(self.path, describe(error)) from error
+        self._selected = self.transcript.leaf_id
+
+    def _selection(self) -> str:
+        return render_selection(self.transcript.leaf_id, len(self.transcript))
 
     def _check_writable(self) -> None:
         if not self.writable:
@@ -242,8 +273,11 @@ class TranscriptFile:
 
     def _content(self) -> bytes:
         header = header_table(self.transcript) | self._foreign_header
-        tables = (self._table(turn) for turn in self.transcript)
-        return (render_header(header) + "".join(map(render_turn, tables))).encode()
+        turns = list(self.transcript)
+        text = render_header(header) + "".join(render_turn(self._table(turn)) for turn in turns)
+        if turns and turns[-1].id != self.transcript.leaf_id:
+            text += self._selection()
+        return text.encode()
 
     def _table(self, turn: Turn) -> Mapping[str, Any]:
         loaded, table = self._foreign_turns.get(turn.id, (None, {}))

@@ -1,8 +1,10 @@
 """A transcript file's bytes and the TOML tables in them: a header, then one `[[turns]]` table per turn.
 
-Each turn is rendered alone, so that a file grows by appending. A process that is
-killed while it appends leaves a torn last turn, which is told from damage here.
-What the tables mean is known to `transcript_toml`.
+Each turn is rendered alone, so that a file grows by appending. Where a conversation
+was left at another turn than the last one written, a `[[selections]]` table follows
+that says so; it holds until another turn is written. A process that is killed while
+it appends leaves a torn last table, which is told from damage here. What the tables
+mean is known to `transcript_toml`.
 """
 
 from __future__ import annotations
@@ -33,6 +35,16 @@ def render_header(table: Mapping[str, Any]) -> str:
 def render_turn(table: Mapping[str, Any]) -> str:
     """One turn's lines, to be added to the end of the file."""
     return "\n[[turns]]\n" + "".join(_render("turns.", table))
+
+
+def render_selection(turn_id: str | None, turn_count: int) -> str:
+    """The lines that say at which turn a conversation was left, to be added to the end of the file.
+
+    Args:
+        turn_id: The selected turn; None: before the first.
+        turn_count: How many turns the file has; with more of them, the selection no longer holds.
+    """
+    return "\n[[selections]]\n" + "".join(_render("selections.", {"turn": turn_id or "", "turns": turn_count}))
 
 
 def _render(prefix: str, table: Mapping[str, Any]) -> Iterator[str]:
@@ -71,10 +83,14 @@ class Document:
     turns: list[Table]
     length: int
     """How many of the file's bytes are whole; what comes after was torn off."""
+    selected: str | None = None
+    """The turn at which the conversation was left, "" for before the first; None: at the last turn written."""
+    has_torn_turn: bool = False
+    """Whether what was torn off was a turn."""
 
 
 def parse_document(data: bytes, name: str) -> Document:
-    """Read a transcript's bytes; a torn last turn is left out.
+    """Read a transcript's bytes; a torn last table is left out.
 
     Args:
         data: The file's content.
@@ -85,11 +101,25 @@ def parse_document(data: bytes, name: str) -> Document:
     """
     whole = _readable_part(data, name)
     document, whole = _parse_whole_turns(whole, name)
+    selections = document.pop("selections", None)
     header, turns = _split(document, name)
-    if turns and not _is_whole(turns[-1], whole):
+    offset, kind = max(_tables(whole), default=(0, b""))
+    if kind == b"turns" and turns and not _is_whole(turns[-1], whole):
         turns.pop()
-        whole = whole[: last_turn_offset(whole)]
-    return Document(header, turns, len(whole))
+        whole = whole[:offset]
+    elif kind == b"selections" and not whole.endswith(b"\n"):
+        selections, whole = None, whole[:offset]
+    torn = data[len(whole) :]
+    has_torn_turn = bool(torn) and not torn.lstrip().startswith(b"[[s")
+    return Document(header, turns, len(whole), _selected(selections, len(turns)), has_torn_turn)
+
+
+def _selected(selections: Any, turn_count: int) -> str | None:
+    """What the last selection says, if no turn was written since."""
+    last = selections[-1] if isinstance(selections, list) and selections else None
+    if not isinstance(last, dict) or last.get("turns") != turn_count:
+        return None
+    return last["turn"] if isinstance(last.get("turn"), str) else None
 
 
 def _parse_whole_turns(data: bytes, name: str) -> tuple[Table, bytes]:
@@ -100,38 +130,35 @@ def _parse_whole_turns(data: bytes, name: str) -> tuple[Table, bytes]:
         if not _is_at_end(error, data):
             raise _damaged(name, error, data) from None
         failure = error
-    # What is torn is the line that begins a turn, or the turn that was begun last.
+    # What is torn is the line that begins a table, or the table that was begun last.
     torn_mark = _TORN_MARK.search(data)
-    for offset in (torn_mark.start() if torn_mark else 0, last_turn_offset(data)):
+    for offset in (torn_mark.start() if torn_mark else 0, max(_tables(data), default=(0, b""))[0]):
         with contextlib.suppress(tomllib.TOMLDecodeError):
             if offset:
                 return tomllib.loads(data[:offset].decode("utf-8-sig")), data[:offset]
     raise _damaged(name, failure, data)
 
 
-def last_turn_offset(data: bytes) -> int:
-    """Where the last turn's lines begin, the empty line before them included; 0 if there is no turn."""
-    offsets = turn_offsets(data)
-    return offsets[-1] if offsets else 0
-
-
 def turn_offsets(data: bytes) -> list[int]:
-    """Where each turn's lines begin, found without reading the TOML.
+    """Where each turn's lines begin, the empty line before them included, found without reading the TOML."""
+    return [offset for offset, kind in _tables(data) if kind == b"turns"]
 
-    A line that looks like the start of a turn inside a text is not counted:
+
+def _tables(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Where each turn and each selection begins, and which of the two it is.
+
+    A line that looks like the start of one inside a text is not counted:
     quotes within a text are escaped, so triple quotes only stand around one.
     """
-    offsets: list[int] = []
     position = 0
     for place, part in enumerate(data.split(b'"""')):
         if place % 2 == 0:
-            offsets.extend(position + found.start() for found in _TURN_MARK.finditer(part))
+            yield from ((position + found.start(), found[1]) for found in _TABLE_MARK.finditer(part))
         position += len(part) + 3
-    return offsets
 
 
-_TURN_MARK = re.compile(rb"\r?\n\[\[turns\]\]")
-_TORN_MARK = re.compile(rb"\r?\n\[(\[(t(u(r(n(s\]?)?)?)?)?)?)?\Z")
+_TABLE_MARK = re.compile(rb"\r?\n\[\[(turns|selections)\]\]")
+_TORN_MARK = re.compile(rb"\r?\n\[\[?[a-z]*\]?\Z")
 _ERROR_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 

@@ -42,8 +42,11 @@ from llmchat.errors import TranscriptError, UsageError
 _CONFIG_NAMES = tuple(item.name for item in fields(GenerationConfig))
 _TIMING_NAMES = tuple(item.name for item in fields(Timings))
 _HEADER_TEXTS = ("title", "model", "model_path", "tokenizer_path")
+_REPLY_TEXTS = ("model", "model_path", "tokenizer_path")
 _FACT_NAMES = TokenFacts._fields
 _COUNTS = ("prompt_tokens", "cached_tokens", "dropped_tokens")
+_RARE_COUNTS = ("unknown_tokens", "byte_tokens")
+"""Written only where they are above zero."""
 
 T = TypeVar("T")
 
@@ -72,10 +75,12 @@ def turn_table(turn: Turn) -> Table:
 
 
 def _reply_table(reply: Reply, turn_text: str) -> Table:
-    table: Table = {"model": reply.model} if reply.model else {}
+    table: Table = {name: getattr(reply, name) for name in _REPLY_TEXTS if getattr(reply, name)}
     table |= {"raw": True} if reply.raw else {}
+    table |= {} if reply.system is None else {"system": reply.system}
     table |= {"seed": reply.seed, "finish_reason": reply.finish_reason, "finish_detail": reply.finish_detail}
     table |= {name: getattr(reply, name) for name in _COUNTS}
+    table |= {name: getattr(reply, name) for name in _RARE_COUNTS if getattr(reply, name)}
     if reply.prefill_text:
         table["prefill_text"] = reply.prefill_text
     table["token_ids"] = _join_ids(reply.token_ids)
@@ -84,6 +89,8 @@ def _reply_table(reply: Reply, turn_text: str) -> Table:
         table["token_facts"] = {name: _join_numbers(column) for name, column in zip(_FACT_NAMES, columns, strict=True)}
     if reply.forced:
         table["forced"] = " ".join(f"{index}:{token_id}" for index, token_id in reply.forced)
+    if reply.parts:
+        table["parts"] = _join_ids(reply.parts)
     if reply.text != turn_text:
         table["reply_text"] = reply.text
     return table
@@ -120,7 +127,7 @@ def _clean(value: Any) -> Any:
 
 
 def make_transcript(document: Document, name: str) -> Transcript:
-    """The conversation that a file's tables hold, selected where it was last written to.
+    """The conversation that a file's tables hold, selected where it was left.
 
     Raises:
         TranscriptError: A value is missing or not of its kind, or a turn follows one that is not there.
@@ -140,6 +147,8 @@ def make_transcript(document: Document, name: str) -> Transcript:
             transcript.add(turn)
         except TranscriptError as error:
             raise TranscriptError(f"{name}, turn {number}: {error.message}") from None
+    if document.selected == "" or document.selected in transcript:
+        transcript.stop_at(document.selected or None)
     return transcript
 
 
@@ -174,7 +183,10 @@ def _parse_reply(read: _Reader, turn_text: str) -> Reply:
         config=_parse_config(read.inner("settings")),
         seed=read.whole("seed"),
         model=read.text("model"),
+        model_path=read.text("model_path"),
+        tokenizer_path=read.text("tokenizer_path"),
         raw=read.flag("raw"),
+        system=read.text("system") if "system" in read.table else None,
         changes=tuple(_parse_change(change) for change in read.items("changes")),
         prompt_tokens=read.whole("prompt_tokens"),
         cached_tokens=read.whole("cached_tokens"),
@@ -182,6 +194,9 @@ def _parse_reply(read: _Reader, turn_text: str) -> Reply:
         prefill_text=read.text("prefill_text"),
         facts=_parse_facts(read.inner("token_facts"), len(read.ids("token_ids"))),
         forced=_parse_forced(read.text("forced")),
+        parts=read.ids("parts"),
+        unknown_tokens=read.whole("unknown_tokens"),
+        byte_tokens=read.whole("byte_tokens"),
         timings=Timings(**{name: read.inner("timings").number(name) for name in _TIMING_NAMES}),
     )
 

@@ -73,8 +73,14 @@ class Reply:
     seed: int
     """The seed that was used, rolled or given."""
     model: str = ""
+    model_path: str = ""
+    """The file or directory of the model; "" for replies of before it was kept."""
+    tokenizer_path: str = ""
+    """Its tokenizer, by which `token_ids` mean something."""
     raw: bool = False
     """Whether the prompt went in without a chat template."""
+    system: str | None = None
+    """The system prompt, where it was not the one that the conversation begins with; "" for none."""
     changes: tuple[SettingsChange, ...] = ()
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -87,6 +93,12 @@ class Reply:
     """One for each of `token_ids`; empty for replies of before they were kept."""
     forced: tuple[tuple[int, int], ...] = ()
     """(token index, token id) of tokens that the person chose in place of a draw."""
+    parts: tuple[int, ...] = ()
+    """The token indices, ascending, at which it was gone on from: there the prompt was fitted anew."""
+    unknown_tokens: int = 0
+    """How many of its tokens stand for what the vocabulary lacks."""
+    byte_tokens: int = 0
+    """How many hold only part of a character, which the vocabulary lacks as a whole."""
     timings: Timings = field(default_factory=Timings)
 
     def config_at(self, token_index: int) -> GenerationConfig:
@@ -96,6 +108,13 @@ class Reply:
             if change.token_index <= token_index:
                 config = config.changed(**change.values)
         return config
+
+    def before(self, token_index: int) -> Reply:
+        """The part before one of the tokens whose `facts` are known; their number means all of it."""
+        end = self.facts[token_index].start if token_index < len(self.facts) else None
+        # Part of a character is nothing that a person has seen.
+        text = self.text.encode()[:end].decode(errors="ignore")
+        return replace(self, text=text, token_ids=self.token_ids[:token_index], facts=self.facts[:token_index])
 
 
 def continue_reply(first: Reply, whole: Reply) -> Reply:
@@ -119,6 +138,7 @@ def continue_reply(first: Reply, whole: Reply) -> Reply:
         changes=(*changes, *whole.changes),
         facts=first.facts[:kept] + whole.facts if len(first.facts) >= kept else (),
         forced=tuple(pick for pick in first.forced if pick[0] < kept) + whole.forced,
+        parts=(*(start for start in first.parts if start < kept), *([kept] if kept else [])),
     )
 
 

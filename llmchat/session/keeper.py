@@ -72,8 +72,10 @@ class Keeper:
         self._has_warned = False
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, which then opens at the turn that is selected now."""
         if self.file is not None:
+            with self._told_once():
+                self.file.keep_selection()
             self.file.close()
             self.file = None
 

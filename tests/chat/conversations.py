@@ -46,6 +46,9 @@ def make_reply(text: str = "It sings.", **changed: Any) -> Reply:
         "config": GenerationConfig(temperature=0.7, stop=("\n\n", "User:")),
         "seed": 8417,
         "model": "SmolLM2",
+        "model_path": "/models/smol.gguf",
+        "tokenizer_path": "/models/smol.gguf",
+        "system": "Sing.",
         "changes": (
             SettingsChange(1, 3, {"temperature": 1.2, "top_k": 0}),
             SettingsChange(2, 5, {"min_new_tokens": 700, "stop": ("x",), "do_sample": False}),
@@ -53,6 +56,10 @@ def make_reply(text: str = "It sings.", **changed: Any) -> Reply:
         "prompt_tokens": 12,
         "cached_tokens": 4,
         "dropped_tokens": 1,
+        "forced": ((1, 22),),
+        "parts": (1, 2),
+        "unknown_tokens": 1,
+        "byte_tokens": 2,
         "timings": Timings(0.5, 0.25, 100.5, 41.125),
     }
     return Reply(**{**values, **changed})

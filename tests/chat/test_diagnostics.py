@@ -43,7 +43,7 @@ def repeated(words: Sequence[str]) -> Repetition | None:
 
 
 def test_a_real_models_loops_are_found() -> None:
-    """The tiny model of llmbuilder, greedy: "i'm afraid i'm afraid i'm afraid", "the lion and the lion and the lion and"."""
+    """The tiny model of llmbuilder, greedy: "i'm afraid i'm afraid", "and the lion and the lion"."""
     assert set(loops_in(ONCE)) == {Loop(4, 3)}
     assert set(loops_in(SCARECROW)) == {Loop(6, 3), Loop(3, 4), Loop(3, 5)}
 
