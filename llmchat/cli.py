@@ -19,7 +19,6 @@ from llmchat import __version__
 from llmchat.chat.plain_text import visible
 from llmchat.cli_options import MODEL_OPTIONS, OPTIONS, check_combination, join_settings, start_options
 from llmchat.errors import LlmchatError, UsageError
-from llmchat.files import describe
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -168,6 +167,8 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return EXIT_CLOSED_PIPE
     except OSError as error:
+        from llmchat.files import describe
+
         return _fail(f"Reading or writing failed: {describe(error)}.", LlmchatError.exit_code)
     return exit_code
 
