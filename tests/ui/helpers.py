@@ -17,9 +17,11 @@ from llmchat.engine.engine import Engine
 from llmchat.options import StartOptions
 from llmchat.session import ChatSession
 from llmchat.settings import ResolvedGeneration, Settings
+from llmchat.tokenizers.prompt_style import load_prompt_style
 from llmchat.ui.app import LlmchatApp, MakeWorker
 from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.worker.inference_worker import InferenceWorker
+from tests.fakes import ByteTokenizer, ScriptedEngine
 
 GREEDY = GenerationConfig(do_sample=False, repetition_penalty=1.0)
 """Settings with which a scripted engine says its script."""
@@ -200,6 +202,12 @@ def worker_of(engine: Engine | Callable[[], Engine]) -> MakeWorker:
     """Makes workers that open this engine, whatever model is asked for."""
     make = engine if callable(engine) else lambda: engine
     return lambda post: InferenceWorker(post, lambda request, progress: make())
+
+
+def chat_engine(text: str = "Hello.", *, gate: Semaphore | None = None, context_length: int = 4096) -> ScriptedEngine:
+    """A scripted model with a chat template, whose replies are Markdown."""
+    style = load_prompt_style("plain", ByteTokenizer())
+    return ScriptedEngine(text, gate=gate, context_length=context_length, prompt_style=style)
 
 
 def tiny_options(**settings: object) -> StartOptions:

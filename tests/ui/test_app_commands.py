@@ -12,20 +12,14 @@ from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.storage import read_transcript
 from llmchat.checkpoints.checkpoint import Progress
 from llmchat.engine.engine import Engine
-from llmchat.tokenizers.prompt_style import load_prompt_style
 from llmchat.ui.commands import COMMANDS
 from llmchat.ui.screens.help import HelpScreen
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import LoadRequest
-from tests.fakes import ByteTokenizer, ScriptedEngine
+from tests.fakes import ScriptedEngine
 from tests.session.test_session import ContinuingEngine
-from tests.ui.helpers import GREEDY, Window, window
+from tests.ui.helpers import GREEDY, Window, chat_engine, window
 from tests.ui.test_app_turns import CountingEngine
-
-
-def chat_engine(text: str = "Hello.") -> ScriptedEngine:
-    """A model with a chat template."""
-    return ScriptedEngine(text, prompt_style=load_prompt_style("plain", ByteTokenizer()))
 
 
 def last_prompt(engine: ScriptedEngine) -> str:
@@ -252,8 +246,7 @@ async def test_stats_and_theme() -> None:
 async def test_model_opens_another_and_keeps_the_conversation() -> None:
     """A running reply is stopped, what waited comes back, and the new model knows what was said."""
     gate = Semaphore(0)
-    engines = {"": chat_engine("First."), "other": chat_engine("Other.")}
-    engines[""] = ScriptedEngine("First.", prompt_style=engines["other"].prompt_style, gate=gate)
+    engines = {"": chat_engine("First.", gate=gate), "other": chat_engine("Other.")}
     asked: list[str] = []
 
     def load(request: LoadRequest, progress: Progress) -> Engine:

@@ -119,6 +119,7 @@ class ChatScreen(Screen[None]):
         self._notes: list[TurnBlock] = []
         self._note_count = 0
         self._sidebar = settings.sidebar
+        self._overlay: bool | None = None
         self._quit_armed_at = -QUIT_SECONDS
         self.editing: str | None = None
         """The turn whose text is in the prompt to be changed."""
@@ -215,8 +216,8 @@ class ChatScreen(Screen[None]):
     def _show_load_failure(self, event: ModelLoadFailed) -> None:
         self.refresh_bars()
         self.status.show_state("error", "no model")
-        self.note(event.error.message, is_error=True)
         self._give_back(self.session.stop())
+        self.note(event.error.message, is_error=True)
 
     def _show_prefill(self, event: PromptProcessing) -> None:
         if event.total_tokens > event.done_tokens:
@@ -500,7 +501,8 @@ class ChatScreen(Screen[None]):
     def on_resize(self, event: events.Resize) -> None:
         """Put the sidebar beside the transcript where there is room, else over it, hidden."""
         overlay = event.size.width < WIDE
-        if overlay != self.panel.has_class("-overlay") or not event.size.width:
+        if overlay != self._overlay:
+            self._overlay = overlay
             self.panel.set_class(overlay, "-overlay")
             self.panel.set_class(overlay or not self._sidebar, "-hidden")
 

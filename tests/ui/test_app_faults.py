@@ -1,0 +1,166 @@
+"""When something is wrong: one clear line, nothing lost, and the chat goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Semaphore
+
+import pytest
+
+from llmchat.chat.storage import latest_transcript, read_transcript
+from llmchat.engine.engine import Engine
+from llmchat.errors import LlmchatError, ModelLoadError
+from llmchat.options import StartOptions
+from llmchat.ui.app import LlmchatApp
+from tests.fakes import ScriptedEngine
+from tests.faults import open_directory, read_only
+from tests.ui.helpers import GREEDY, chat_engine, options_of, window
+
+
+async def test_a_model_that_cannot_be_opened_is_told_once() -> None:
+    """What was typed meanwhile comes back, and another model can be opened."""
+    may_load = Semaphore(0)
+    engines = iter([None, ScriptedEngine()])
+
+    def load() -> Engine:
+        may_load.acquire()
+        if (engine := next(engines)) is None:
+            raise ModelLoadError("nosuch.gguf is not there.")
+        return engine
+
+    async with window(load, gate=may_load) as it:
+        await it.send("first")
+        await it.press(*"draft")
+        may_load.release()
+        await it.until(lambda: it.session.state == "empty")
+        assert it.notes == "nosuch.gguf is not there." and "no model" in it.status
+        assert it.chat.prompt.text == "first\n\ndraft" and it.said == []
+        await it.press("enter")
+        assert "No model is open" in it.toasts and it.chat.prompt.text == "first\n\ndraft"
+        await it.write("")
+        await it.send("/model other")
+        may_load.release()
+        await it.ready()
+        await it.ask("hi")
+        assert it.notes == ""
+
+
+async def test_a_file_that_is_no_model() -> None:
+    """The real loader's message, in the window."""
+    async with window(options=options_of(model="/no/such/model.gguf")) as it:
+        await it.until(lambda: it.session.state == "empty")
+        assert "There is no file or directory '/no/such/model.gguf'" in it.notes
+
+
+async def test_numbers_that_are_not_finite_end_the_reply_in_words() -> None:
+    """What there was stays, marked as an error; the next reply can be made."""
+    async with window(ScriptedEngine("abcdef", fail_at=3)) as it:
+        await it.ask("hi")
+        assert it.said[-1] == ("assistant", "abc")
+        assert "not finite" in it.notes or "NaN" in it.notes
+        assert it.reply.finish_reason == "error"
+        assert "ready" in it.status
+
+
+async def test_a_prompt_that_is_too_long_is_told() -> None:
+    """The message stays in the conversation and can be edited."""
+    async with window(ScriptedEngine(context_length=16)) as it:
+        await it.send("much too long for sixteen tokens")
+        await it.until(lambda: "context holds 16" in it.notes)
+        assert [role for role, _ in it.said] == ["user"] and it.session.state == "ready"
+
+
+async def test_turns_that_no_longer_fit_are_dimmed_under_a_line() -> None:
+    """Nothing leaves the model's sight silently."""
+    async with window(chat_engine("Yes.", context_length=100)) as it:
+        for number in range(4):
+            await it.ask(f"Question number {number}?")
+        dimmed = [block.dimmed for block in it.blocks if block.role != "notice"]
+        assert dimmed[0] and not dimmed[-1] and dimmed == sorted(dimmed, reverse=True)
+        assert f"the {sum(dimmed)} turns above no longer fit into the context" in it.screen
+
+
+async def test_model_text_is_data() -> None:
+    """No markup, no escape sequence and no direction mark acts on the window."""
+    text = "[bold]x[/] [/] [@click=app.quit]q[/]\x1b[31mred\x07\x9b2J\u202egnp\r\x00end"
+    async with window(ScriptedEngine(text)) as it:
+        await it.ask("[red]me[/] \x1b]0;title\x07")
+        assert it.said[-1] == ("assistant", text)
+        screen = it.screen
+        assert "[bold]x[/] [/] [@click=app.quit]q[/]" in screen and "[red]me[/]" in screen
+        assert "␛[31mred" in screen and "end" in screen
+        assert not set(screen) & set("\x1b\x07\x9b\u202e\r\x00")
+
+
+async def test_markup_in_toasts_and_names_is_data(tmp_path: Path) -> None:
+    """File names and messages may hold brackets."""
+    async with window(ScriptedEngine()) as it:
+        await it.send(f"/load {tmp_path}/[/bold][nosuch].toml")
+        await it.until(lambda: "[/bold][nosuch].toml" in it.toasts)
+        await it.ask("hi")
+        await it.send(f"/save {tmp_path}/[red].toml")
+        assert "[red].toml" in it.lines()[0]
+        await it.send("/theme [bold]")
+        await it.until(lambda: "[bold]" in it.toasts)
+        await it.send("/[x]")
+        await it.send("/nosuch[/]")
+        assert it.app.is_running
+
+
+async def test_transcripts_that_cannot_be_kept_are_told_once() -> None:
+    """The chat goes on; one toast, not one for each turn."""
+    with open_directory() as home, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMCHAT_HOME", str(home))
+        (home / "state").mkdir(mode=0o777)
+        with read_only(home):
+            async with window(ScriptedEngine()) as it:
+                await it.ask("one")
+                await it.ask("two")
+                assert len(it.said) == 4
+                assert it.toasts.count("unsaved") == 1
+                await it.press("ctrl+q")
+            assert it.app.return_value == ""
+
+
+async def test_continue_goes_on_in_the_same_file() -> None:
+    """What was saved by itself is opened with --continue, with its model's settings unchanged."""
+    async with window(ScriptedEngine()) as it:
+        await it.ask("one")
+        path = it.session.path
+    assert path is not None and latest_transcript() == path
+    options = StartOptions(generation=options_of().generation, resume=path)
+    async with window(ScriptedEngine(), options=options) as it:
+        assert it.said == [("user", "one"), ("assistant", "Hello.")]
+        await it.ask("two")
+        assert it.session.path == path
+    assert [turn.text for turn in read_transcript(path)[0]] == ["one", "Hello.", "two", "Hello."]
+
+
+async def test_a_torn_transcript_is_mended_with_a_notice() -> None:
+    """The end that a crash tore off is told, and the conversation goes on."""
+    async with window(ScriptedEngine()) as it:
+        await it.ask("one")
+        path = it.session.path
+    assert path is not None
+    with path.open("ab") as file:
+        file.write(b'[[turns]]\nid = "half')
+    options = StartOptions(generation=options_of().generation, resume=path)
+    async with window(ScriptedEngine(), options=options) as it:
+        assert it.toasts and it.said == [("user", "one"), ("assistant", "Hello.")]
+        await it.ask("two")
+
+
+def test_a_transcript_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
+    """Before anything is drawn, in one line."""
+    (tmp_path / "x.toml").write_text("not = [toml")
+    with pytest.raises(LlmchatError, match=r"x\.toml"):
+        LlmchatApp(StartOptions(resume=tmp_path / "x.toml"))
+
+
+async def test_no_autosave_keeps_nothing(sandbox: Path) -> None:
+    """No file, and no line about one in the end."""
+    async with window(ScriptedEngine(), options=options_of(GREEDY, autosave=False)) as it:
+        await it.ask("secret")
+        await it.press("ctrl+q")
+    assert it.app.return_value == ""
+    assert not list(sandbox.rglob("*.toml"))
