@@ -10,14 +10,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from llmchat.chat.diagnostics import IN_A_LOOP, LoopDetector, repetition
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.turn import FinishReason, Reply, SettingsChange, Timings, TokenFacts
 from llmchat.engine.engine import Engine, Logits, StopSignal
 from llmchat.engine.prompt import Prompt
+from llmchat.engine.token_sets import ids_containing
 from llmchat.sampling.chain import Draw, Position, sample
 from llmchat.sampling.explain import Explanation, explain
 from llmchat.sampling.history import TokenHistory
 from llmchat.tokenizers.detokenizer import StreamingDetokenizer
+from llmchat.tokenizers.readable import count_lacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class ReplyWriter:
         self._token_ids = list(prompt.continued_ids)
         self._new_from = len(self._token_ids)
         self._facts: list[TokenFacts] = []
+        self._loops = LoopDetector(prompt.continued_ids)
         self._forced = tuple(forced)
         self._seen: tuple[int, Logits] | None = None
         self._text: list[str] = []
@@ -92,7 +96,9 @@ class ReplyWriter:
         self._changes: list[SettingsChange] = []
         self._first_config = self._config = config_for(self._index)
         self._finish: tuple[FinishReason, str] = ("cancelled", "stopped by you")
-        self._history = TokenHistory(engine.info.vocab_size, prompt.token_ids, exempt=engine.end_ids)
+        self._history = TokenHistory(
+            engine.info.vocab_size, prompt.token_ids, exempt=engine.end_ids, reply_length=self._new_from
+        )
         begins_reply = not (prompt.raw or prompt.prefill_text)
         self._prefill_bytes = len(prompt.prefill_text.encode())
         self._detokenizer = StreamingDetokenizer(
@@ -136,8 +142,9 @@ class ReplyWriter:
         index, logits = self._seen
         # The penalties there did not know of the token that was drawn there.
         with self._history.rewound(len(self._token_ids) - index):
-            position = Position(index, self._history, self._engine.end_ids)
-            return Explained(index, explain(logits, config or self._config, position, count, self._seed))
+            settings = config or self._config
+            explanation = explain(logits, settings, self._position(index, settings), count, self._seed)
+        return Explained(index, explanation)
 
     def end(self) -> ReplyPiece | None:
         """The text that was held back to the end, if there is some."""
@@ -149,11 +156,13 @@ class ReplyWriter:
         decode_seconds = self._last_token_at - self._first_token_at
         new_tokens = len(self._token_ids) - self._new_from
         read = len(self._prompt.token_ids) - self.cached_tokens
+        text = "".join(self._text)
+        unknown_tokens, byte_tokens = count_lacking(self._engine.tokenizer, self._token_ids)
         return Reply(
-            text="".join(self._text),
+            text=text,
             token_ids=tuple(self._token_ids),
             finish_reason=self._finish[0],
-            finish_detail=self._finish[1],
+            finish_detail=self._finish_words(text),
             config=self._first_config,
             seed=self._seed,
             model=self._engine.info.name,
@@ -165,12 +174,21 @@ class ReplyWriter:
             prefill_text=self._prompt.prefill_text,
             facts=tuple(self._facts),
             forced=tuple(pick for pick in self._forced if self._new_from <= pick[0] < self._index),
+            unknown_tokens=unknown_tokens,
+            byte_tokens=byte_tokens,
             timings=Timings(
                 time_to_first_token_seconds=max(self._first_token_at - self._started, 0.0),
                 prompt_tokens_per_second=read / self.prefill_seconds if self.prefill_seconds else 0.0,
                 tokens_per_second=(new_tokens - 1) / decode_seconds if decode_seconds > 0 else 0.0,
             ),
         )
+
+    def _finish_words(self, text: str) -> str:
+        """The cause of the end, and whether the reply was going round in a loop, which nothing of its own ends."""
+        reason, detail = self._finish
+        starts = [fact.start for fact in self._facts]
+        loops = reason != "stop" and repetition(self._loops, text, starts) is not None
+        return f"{detail}, {IN_A_LOOP}" if loops else detail
 
     @property
     def _index(self) -> int:
@@ -183,13 +201,25 @@ class ReplyWriter:
 
     def _draw(self, logits: Logits) -> Draw:
         """The next token, by the dice or by the person's choice."""
-        position = Position(self._index, self._history, self._engine.end_ids)
+        position = self._position(self._index, self._config)
         chosen = dict(self._forced).get(self._index)
         return sample(logits, self._config, position, self._seed, chosen=chosen)
+
+    def _position(self, index: int, config: GenerationConfig) -> Position:
+        """What the sampling chain may know; of the vocabulary only what the settings ask for."""
+        tokenizer, nothing = self._engine.tokenizer, frozenset[int]()
+        return Position(
+            index,
+            self._history,
+            self._engine.end_ids,
+            ids_containing(tokenizer, config.dry_breakers) if config.dry_multiplier else nothing,
+            ids_containing(tokenizer, ("\n",)) if config.xtc_probability else nothing,
+        )
 
     def _take(self, draw: Draw, change: SettingsChange | None) -> ReplyPiece:
         """Make a drawn token part of the reply."""
         self._token_ids.append(draw.token_id)
+        self._loops.add(draw.token_id)
         self._history.add_drawn(draw.token_id, draw.final_logprob, self._config)
         text = self._collect(self._detokenizer.add(draw.token_id))
         start = self._detokenizer.offsets[-1] + self._prefill_bytes

@@ -9,7 +9,6 @@ import pytest
 from llmchat.chat.generation_config import SAMPLER_ORDER, SAMPLING_SPECS, GenerationConfig, parse_setting
 from llmchat.chat.setting_values import SETTING_KINDS
 from llmchat.errors import UsageError
-from tests.conftest import DATA
 
 
 def test_the_defaults_that_transcripts_leave_out() -> None:
@@ -130,13 +129,3 @@ def test_the_order_in_which_the_stages_act() -> None:
     assert GenerationConfig(do_sample=False).stages == ("bans", "penalties", "dry", "greedy")
     assert GenerationConfig(mirostat_tau=5).stages == ("bans", "penalties", "dry", "temperature", "mirostat")
     assert GenerationConfig(sampler_order=SAMPLER_ORDER[::-1]).stages == ("bans", *SAMPLER_ORDER[::-1])
-
-
-def test_the_readme_has_a_row_for_every_parameter() -> None:
-    """Its table is that of the program, word for word."""
-    readme = (DATA.parent.parent / "README.md").read_text(encoding="utf-8")
-    rows = [
-        f"| `--{spec.name.replace('_', '-')}` | {spec.default:g} | {spec.range_text} | {spec.help} |"
-        for spec in SAMPLING_SPECS
-    ]
-    assert "\n".join(rows) in readme
