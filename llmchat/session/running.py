@@ -38,6 +38,13 @@ class Running:
         self.facts += event.facts
         self.changes += event.changes
 
+    @property
+    def known_facts(self) -> tuple[TokenFacts, ...]:
+        """What is known of every token so far, with those that are gone on from; nothing if not of all."""
+        before = () if self.first_part is None else self.first_part.facts
+        kept = len(self.request.continued_ids)
+        return (*before[:kept], *self.facts) if len(before) >= kept else ()
+
     def reply(self, detail: str = "not finished") -> Reply:
         """The reply as far as it has come, with the part it goes on from.
 

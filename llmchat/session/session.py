@@ -28,6 +28,7 @@ from llmchat.worker.messages import (
     GenerationFailed,
     GenerationFinished,
     GenerationRequest,
+    InspectRequest,
     LiveConfig,
     LoadRequest,
     ModelLoaded,
@@ -186,22 +187,61 @@ class ChatSession:
     def branch_at(self, turn_id: str, token_index: int, token_id: int) -> None:
         """Take another token at one place of a reply and go on from there, as a new alternative.
 
+        Args:
+            turn_id: The reply.
+            token_index: Which of its tokens to replace; their number means to go on behind the last one.
+            token_id: The token to take.
+
         Raises:
             UsageError: The reply is not this model's, or one is being made.
         """
         self._require_rest()
-        turn = self.transcript.turn(turn_id)
-        reply = self._own_reply(turn)
-        if reply is None or turn.parent is None or not 0 <= token_index < len(reply.token_ids):
-            raise UsageError("Only a reply that this model has drawn can be branched at a token.")
-        first = replace(reply, token_ids=reply.token_ids[:token_index])
+        reply = self.drawn_reply(turn_id)
+        parent = self.transcript.turn(turn_id).parent
+        assert parent is not None
         self._start(
-            turn.parent,
+            parent,
             seed=reply.seed,
-            first_part=first,
+            first_part=reply.before(token_index),
             prefill_text=reply.prefill_text,
             forced=((token_index, token_id),),
         )
+
+    def inspect(self, turn_id: str, token_index: int, count: int) -> int:
+        """Ask what could have come at one place of a reply; a `NextToken` with the id returned answers.
+
+        Args:
+            turn_id: The reply.
+            token_index: The place; the number of tokens means the one behind the last.
+            count: How many candidates to list.
+
+        Raises:
+            UsageError: The reply is not this model's, or one is being made.
+        """
+        self._require_rest()
+        reply = self.drawn_reply(turn_id)
+        turns = self._with_system(self.transcript.path(self.transcript.turn(turn_id).parent))
+        request = InspectRequest(turns, reply, token_index, count)
+        self._submit(request)
+        return request.request_id
+
+    def drawn_reply(self, turn_id: str) -> Reply:
+        """The reply of a turn, if its tokens mean something to the model that is open.
+
+        Raises:
+            UsageError: Why they do not.
+        """
+        turn = self.transcript.turn(turn_id)
+        reply = turn.reply
+        if turn.role != "assistant":
+            raise UsageError("Only a reply can be looked into token by token.")
+        if reply is None or turn.parent is None:
+            raise UsageError("This reply was written by you: only text that a model drew has tokens to look into.")
+        if self.model is None or reply.model != self.model.name:
+            raise UsageError(f"{reply.model or 'Another model'} drew this reply. Open it with /model to look into it.")
+        if not reply.facts:
+            raise UsageError("Nothing is kept of this reply's tokens. Regenerate it with r to look into them.")
+        return reply
 
     def _own_reply(self, turn: Turn) -> Reply | None:
         """The reply of a turn, if its ids say what its text says to the model that is open."""
@@ -409,17 +449,18 @@ class ChatSession:
         if seed is None:
             seed = roll_seed() if self.config.seed is None else self.config.seed
         self.last_seed = seed
+        raw = self.raw if first_part is None else first_part.raw
         request = GenerationRequest(
             turns=self._with_system(self.transcript.path(parent)),
             config=self.live,
             seed=seed,
-            raw=self.raw,
+            raw=raw,
             prefill_text=self.prefill_text if prefill_text is None else prefill_text,
             continued_ids=() if first_part is None else first_part.token_ids,
             forced=forced,
         )
         name = "" if self.model is None else self.model.name
-        self.running = Running(request, new_id(), parent, self.config, name, self.is_raw, first_part)
+        self.running = Running(request, new_id(), parent, self.config, name, raw or self.is_raw, first_part)
         self._submit(request)
 
     def _with_system(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:

@@ -5,8 +5,16 @@ slider ─▶ refresh ─▶ ExplainRequest ─▶ worker ─▶ NextToken ─�
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+from llmchat.chat.turn import TokenFacts
+from llmchat.errors import UsageError
+from llmchat.session import Running
+from llmchat.ui.inspection import Inspection
+from llmchat.ui.rendering.heat import HeatMode, next_mode
+from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.worker.messages import Event, ExplainRequest, ModelLoading, NextToken, RequestFailed
 
 if TYPE_CHECKING:
@@ -14,19 +22,24 @@ if TYPE_CHECKING:
 
 
 class Laboratory:
-    """Keeps the next-token panel true while replies run, sliders move, and models change."""
+    """Keeps panel and colours true while replies run, sliders move, and models change."""
 
     def __init__(self, screen: ChatScreen) -> None:
         self._screen = screen
         self._session = screen.session
         self._transcript = screen.session.transcript
         self._config = screen.session.config
+        self.inspection = Inspection(screen)
+        self._heat: dict[str, HeatMode] = {}
+        """What single replies are coloured by; those to come are as the last one was."""
+        self._heat_to_come: HeatMode = "off"
         self._asked: int | None = None
         """The question that is under way; at most one is."""
         self._ask_again = False
 
     def take(self, event: Event) -> None:
         """Take in what the worker reports."""
+        self.inspection.take(event)
         match event:
             case NextToken():
                 self._show_next(event)
@@ -40,9 +53,64 @@ class Laboratory:
         if self._session.transcript is not self._transcript:
             self._transcript = self._session.transcript
             self._screen.next_token.show(None)
+            self._heat.clear()
+        self.inspection.refresh()
         if self._session.config is not self._config:
             self._config = self._session.config
             self._ask()
+
+    # ── token heat ──
+
+    def cycle_heat(self, turn_id: str | None = None) -> None:
+        """Colour a reply's tokens by the next measure, or no longer.
+
+        Args:
+            turn_id: The reply; by default the one that is being written, or the last.
+
+        Raises:
+            UsageError: It has no tokens that are known.
+        """
+        turn_id = turn_id or self._latest_reply()
+        if not self._facts(turn_id):
+            raise UsageError("Nothing is kept of its tokens: only replies that a model drew can be coloured.")
+        mode = self._heat[turn_id] = next_mode(self._heat_of(turn_id))
+        if turn_id == self._latest_reply():
+            self._heat_to_come = mode
+
+    def with_tokens(self, blocks: Iterable[TurnBlock]) -> Iterator[TurnBlock]:
+        """Blocks of turns, with what is known of the tokens where they are shown."""
+        for block in blocks:
+            mode = self._heat_of(block.id) if block.role == "assistant" else "off"
+            shown = mode != "off" or block.id == self.inspection.turn_id
+            yield replace(block, facts=self._facts(block.id), heat=mode) if shown else block
+
+    def streamed(self, running: Running) -> dict[str, Any]:
+        """What a running reply's block needs besides its text."""
+        return {} if self._heat_of(running.turn_id) == "off" else {"facts": running.known_facts}
+
+    def _heat_of(self, turn_id: str) -> HeatMode:
+        running = self._session.running
+        if running is not None and turn_id == running.turn_id:
+            return self._heat.setdefault(turn_id, self._heat_to_come)
+        return self._heat.get(turn_id, "off")
+
+    def _facts(self, turn_id: str) -> tuple[TokenFacts, ...]:
+        running = self._session.running
+        if running is not None and turn_id == running.turn_id:
+            return running.known_facts
+        if turn_id not in self._session.transcript:
+            return ()
+        reply = self._session.transcript.turn(turn_id).reply
+        return () if reply is None else reply.facts
+
+    def _latest_reply(self) -> str:
+        """The reply that is being written, or the last one that is shown; "" if there is none."""
+        if self._session.running is not None:
+            return self._session.running.turn_id
+        replies = (turn.id for turn in reversed(self._session.transcript.path()) if turn.role == "assistant")
+        return next(replies, "")
+
+    # ── the next-token panel ──
 
     def _ask(self) -> None:
         """Ask what the settings as they are now would make of the latest place.

@@ -28,6 +28,9 @@ class TurnActions:
         Raises:
             UsageError: It cannot be done now.
         """
+        if action == "probabilities":
+            self._screen.laboratory.cycle_heat(turn_id)
+            return
         if turn_id not in self._session.transcript:
             raise UsageError("The reply is still being written. Stop it with Esc, or wait.")
         actions: Mapping[str, Callable[[Turn], object]] = {
@@ -40,6 +43,7 @@ class TurnActions:
             "delete": lambda turn: self._session.delete(turn.id),
             "previous": lambda turn: self._step(turn, -1),
             "next": lambda turn: self._step(turn, 1),
+            "tokens": lambda turn: self._screen.laboratory.inspection.open(turn.id),
             "info": lambda turn: self._screen.note(describe(turn)),
         }
         actions[action](self._session.transcript.turn(turn_id))

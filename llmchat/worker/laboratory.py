@@ -95,12 +95,15 @@ def serve_inspect(engine: Engine, request: InspectRequest, post: Post) -> None:
     from llmchat.engine.reply_writer import ReplyWriter
 
     reply, index = request.reply, request.token_index
+    room = min(reply.config.max_new_tokens, engine.info.context_length // 4)
     prompt = build_prompt(
         engine,
         request.turns,
         raw=reply.raw,
         prefill_text=reply.prefill_text,
         continued_ids=reply.token_ids[:index],
+        # With the tokens read before the place, as much as was kept free then.
+        reply_room=max(1, room - index),
     )
     logits = engine.prefill(prompt.token_ids, request.cancel.is_set).logits
     if logits is None:

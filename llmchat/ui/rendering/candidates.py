@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 
 from llmchat.chat.plain_text import visible
 from llmchat.ui.rendering.line import crop
@@ -56,40 +56,39 @@ def stage_label(stage: str) -> str:
     return _STAGES.get(stage, stage.replace("_", "-"))
 
 
-def fitted(text: str, width: int) -> str:
-    """A text in exactly so many cells."""
-    return set_cell_size(crop(text, width), width)
-
-
 Part = tuple[str, str]
 """A piece of a row and the name of its look."""
 
 
-def candidate_parts(row: CandidateRow, width: int, token_width: int, *, taken: bool) -> list[Part]:
+def candidate_parts(row: CandidateRow, width: int, token_width: int, *, taken: bool, note: str = "") -> list[Part]:
     """One candidate in a row of so many cells.
 
-    ▸·water       34 → 41   ████▌
-     ·quiet      3.1 → –    ▏top-p
+    ▸·water       34 →  41 ████▌
+     ·quiet      3.1 →   – ▏ top-p
 
     Args:
         row: The candidate.
         width: Cells of the whole row.
         token_width: Cells for the token.
         taken: Whether it is the one that was taken.
+        note: Words for the row's end.
     """
-    label = fitted(token_label(row.text, row.spoken), token_width)
-    removed = row.removed_by is not None or row.final_probability <= 0
-    look = "removed" if removed else "taken" if taken else "token"
-    text = label.rstrip()
-    parts = [(TAKEN if taken else " ", "taken"), (text, look), (" " * (token_width - cell_len(text)), "raw")]
-    parts.append((f" {percent(row.probability):>4}", "raw"))
-    parts.append((f" {ARROW} ", "arrow"))
-    rest = max(width - token_width - 14, 0)
-    if removed:
-        shown = bar(row.probability, rest)
-        parts += [("   –", "removed-value"), (" ", "raw"), (shown, "ghost")]
-        parts.append((crop(f" {stage_label(row.removed_by or 'removed')}", rest - len(shown)), "stage"))
-    else:
-        parts += [(f"{percent(row.final_probability):>4}", "final"), (" ", "raw")]
-        parts.append((bar(row.final_probability, rest), "bar"))
+    removed = row.final_probability <= 0
+    label = crop(token_label(row.text, row.spoken), token_width)
+    parts = [
+        (TAKEN if taken else " ", "taken"),
+        (label, "removed" if removed else "taken" if taken else "text"),
+        (" " * (token_width - cell_len(label)), "text"),
+        (f" {percent(row.probability):>4}", "text"),
+        (f" {ARROW} ", "muted"),
+        ("   –", "muted") if removed else (f"{percent(row.final_probability):>4}", "final"),
+        (" ", "text"),
+    ]
+    room = max(width - sum(cell_len(text) for text, _ in parts), 0)
+    words = " · ".join(part for part in (stage_label(row.removed_by or "") if removed else "", note) if part)
+    # Every bar has the same scale; words take the end of a long one.
+    shown = bar(row.probability if removed else row.final_probability, room)
+    shown = shown[: room - cell_len(words) - 1] if words else shown
+    parts.append((shown, "ghost" if removed else "bar"))
+    parts.append((crop(f" {words}", width - sum(cell_len(text) for text, _ in parts)) if words else "", "stage"))
     return [part for part in parts if part[0]]

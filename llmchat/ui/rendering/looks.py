@@ -19,10 +19,14 @@ THEME_VARIABLES = {
     "code-comment": "muted",
     "dimmed": "muted",
     "note": "muted",
+    **{f"heat-{level}": "heat-text" for level in range(1, 6)},
 }
 """Variables of llmchat's own themes, by the look whose text they colour."""
 
-BACKGROUND_VARIABLES = {"change": "change-background"}
+BACKGROUND_VARIABLES = {
+    "change": "change-background",
+    **{f"heat-{level}": f"heat-{level}" for level in range(1, 6)},
+}
 """The same for what lies behind the text."""
 
 LOOK_STYLES = {
@@ -63,6 +67,12 @@ LOOK_STYLES = {
     "selected-bar": "color: $primary;",
     "match": "background: $warning 25%; text-style: underline;",
     "match-current": "color: $warning; text-style: bold reverse;",
+    "heat-1": "background: $success 20%;",
+    "heat-2": "background: $success 10%;",
+    "heat-3": "background: $warning 15%;",
+    "heat-4": "background: $warning 30%; text-style: underline;",
+    "heat-5": "background: $error 30%; text-style: bold underline;",
+    "token-cursor": "color: $primary; background: $background; text-style: bold reverse;",
     "new-text": "color: $primary; text-style: bold reverse;",
 }
 """CSS of each look. Those that carry meaning differ in more than their colour."""

@@ -31,6 +31,7 @@ class Palette:
         self._base = base
         self._component = component
         self._styles: dict[Look, Style] = {}
+        self._over: dict[tuple[Style, str], Style] = {}
 
     def style(self, look: Look) -> Style:
         """The style of a look: the base, then each name in turn."""
@@ -45,6 +46,12 @@ class Palette:
 
     def over(self, style: Style, name: str) -> Style:
         """A style with one more look on top."""
+        over = self._over.get((style, name))
+        if over is None:
+            over = self._over[style, name] = self._mixed(style, name)
+        return over
+
+    def _mixed(self, style: Style, name: str) -> Style:
         addition, background = self._component(name)
         if background is not None:
             # The terminal's own colours cannot be mixed.

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from llmchat.chat.turn import TokenFacts
+from llmchat.ui.rendering.heat import HeatMode
+
 BlockRole = Literal["system", "user", "assistant", "notice"]
 """`notice` is no turn: a line of the program's own between turns. The turn cursor passes it by."""
 
@@ -37,6 +40,10 @@ class TurnBlock:
     dimmed: bool = False
     """Whether the turn has left the model's context."""
     notices: tuple[Notice, ...] = ()
+    facts: tuple[TokenFacts, ...] = ()
+    """What is known of the text's tokens; empty unless they are shown."""
+    heat: HeatMode = "off"
+    """What the tokens are coloured by."""
     live: bool = False
     """Whether the text is still being written."""
     waiting: str = "thinking …"

@@ -8,6 +8,7 @@ from rich.cells import cell_len
 
 from llmchat.chat.plain_text import visible as sanitize
 from llmchat.ui.rendering.flow import Flow, MarkdownFlow, PlainFlow
+from llmchat.ui.rendering.heat import legend
 from llmchat.ui.rendering.line import Line, Look, Span, crop, prefixed
 from llmchat.ui.rendering.turn_block import Notice, TurnBlock
 from llmchat.ui.rendering.wrap import wrap_spans
@@ -45,7 +46,8 @@ class TurnLayout:
             self._flow = self._make_flow()
         head = self._head(block)
         first_changed = self._flow.update(block.text, sorted(block.marks))
-        self.lines = [*head, *self._text(block), *self._notes(block)]
+        key = [legend(block.heat)] if block.heat != "off" else []
+        self.lines = [*head, *self._text(block), *key, *self._notes(block)]
         # The row above may have carried the cursor.
         return max(0, len(head) + first_changed - 1)
 

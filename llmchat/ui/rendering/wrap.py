@@ -98,6 +98,19 @@ def _wide_ranges(text: str, width: int) -> Iterator[tuple[int, int]]:
     yield start, len(text)
 
 
+def character_at(text: str, cell: int) -> int:
+    """The character of a row that is drawn in a cell; -1 left of the row, its length right of it."""
+    if cell < 0:
+        return -1
+    if _NARROW.fullmatch(text):
+        return min(cell, len(text))
+    for begin, _end, cells in split_graphemes(text)[0]:
+        if cell < cells:
+            return begin
+        cell -= cells
+    return len(text)
+
+
 class _Cutter:
     """Cuts pieces out of a row of spans, from left to right."""
 

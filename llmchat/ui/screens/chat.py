@@ -13,7 +13,7 @@ from typing import ClassVar
 from textual import events, getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
+from textual.containers import Horizontal, Vertical
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
@@ -35,6 +35,7 @@ from llmchat.ui.widgets.sampling_panel import SamplingPanel
 from llmchat.ui.widgets.seed_row import SeedRow
 from llmchat.ui.widgets.slider import Slider
 from llmchat.ui.widgets.status_bar import StatusBar
+from llmchat.ui.widgets.token_inspector import TokenInspector
 from llmchat.ui.widgets.transcript_view import TranscriptView
 from llmchat.worker.messages import (
     Event,
@@ -62,7 +63,9 @@ class ChatScreen(Screen[None]):
     CSS_PATH = "chat.tcss"
     AUTO_FOCUS = "PromptInput"
     HELP_HEADING = "Everywhere"
-    PARTS: ClassVar[tuple[type, ...]] = (TranscriptView, SamplingPanel, Slider, SeedRow, PromptInput, FindBar)
+    PARTS: ClassVar[tuple[type, ...]] = (
+        TranscriptView, TokenInspector, SamplingPanel, Slider, SeedRow, PromptInput, FindBar,
+    )  # fmt: skip
     """The widgets whose keys can be rebound."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -76,6 +79,8 @@ class ChatScreen(Screen[None]):
         Binding("f1", "help", "Help", False, tooltip="Every key and command", id="help"),
         Binding("f2", "settings", "Settings", False, tooltip="Model, device, preset and theme", id="settings"),
         Binding("f3", "model", "Model", False, tooltip="Open another model", id="model"),
+        Binding("f4", "next_token", "Next token", False, tooltip="Show or hide the candidates", id="next_token"),
+        Binding("f5", "heat", "Token heat", False, tooltip="Colour the reply by probability …", id="heat"),
         Binding("pageup", "view('page_up')", "Page up", False, id="page_up"),
         Binding("pagedown", "view('page_down')", "Page down", False, id="page_down"),
         Binding("shift+up", "view('scroll_up')", "Scroll up", False, id="scroll_up"),
@@ -89,6 +94,7 @@ class ChatScreen(Screen[None]):
     header = getters.query_one(HeaderBar)
     view = getters.query_one(TranscriptView)
     panel = getters.query_one(SamplingPanel)
+    inspector = getters.query_one(TokenInspector)
     next_token = getters.query_one(NextTokenPanel)
     prompt = getters.query_one(PromptInput)
     status = getters.query_one(StatusBar)
@@ -142,7 +148,9 @@ class ChatScreen(Screen[None]):
         """Header, transcript and sidebar, find bar, prompt, status."""
         yield HeaderBar()
         with Horizontal(id="middle"):
-            yield TranscriptView(id="transcript")
+            with Vertical():
+                yield TranscriptView(id="transcript")
+                yield TokenInspector(id="inspector")
             yield SamplingPanel(self.session.config, id="sampling")
         yield FindBar()
         yield PromptInput(
@@ -233,9 +241,10 @@ class ChatScreen(Screen[None]):
         running = self.session.running
         assert running is not None
         if event.changes:
-            self.view.update_block(running.turn_id, running_block(running, self.session))
+            (block,) = self.laboratory.with_tokens([running_block(running, self.session)])
+            self.view.update_block(running.turn_id, block)
         else:
-            self.view.stream(running.turn_id, event.text)
+            self.view.stream(running.turn_id, event.text, **self.laboratory.streamed(running))
         self.status.context_used = event.context_tokens
         self.status.tokens_per_second = event.tokens_per_second
 
@@ -253,7 +262,7 @@ class ChatScreen(Screen[None]):
 
     def refresh_turns(self) -> None:
         """Bring the transcript up to the session."""
-        self.view.set_blocks([*session_blocks(self.session), *self._notes])
+        self.view.set_blocks([*self.laboratory.with_tokens(session_blocks(self.session)), *self._notes])
 
     def refresh_bars(self) -> None:
         """Bring header, status and sidebar up to the session."""
@@ -342,6 +351,26 @@ class ChatScreen(Screen[None]):
         """A key on a turn."""
         self.attempt(lambda: TurnActions(self).run(event.turn_id, event.action))
 
+    @on(TranscriptView.TokenClicked)
+    def inspect_clicked(self, event: TranscriptView.TokenClicked) -> None:
+        """A click on a coloured token."""
+        self.attempt(lambda: self.laboratory.inspection.open(event.turn_id, event.token))
+
+    @on(TokenInspector.Stepped)
+    def step_token(self, event: TokenInspector.Stepped) -> None:
+        """Another token of the reply."""
+        self.laboratory.inspection.step(event.by, event.unit)
+
+    @on(TokenInspector.Used)
+    def use_candidate(self, event: TokenInspector.Used) -> None:
+        """Something is to be done with a candidate."""
+        self.attempt(lambda: self.laboratory.inspection.use(event.use, event.row))
+
+    @on(TokenInspector.Left)
+    def leave_tokens(self) -> None:
+        """Back to the turn."""
+        self.laboratory.inspection.close()
+
     @on(FindBar.Searched)
     def search(self, event: FindBar.Searched) -> None:
         """Look for other words."""
@@ -387,6 +416,8 @@ class ChatScreen(Screen[None]):
             self._give_back(self.session.stop())
             self.refresh_turns()
             self.refresh_bars()
+        elif self.inspector.is_open:
+            self.laboratory.inspection.close()
         elif self.editing is not None:
             self.editing = None
             self.prompt.write("")
@@ -486,6 +517,14 @@ class ChatScreen(Screen[None]):
         from llmchat.ui import dialogs
 
         dialogs.change_settings(self)
+
+    def action_next_token(self) -> None:
+        """Show or hide the candidates for the next token."""
+        self.next_token.switched_on = not self.next_token.switched_on
+
+    def action_heat(self) -> None:
+        """Colour the tokens of the last reply by the next measure."""
+        self.attempt(self.laboratory.cycle_heat)
 
     async def action_view(self, name: str) -> None:
         """Scroll the transcript, wherever the focus is."""

@@ -10,14 +10,13 @@ choices 6.2 · entropy 1.8
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from textual.app import RenderResult
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
 
-from llmchat.ui.rendering.candidates import Part, candidate_parts, percent
+from llmchat.ui.rendering.candidates import candidate_parts
+from llmchat.ui.widgets.candidate_lines import CandidateLines, held
 from llmchat.worker.messages import NextToken
 
 FEWEST_ROWS, MOST_ROWS = 5, 12
@@ -29,48 +28,18 @@ _AROUND = 3
 _HINT = "From the first token on: what the model would say next, and what the sliders make of it."
 
 
-class NextTokenPanel(Widget):
+class NextTokenPanel(CandidateLines):
     """The candidates of the latest place, as many as there is room for below the sliders.
 
     It stands in a container at the sidebar's end. Whenever the number of rows that
     are seen changes, it says so, so that nobody works out what is not looked at.
     """
 
-    ALLOW_SELECT = False
-
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "next--heading",
-        "next--muted",
-        "next--token",
-        "next--taken",
-        "next--removed",
-        "next--removed-value",
-        "next--raw",
-        "next--arrow",
-        "next--final",
-        "next--bar",
-        "next--ghost",
-        "next--stage",
-    }
-
     DEFAULT_CSS = """
     NextTokenPanel {
         width: 1fr;
         height: 0;
         padding: 0 1;
-        text-wrap: nowrap;
-        text-overflow: clip;
-        color: $foreground;
-
-        & > .next--heading { text-style: bold; }
-        & > .next--muted, & > .next--arrow, & > .next--removed-value { color: $text-muted; }
-        & > .next--taken { color: $change; text-style: bold; }
-        & > .next--removed { color: $text-muted; text-style: strike; }
-        & > .next--final { color: $text-success; text-style: bold; }
-        & > .next--bar { color: $primary; }
-        & > .next--ghost { color: $foreground 35%; }
-        & > .next--stage { color: $text-muted; text-style: italic; }
-        &:ansi > .next--ghost { color: ansi_default; text-style: dim; }
     }
     """
 
@@ -140,7 +109,7 @@ class NextTokenPanel(Widget):
         token_width = min(max(width - 26, 6), 18)
         lines = [Content(""), self._heading(width, "raw → final %", token_width)]
         lines += (
-            self._line(candidate_parts(row, width, token_width, taken=row.token_id == self.candidates.drawn))
+            self.line(candidate_parts(row, width, token_width, taken=row.token_id == self.candidates.drawn))
             for row in self.candidates.rows[: self.rows]
         )
         spare = height - self.rows - _AROUND
@@ -149,20 +118,18 @@ class NextTokenPanel(Widget):
         return Content("\n").join(lines)
 
     def _heading(self, width: int, right: str, token_width: int = 0) -> Content:
-        return self._line([("Next token", "heading"), (right.rjust(token_width + 6), "muted")])
+        return self.line([("Next token", "heading"), (right.rjust(token_width + 6), "muted")])
 
     def _sums(self, candidates: NextToken, *, one_line: bool) -> list[Content]:
         """How many tokens are left, and how open the choice among them is."""
-        count = "1 token holds" if candidates.survivors == 1 else f"{candidates.survivors} tokens hold"
-        held: list[Part] = [(f" {count} {percent(candidates.mass)} %", "token")]
-        choices = f"choices {candidates.effective_choices:.1f}"
+        left, choices = f" {held(candidates)}", f"choices {candidates.effective_choices:.1f}"
         if one_line:
-            return [self._line([*held, (f" · {choices}", "muted")])]
-        return [self._line(held), self._line([(f" {choices} · entropy {candidates.entropy:.2f}", "muted")])]
+            return [self.line([(left, "text"), (f" · {choices}", "muted")])]
+        return [
+            self.line([(left, "text")]),
+            self.line([(f" {choices} · entropy {candidates.entropy + 0.0:.2f}", "muted")]),
+        ]
 
     def _wrapped(self, text: str, width: int) -> list[Content]:
-        style = self.get_visual_style("next--muted")
+        style = self.get_visual_style("candidate--muted")
         return [Content.styled(f" {line.plain}", style) for line in Content(text).wrap(max(width - 1, 8))]
-
-    def _line(self, parts: list[Part]) -> Content:
-        return Content.assemble(*((text, self.get_visual_style(f"next--{look}")) for text, look in parts))

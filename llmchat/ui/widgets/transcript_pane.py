@@ -28,6 +28,7 @@ from llmchat.ui.rendering.line import Line, Span, crop
 from llmchat.ui.rendering.looks import BACKGROUND_VARIABLES, COMPONENT_CLASSES, PREFIX, THEME_VARIABLES, look_css
 from llmchat.ui.rendering.paint import MARGIN, Component, Overlay, Palette, paint_line
 from llmchat.ui.rendering.selected import selected_text
+from llmchat.ui.rendering.token_layer import TokenLayer
 
 WIDEST_TEXT = 110
 """Cells; longer lines are hard to read."""
@@ -75,6 +76,8 @@ class TranscriptPane(ScrollView, can_focus=True):
     """Whether text arrived below what is seen."""
     selected_turn: reactive[str | None] = reactive(None)
     """The id of the turn under the turn cursor."""
+    token_cursor: reactive[tuple[str, int] | None] = reactive(None)
+    """The id of a turn and the number of the token that is in hand there."""
 
     def __init__(self, hint: str = "", *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         """Make an empty transcript.
@@ -87,6 +90,7 @@ class TranscriptPane(ScrollView, can_focus=True):
         super().__init__(id=id, classes=classes)
         self._document = Document()
         self._finder = Finder(self._document)
+        self._tokens = TokenLayer()
         self._hint = hint
         self._following = True
         self._own_scroll = False
@@ -131,9 +135,13 @@ class TranscriptPane(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """A click on the note about new text goes there."""
-        at_right = event.x >= self.size.width - len(NEW_TEXT) - 1
-        if self.has_new_text and event.y == self.size.height - 1 and at_right:
+        if self.is_on_note(event):
             self.follow()
+
+    def is_on_note(self, event: events.MouseEvent) -> bool:
+        """Whether the mouse is on the note about new text."""
+        at_right = event.x >= self.size.width - len(NEW_TEXT) - 1
+        return self.has_new_text and event.y == self.size.height - 1 and at_right
 
     @contextmanager
     def _scrolling(self) -> Iterator[None]:
@@ -291,10 +299,16 @@ class TranscriptPane(ScrollView, can_focus=True):
         return strip.apply_offsets(0, y)
 
     def _overlays(self, entry: Entry, row: int, y: int, palette: Palette) -> list[Overlay]:
+        cursor = self.token_cursor
+        in_hand = cursor[1] if cursor is not None and cursor[0] == entry.block.id else None
         overlays: list[Overlay] = [
+            (start + MARGIN, end + MARGIN, partial(palette.over, name=look))
+            for start, end, look in self._tokens.on_row(entry, row, in_hand)
+        ]
+        overlays += (
             (start + MARGIN, end + MARGIN, partial(palette.over, name="match-current" if current else "match"))
             for start, end, current in self._finder.on_row(entry, row)
-        ]
+        )
         selection = self.text_selection
         span = selection.get_span(y) if selection else None
         if span is not None:

@@ -14,12 +14,14 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from llmchat.ui.rendering.paint import MARGIN
 from llmchat.ui.rendering.turn_block import TurnBlock
+from llmchat.ui.rendering.wrap import character_at
 from llmchat.ui.widgets.transcript_pane import TranscriptPane
 
 ActionName = Literal[
     "copy", "copy_code", "edit", "continue", "regenerate", "branch", "delete",
-    "previous", "next", "probabilities", "info",
+    "previous", "next", "probabilities", "tokens", "info",
 ]  # fmt: skip
 
 
@@ -49,6 +51,7 @@ class TranscriptView(TranscriptPane):
         Binding("left", "turn('previous')", "Alternative before", show=False, id="turn.previous"),
         Binding("right", "turn('next')", "Next alternative", show=False, id="turn.next"),
         Binding("p", "turn('probabilities')", "Probabilities", show=False, id="turn.probabilities"),
+        Binding("enter", "turn('tokens')", "Token by token", show=False, id="turn.tokens"),
         Binding("i", "turn('info')", "Info", show=False, id="turn.info"),
         Binding("escape", "leave_turn", "Leave the turn", show=False, id="turn.leave"),
     ]
@@ -59,6 +62,13 @@ class TranscriptView(TranscriptPane):
 
         turn_id: str
         action: ActionName
+
+    @dataclass
+    class TokenClicked(Message):
+        """A token of a reply that shows its tokens was clicked."""
+
+        turn_id: str
+        token: int
 
     @dataclass
     class TurnSelected(Message):
@@ -122,16 +132,37 @@ class TranscriptView(TranscriptPane):
         self.refresh_lines(top + margin)
         self._text_changed(top + first_changed, grown=len(block.text) > length)
 
-    def stream(self, block_id: str, text: str) -> None:
-        """Add text to a turn that is being written."""
+    def stream(self, block_id: str, text: str, **changes: Any) -> None:
+        """Add text to a turn that is being written.
+
+        Args:
+            block_id: The turn.
+            text: What is new.
+            changes: Other fields that are different now.
+        """
         index = self._document.index_of(block_id)
         if index is not None:
-            self.update_block(block_id, text=self._document.entries[index].block.text + text)
+            self.update_block(block_id, text=self._document.entries[index].block.text + text, **changes)
 
     def remove_block(self, block_id: str) -> None:
         """Take a turn out."""
         if self._document.index_of(block_id) is not None:
             self.set_blocks(block for block in self.blocks if block.id != block_id)
+
+    def show_token(self, turn_id: str, token: int) -> None:
+        """Put the token cursor on a token, if its turn shows tokens, and bring it into sight."""
+        self.token_cursor = (turn_id, token)
+        index = self._document.index_of(turn_id)
+        if index is None:
+            return
+        self._document.settle(index, 0)
+        entry = self._document.entries[index]
+        rows = self._tokens.rows_of(entry, token)
+        first, last = (rows[0], rows[-1]) if rows else (entry.height - 1,) * 2
+        top, height = self._document.top(index), self.size.height
+        y = self.scroll_offset.y
+        if not (y <= top + first and top + last < y + height):
+            self._go_to(top + first - height // 3)
 
     def find(self, query: str) -> int:
         """Highlight a text wherever it stands and bring a match into sight.
@@ -179,6 +210,18 @@ class TranscriptView(TranscriptPane):
             event.stop()
             event.prevent_default()
             self.post_message(self.TextTyped(event.character))
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on a token whose heat is shown takes it in hand."""
+        if self.is_on_note(event):
+            return
+        entry, row = next(self._document.rows(self.scroll_offset.y + event.y, 1), (None, 0))
+        if entry is None or not entry.lines or self.text_selection is not None:
+            return
+        column = character_at(entry.lines[row].text, event.x - MARGIN)
+        token = self._tokens.token_at(entry, row, column)
+        if token is not None:
+            self.post_message(self.TokenClicked(entry.block.id, token))
 
     def on_paste(self, event: events.Paste) -> None:
         """Hand pasted text to the screen."""
@@ -234,6 +277,10 @@ class TranscriptView(TranscriptPane):
         if not seen:
             return None
         return seen[-1] if direction < 0 else seen[0]
+
+    def watch_token_cursor(self) -> None:
+        """Draw the token cursor elsewhere."""
+        self.refresh()
 
     def watch_selected_turn(self, old: str | None, new: str | None) -> None:
         """Draw the turn cursor elsewhere and say so."""

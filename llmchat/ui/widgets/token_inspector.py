@@ -1,0 +1,218 @@
+"""The token in hand: what else could have come in its place. Stands below the transcript.
+
+─ Token 12 of 41  ·water ──────── 34 % · rank 1 ─
+›▸·water         34 →  41  ████▌
+  ·moon          18 →  22  ██▍
+  ·quiet        3.1 →   –  ▏ top-p
+  9 tokens hold 90 % · choices 6.2 · entropy 1.80
+  ←→ token  ↑↓ choose  Enter take it  x ban …
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import ClassVar, Literal
+
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.reactive import reactive
+
+from llmchat.ui.keys import key_label
+from llmchat.ui.rendering.candidates import Part, candidate_parts
+from llmchat.ui.widgets.candidate_lines import CandidateLines, held
+from llmchat.worker.messages import CandidateRow, NextToken
+
+LISTED = 24
+"""How many candidates can be walked through."""
+
+Unit = Literal["token", "word", "edge"]
+Use = Literal["take", "ban", "stop"]
+
+_BELOW = 2
+"""Rows under the candidates: the sums and the keys."""
+
+_WIDEST_BAR = 32
+
+_HINTS = (
+    ("choose", "choose"),
+    ("use('take')", "take it"),
+    ("use('ban')", "ban"),
+    ("use('stop')", "stop here"),
+    ("step(1, 'word')", "word"),
+    ("leave", "leave"),
+)
+"""Actions and the words for them in the last row."""
+
+
+class TokenInspector(CandidateLines, can_focus=True):
+    """A list of candidates to choose from, and the keys that go from token to token.
+
+    It only shows and reports: the chat screen knows the reply and the worker.
+    """
+
+    HELP_HEADING = "Token by token"
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "step(-1, 'token')", "Token before", False, id="token.previous"),
+        Binding("right", "step(1, 'token')", "Next token", False, id="token.next"),
+        Binding("ctrl+left", "step(-1, 'word')", "Word before", False, id="token.word_before"),
+        Binding("ctrl+right", "step(1, 'word')", "Next word", False, id="token.next_word"),
+        Binding("home", "step(-1, 'edge')", "First token", False, id="token.first"),
+        Binding("end", "step(1, 'edge')", "To the end of the reply", False, id="token.last"),
+        Binding("up", "choose(-1)", "Candidate above", False, id="token.above"),
+        Binding("down", "choose(1)", "Candidate below", False, id="token.below"),
+        Binding("enter", "use('take')", "Take it and go on from there", False, id="token.take"),
+        Binding("x", "use('ban')", "Ban it from all replies, or allow it again", False, id="token.ban"),
+        Binding("s", "use('stop')", "End replies before its text, or no longer", False, id="token.stop"),
+        Binding("escape", "leave", "Leave the tokens", False, id="token.leave"),
+    ]
+
+    DEFAULT_CSS = """
+    TokenInspector {
+        display: none;
+        width: 1fr;
+        height: 11;
+        max-height: 50%;
+        padding: 0 1;
+        background: $surface;
+        color: $foreground;
+        border-top: solid $primary;
+        border-title-color: $foreground;
+        border-title-style: bold;
+    }
+    """
+
+    chosen: reactive[int] = reactive(0)
+    """Which candidate is chosen, from 0."""
+
+    class Stepped(Message):
+        """The person wants to go on to another token."""
+
+        def __init__(self, by: int, unit: Unit) -> None:
+            super().__init__()
+            self.by = by
+            """1 for the next, -1 for the one before."""
+            self.unit = unit
+
+    class Used(Message):
+        """The person wants something done with the chosen candidate."""
+
+        def __init__(self, use: Use, row: CandidateRow) -> None:
+            super().__init__()
+            self.use = use
+            self.row = row
+
+    class Left(Message):
+        """The person is done with the tokens."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        """An inspector that is not seen until it is opened."""
+        super().__init__(id=id)
+        self._candidates: NextToken | None = None
+        self._taken: int | None = None
+        self._banned: Collection[int] = ()
+        self._is_true = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is shown."""
+        return bool(self.display)
+
+    def open(self) -> None:
+        """Show it and take the focus; nothing is listed yet."""
+        self._candidates = None
+        self.display = True
+        self.focus()
+
+    def close(self) -> None:
+        """Hide it."""
+        self.display = False
+
+    def show_place(self, title: str) -> None:
+        """Another token is in hand; what is listed is of the one before until `show_candidates`."""
+        self.border_title = Content(title)
+        self._is_true = False
+        self.refresh()
+
+    def show_candidates(self, candidates: NextToken, taken: int | None) -> None:
+        """List what could have come in the place.
+
+        Args:
+            candidates: The tokens.
+            taken: The one that stands there.
+        """
+        self._candidates, self._taken, self._is_true = candidates, taken, True
+        ids = [row.token_id for row in candidates.rows]
+        self.chosen = ids.index(taken) if taken in ids else 0
+        self.refresh()
+
+    def show_banned(self, token_ids: Collection[int]) -> None:
+        """Mark the tokens that are banned from now on."""
+        self._banned = token_ids
+        self.refresh()
+
+    def render(self) -> Content:
+        """The candidates around the chosen one, what they come to, and the keys."""
+        width, height = self.content_size
+        rows = max(height - _BELOW, 1)
+        if self._candidates is None:
+            lines = [self.line([("  reading the reply up to here …", "muted")])]
+        else:
+            first = min(max(self.chosen - rows + 1, 0), max(len(self._candidates.rows) - rows, 0))
+            shown = list(enumerate(self._candidates.rows))[first : first + rows]
+            lines = [self._row(row, number == self.chosen, width) for number, row in shown]
+        lines += [Content("")] * (rows - len(lines))
+        return Content("\n").join([*lines, self._sums(), self._hints(width)][:height])
+
+    def _row(self, row: CandidateRow, chosen: bool, width: int) -> Content:
+        token_width = min(max(width // 4, 8), 24)
+        note = "banned" if row.token_id in self._banned else ""
+        inner = min(width - 1, token_width + 14 + _WIDEST_BAR)
+        parts = candidate_parts(row, inner, token_width, taken=row.token_id == self._taken, note=note)
+        line = self.line([("›" if chosen else " ", "taken"), *parts])
+        if not self._is_true:
+            return line.stylize(self.get_visual_style("candidate--muted", partial=True))
+        if chosen:
+            padded = line.pad_right(max(width - line.cell_length, 0))
+            return padded.stylize_before(self.get_visual_style("candidate--chosen", partial=True))
+        return line
+
+    def _sums(self) -> Content:
+        candidates = self._candidates
+        if candidates is None:
+            return Content("")
+        choices = f"choices {candidates.effective_choices:.1f} · entropy {candidates.entropy + 0.0:.2f}"
+        return self.line([(f"  {held(candidates)} · {choices}", "muted")])
+
+    def _hints(self, width: int) -> Content:
+        """The keys, as many as fit, under the names that the person gave them."""
+        keys = {
+            active.binding.action.rpartition(".")[2]: active.binding.key
+            for active in self.screen.active_bindings.values()
+            if active.node is self
+        }
+        parts: list[Part] = [("  ←→", "key"), (" token", "muted")]
+        for action, words in _HINTS:
+            key = "↑↓" if action == "choose" else key_label(keys.get(action, "")) if action in keys else ""
+            if key and sum(len(text) for text, _ in parts) + len(key) + len(words) + 3 <= width:
+                parts += [(f"  {key}", "key"), (f" {words}", "muted")]
+        return self.line(parts)
+
+    def action_step(self, by: int, unit: Unit) -> None:
+        """Ask for another token."""
+        self.post_message(self.Stepped(by, unit))
+
+    def action_choose(self, by: int) -> None:
+        """Choose the candidate above or below."""
+        if self._candidates is not None:
+            self.chosen = min(max(self.chosen + by, 0), len(self._candidates.rows) - 1)
+
+    def action_use(self, use: Use) -> None:
+        """Do something with the chosen candidate, once it is known what stands there."""
+        if self._candidates is not None and self._is_true:
+            self.post_message(self.Used(use, self._candidates.rows[self.chosen]))
+
+    def action_leave(self) -> None:
+        """Say that the person is done."""
+        self.post_message(self.Left())
