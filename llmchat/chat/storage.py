@@ -290,7 +290,7 @@ class TranscriptFile:
 
 
 def _unsaved(path: Path, cause: str) -> TranscriptError:
-    return TranscriptError(f"The conversation goes on unsaved: {path} cannot be written ({cause}).")
+    return TranscriptError(f"The conversation is not saved: {path} cannot be written ({cause}).")
 
 
 def _default_names(transcript: Transcript) -> Iterator[Path]:
@@ -298,7 +298,7 @@ def _default_names(transcript: Transcript) -> Iterator[Path]:
     try:
         directory = ensure(transcripts_dir())
     except UsageError as error:
-        raise TranscriptError(f"The conversation goes on unsaved: {error.message}") from error
+        raise TranscriptError(f"The conversation is not saved: {error.message}") from error
     slug = "-".join(re.findall(r"\w+", transcript.title.lower())[:6])[:40].strip("-_") or "conversation"
     stem = f"{transcript.created.astimezone():%Y-%m-%d-%H%M}-{slug}"
     yield directory / f"{stem}{SUFFIX}"

@@ -14,7 +14,7 @@ from llmchat.paths import transcripts_dir
 from tests.chat.conversations import answer, make_reply, sea_story
 from tests.faults import file_size_limit, open_directory, read_only
 
-UNSAVED = "The conversation goes on unsaved"
+UNSAVED = "The conversation is not saved"
 
 
 def test_a_full_disk_loses_nothing_and_heals(tmp_path: Path) -> None:
