@@ -25,6 +25,9 @@ LEAST_TOKENS = 12
 LEAST_SIGNS = 64
 """How many, if there is no letter among them: a table's "| --- | --- |" is no loop."""
 
+IN_A_LOOP = "repeating itself"
+"""What the cause of a reply's end is followed by if it was in a loop then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from llmchat.tokenizers.tokenizer import Tokenizer
@@ -38,6 +39,26 @@ def readable_token(piece: str, data: bytes, is_control: bool) -> str:
     except UnicodeDecodeError:
         return "".join(f"<0x{byte:02X}>" for byte in data)
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def count_lacking(tokenizer: Tokenizer, token_ids: Sequence[int]) -> tuple[int, int]:
+    """How much of a text its vocabulary lacks.
+
+    Returns:
+        The number of unknown tokens, and of those that hold only part of a character: single
+        bytes that are fallen back to, or the pieces of byte-level vocabularies.
+    """
+    times = Counter(token_ids)
+    unknown = 0 if tokenizer.unk_id is None else times[tokenizer.unk_id]
+    return unknown, sum(count for token_id, count in times.items() if _is_partial(tokenizer.token_bytes(token_id)))
+
+
+def _is_partial(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def readable_prompt(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
