@@ -286,7 +286,7 @@ def test_a_file_that_cannot_be_written_is_told_once(talk: Callable[..., Talk], s
         one.settle()
     assert len(one.texts()) == 4
     assert len(one.warnings) == 1
-    assert "unsaved" in one.warnings[0].message
+    assert "not saved" in one.warnings[0].message
     os.unlink(blocker)
     one.session.send("three")
     one.settle()
