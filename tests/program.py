@@ -17,6 +17,10 @@ from llmchat import cli
 TINY = ("--model", "tiny", "--once")
 """One reply by the model that comes with llmchat."""
 
+needs_full_device = pytest.mark.skipif(
+    not os.path.exists("/dev/full"), reason="this system has no disk that is always full"
+)
+
 
 class Outcome(NamedTuple):
     """How a run ended."""

@@ -22,7 +22,7 @@ from tests.checkpoints.torch_files import Call, write_archive
 from tests.conftest import DATA
 from tests.fakes import ScriptedEngine
 from tests.faults import file_size_limit, open_directory, read_only
-from tests.program import TINY, Here, Outcome, command, run_program
+from tests.program import TINY, Here, Outcome, command, needs_full_device, run_program
 
 FORMATS = DATA / "llmbuilder-formats" / "2.0.0"
 SHORT = ("-p", "Once upon a time", "-n", "4", "--seed", "1")
@@ -251,6 +251,7 @@ def test_the_window_needs_a_terminal() -> None:
 # ── disks and descriptors ────────────────────────────────────────────────────
 
 
+@needs_full_device
 def test_a_full_disk_under_the_reply() -> None:
     """A reply that cannot be written ends with exit code 1 and its cause."""
     with open("/dev/full", "w") as full:

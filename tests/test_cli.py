@@ -16,7 +16,7 @@ from llmchat.cli import cli
 from llmchat.cli_options import start_options
 from llmchat.errors import TranscriptError, UsageError
 from llmchat.prompt_source import read_prompt
-from tests.program import TINY, Here, Outcome, command, run_program
+from tests.program import TINY, Here, Outcome, command, needs_full_device, run_program
 
 
 def options(*arguments: str) -> dict[str, object]:
@@ -98,8 +98,9 @@ def test_export_in_three_forms(here: Here, tmp_path: Path) -> None:
     assert done.code == 2 and "'markdown', 'text', 'json'" in done.err
 
 
-def test_a_closed_pipe_and_a_full_disk_end_every_command(tmp_path: Path) -> None:
-    """`llmchat export FILE | head` ends quietly, and a disk that is full is told in one line."""
+@needs_full_device
+def test_a_closed_pipe_and_a_full_disk_end_every_command() -> None:
+    """`llmchat --help | head` ends quietly, and a disk that is full is told in one line."""
     line = " ".join(f"'{word}'" for word in command("--help"))
     done = subprocess.run(
         ["sh", "-c", f"({line}; echo $? >&2) | true; {line} >/dev/full"], capture_output=True, text=True, timeout=60
