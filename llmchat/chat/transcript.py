@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from llmchat.chat.turn import Role, Turn, new_id, now
+from llmchat.chat.turn import Role, Turn, new_id, now, under_system
 from llmchat.errors import TranscriptError
 
 TITLE_LENGTH = 60
@@ -94,6 +94,13 @@ class Transcript:
             turns.append(self._turns[current])
             current = turns[-1].parent
         return tuple(reversed(turns))
+
+    def asked(self, turn_id: str) -> tuple[Turn, ...]:
+        """The turns that a reply answers, as the model was given them: under the system prompt of then."""
+        turn = self.turn(turn_id)
+        turns = () if turn.parent is None else self.path(turn.parent)
+        system = None if turn.reply is None else turn.reply.system
+        return turns if system is None else under_system(turns, system)
 
     def add(self, turn: Turn) -> None:
         """Take in a turn and select it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, get_args
@@ -164,3 +164,16 @@ class Turn:
     created: datetime = field(default_factory=now)
     reply: Reply | None = None
     """How an assistant turn was generated; None if a person wrote or edited it."""
+
+
+def system_of(turns: Sequence[Turn]) -> str:
+    """The system prompt that a conversation begins with; "" if there is none."""
+    return turns[0].text if turns and turns[0].role == "system" else ""
+
+
+def under_system(turns: Sequence[Turn], system: str) -> tuple[Turn, ...]:
+    """A conversation as a model is given it under another system prompt; "" for none."""
+    if system == system_of(turns):
+        return tuple(turns)
+    said = turns[1:] if turns and turns[0].role == "system" else turns
+    return (Turn("system", system), *said) if system else tuple(said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from llmchat.chat.turn import Turn
 from llmchat.engine.engine import Engine
@@ -120,7 +121,10 @@ def _checked(engine: Engine, prompt: Prompt) -> Prompt:
 
 
 def _with_trusted_ids(turn: Turn, engine: Engine) -> Turn:
-    """The turn, without its ids if another model drew them: there they mean other tokens."""
-    if turn.reply is None or turn.reply.model == engine.info.name:
+    """The turn, without its ids if a model with another tokenizer drew them: there they mean other tokens."""
+    reply, info = turn.reply, engine.info
+    if reply is None or reply.model == info.name:
+        return turn
+    if reply.tokenizer_path and Path(reply.tokenizer_path) == Path(info.tokenizer_path).absolute():
         return turn
     return replace(turn, reply=None)

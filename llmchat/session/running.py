@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from llmchat.chat.generation_config import GenerationConfig
+from llmchat.chat.model import ModelInfo
 from llmchat.chat.turn import Reply, SettingsChange, TokenFacts, Turn, continue_reply
 from llmchat.worker.messages import GenerationRequest, PromptProcessed, TokensGenerated
+
+
+def absolute(path: str) -> str:
+    """The whole path; "" stays, for there is none."""
+    return path and str(Path(path).absolute())
+
+
+def signed(reply: Reply, model: ModelInfo, system: str | None) -> Reply:
+    """A reply with what it was made by.
+
+    Args:
+        reply: The reply.
+        model: The model that drew it.
+        system: The system prompt, where it was not the one that the conversation begins with.
+    """
+    # Whole paths: the conversation may be gone on with from another directory.
+    tokenizer_path = absolute(model.tokenizer_path)
+    return replace(reply, model_path=absolute(model.path), tokenizer_path=tokenizer_path, system=system)
 
 
 @dataclass(slots=True)
@@ -20,8 +40,10 @@ class Running:
     """The turn that is answered."""
     config: GenerationConfig
     """The settings at the start."""
-    model: str
+    model: ModelInfo
     raw: bool
+    system: str | None = None
+    """The system prompt, where it is not the one that the conversation begins with."""
     first_part: Reply | None = None
     """The reply that this one goes on from."""
     pieces: list[str] = field(default_factory=list)
@@ -59,7 +81,7 @@ class Running:
             finish_detail=detail,
             config=self.config,
             seed=self.request.seed,
-            model=self.model,
+            model=self.model.name,
             raw=self.raw,
             changes=tuple(self.changes),
             prompt_tokens=0 if prompt is None else prompt.prompt_tokens,
@@ -72,7 +94,8 @@ class Running:
         return self.joined(reply)
 
     def joined(self, reply: Reply) -> Reply:
-        """A reply of this request, with what is known of the part it goes on from."""
+        """A reply of this request, with what it was made by and what is known of the part it goes on from."""
+        reply = signed(reply, self.model, self.system)
         return reply if self.first_part is None else continue_reply(self.first_part, reply)
 
     def turn(self, reply: Reply) -> Turn:

@@ -19,10 +19,10 @@ from llmchat.chat.generation_config import GenerationConfig, roll_seed
 from llmchat.chat.model import ModelInfo, ModelSpec
 from llmchat.chat.storage import TranscriptFile
 from llmchat.chat.transcript import Transcript
-from llmchat.chat.turn import Reply, Turn, new_id
+from llmchat.chat.turn import Reply, Turn, new_id, system_of, under_system
 from llmchat.errors import LlmchatError, UsageError
 from llmchat.session.keeper import Keeper
-from llmchat.session.running import Running
+from llmchat.session.running import Running, absolute
 from llmchat.worker.messages import (
     Event,
     GenerationFailed,
@@ -48,6 +48,7 @@ class _Waiting:
 
     text: str | None = None
     turn_id: str | None = None
+    seed: int | None = None
 
 
 class ChatSession:
@@ -148,23 +149,33 @@ class ChatSession:
             raise UsageError("The prompt is empty.")
         self._enqueue(_Waiting(text=text))
 
-    def regenerate(self, turn_id: str | None = None, times: int = 1) -> None:
+    def regenerate(self, turn_id: str | None = None, times: int = 1, seed: int | None = None) -> None:
         """Answer again; the replies that are there stay as alternatives.
 
         Args:
             turn_id: The reply, or the message, to answer anew; by default the last.
             times: How many new replies.
+            seed: Their dice; by default those of the settings.
 
         Raises:
             UsageError: There is nothing to answer.
+        """
+        message = self.message_to_answer(turn_id)
+        for _ in range(times):
+            self._enqueue(_Waiting(turn_id=message.id, seed=seed))
+
+    def message_to_answer(self, turn_id: str | None = None) -> Turn:
+        """The message that a reply answers, or that is to be answered; by default the last.
+
+        Raises:
+            UsageError: There is none.
         """
         turn = self.transcript.turn(turn_id) if turn_id else self.transcript.leaf
         if turn is not None and turn.role == "assistant":
             turn = self.transcript.turn(turn.parent) if turn.parent else None
         if turn is None or turn.role != "user":
             raise UsageError("There is no message to answer yet.")
-        for _ in range(times):
-            self._enqueue(_Waiting(turn_id=turn.id))
+        return turn
 
     def continue_reply(self, turn_id: str | None = None) -> None:
         """Go on with a reply where it ended, from its own tokens.
@@ -220,8 +231,7 @@ class ChatSession:
         """
         self._require_rest()
         reply = self.drawn_reply(turn_id)
-        turns = self._with_system(self.transcript.path(self.transcript.turn(turn_id).parent))
-        request = InspectRequest(turns, reply, token_index, count)
+        request = InspectRequest(self.transcript.asked(turn_id), reply, token_index, count)
         self._submit(request)
         return request.request_id
 
@@ -347,8 +357,7 @@ class ChatSession:
         self.new()
         self._keeper.move_to(file)
         self.transcript = file.transcript
-        if (first := next(iter(self.transcript.path()), None)) is not None and first.role == "system":
-            self.system = first.text
+        self.system = system_of(self.transcript.path()) or self.system
         return notices
 
     def save(self, path: Path | None = None) -> Path:
@@ -423,12 +432,25 @@ class ChatSession:
             return
         item = self._waiting.popleft()
         if item.text is not None:
-            self._begin_transcript()
-            turn = self.transcript.say("user", item.text)
-            self._keeper.keep(self.transcript, turn)
-            self._start(turn.id)
+            self._start(self.say(item.text).id)
         elif item.turn_id is not None and item.turn_id in self.transcript:
-            self._start(item.turn_id)
+            self._start(item.turn_id, seed=item.seed)
+
+    def say(self, text: str) -> Turn:
+        """Put a message into the conversation, and into its file, without asking for an answer."""
+        self._begin_transcript()
+        turn = self.transcript.say("user", text)
+        self._keeper.keep(self.transcript, turn)
+        return turn
+
+    def keep_reply(self, parent: str, reply: Reply) -> Turn:
+        """Make a reply an answer to a message, beside those that are there; it is shown from here on.
+
+        Raises:
+            UsageError: A reply is being made.
+        """
+        self._require_rest()
+        return self._add_turn(Turn("assistant", reply.text, parent=parent, reply=reply))
 
     def _begin_transcript(self) -> None:
         """Put the system prompt first, and make the file when the first thing is said."""
@@ -450,8 +472,11 @@ class ChatSession:
             seed = roll_seed() if self.config.seed is None else self.config.seed
         self.last_seed = seed
         raw = self.raw if first_part is None else first_part.raw
+        turns, system = self.transcript.path(parent), self.system
+        if first_part is not None:
+            system = system_of(turns) if first_part.system is None else first_part.system
         request = GenerationRequest(
-            turns=self._with_system(self.transcript.path(parent)),
+            turns=under_system(turns, system),
             config=self.live,
             seed=seed,
             raw=raw,
@@ -459,29 +484,32 @@ class ChatSession:
             continued_ids=() if first_part is None else first_part.token_ids,
             forced=forced,
         )
-        name = "" if self.model is None else self.model.name
-        self.running = Running(request, new_id(), parent, self.config, name, raw or self.is_raw, first_part)
+        assert self.model is not None
+        raw = raw or self.is_raw
+        differs = not raw and system != system_of(turns)
+        self.running = Running(
+            request, new_id(), parent, self.config, self.model, raw, system if differs else None, first_part
+        )
         self._submit(request)
-
-    def _with_system(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
-        """The turns under the system prompt as it is now."""
-        said = turns[1:] if turns and turns[0].role == "system" else turns
-        return (Turn("system", self.system), *said) if self.system else said
 
     def _add_reply(self, running: Running, reply: Reply) -> None:
         """Make a reply that ended a turn."""
-        turn = running.turn(replace(reply, timings=replace(reply.timings, load_seconds=self.load_seconds)))
+        self._add_turn(running.turn(reply))
+
+    def _add_turn(self, turn: Turn) -> Turn:
+        """Put a turn with a reply into the conversation and its file."""
+        assert turn.reply is not None
+        timings = replace(turn.reply.timings, load_seconds=self.load_seconds)
+        turn = replace(turn, reply=replace(turn.reply, timings=timings))
         self.transcript.add(turn)
         self._keeper.keep(self.transcript, turn)
+        return turn
 
     def _note_model(self) -> None:
         if self.model is not None and not self.transcript.model:
             self.transcript.model = self.model.name
-            # Whole paths: the conversation may be gone on with from another directory.
-            self.transcript.model_path = str(Path(self.model.path).absolute())
-            self.transcript.tokenizer_path = self.model.tokenizer_path and str(
-                Path(self.model.tokenizer_path).absolute()
-            )
+            self.transcript.model_path = absolute(self.model.path)
+            self.transcript.tokenizer_path = absolute(self.model.tokenizer_path)
 
     def _require_rest(self) -> None:
         if self.running is not None:

@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,10 @@ from llmchat.chat.storage import TranscriptFile, latest_transcript, read_transcr
 from llmchat.engine.engine import Engine
 from llmchat.errors import LlmchatError, ModelLoadError, UsageError
 from llmchat.session import ChatSession
+from llmchat.tokenizers.prompt_style import load_prompt_style
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import Event, TokensGenerated
-from tests.fakes import ScriptedEngine
+from tests.fakes import ByteTokenizer, ScriptedEngine
 
 GREEDY = GenerationConfig(do_sample=False, repetition_penalty=1.0)
 
@@ -323,3 +325,42 @@ def test_an_open_file_is_not_opened_twice(talk: Callable[..., Talk]) -> None:
         other.session.open(one.session.path)
     with pytest.raises(LlmchatError):
         TranscriptFile.open(one.session.path)
+
+
+def test_replies_know_what_made_them(talk: Callable[..., Talk]) -> None:
+    """Model, tokenizer and a system prompt that is not the conversation's own are kept with each reply."""
+    one = talk(lambda: ScriptedEngine(prompt_style=load_prompt_style("chatml", ByteTokenizer())))
+    one.settle()
+    one.session.system = "Be brief."
+    one.session.send("hi")
+    one.settle()
+    one.session.system = "Be rude."
+    one.session.regenerate(seed=77)
+    one.settle()
+    first, second = (turn for turn in one.session.transcript if turn.reply is not None)
+    assert first.reply is not None and second.reply is not None
+    assert (first.reply.system, second.reply.system, second.reply.seed) == (None, "Be rude.", 77)
+    assert [turn.text for turn in one.session.transcript.asked(first.id)] == ["Be brief.", "hi"]
+    assert [turn.text for turn in one.session.transcript.asked(second.id)] == ["Be rude.", "hi"]
+    assert first.reply.model_path == first.reply.tokenizer_path == str(Path("scripted").absolute())
+    assert one.session.path is not None
+    kept = [turn.reply for turn in read_transcript(one.session.path)[0] if turn.reply is not None]
+    assert [replace(reply, facts=()) for reply in kept] == [
+        replace(reply, facts=()) for reply in (first.reply, second.reply)
+    ]
+
+
+def test_going_on_with_a_reply_keeps_its_system_prompt(talk: Callable[..., Talk]) -> None:
+    """A reply is made under one system prompt; where it was gone on from is kept."""
+    one = talk(
+        lambda: ScriptedEngine(prompt_style=load_prompt_style("chatml", ByteTokenizer())),
+        GREEDY.changed(max_new_tokens=3),
+    )
+    one.settle()
+    one.session.send("hi")
+    one.settle()
+    one.session.system = "Be rude."
+    one.session.continue_reply()
+    one.settle()
+    reply = one.session.transcript.path()[-1].reply
+    assert reply is not None and (reply.system, reply.parts) == (None, (3,))
