@@ -6,6 +6,7 @@ torch nor textual.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -189,21 +190,19 @@ def _invoke(arguments: list[str]) -> int:
 
 def _fail(message: str, code: int) -> int:
     """Say in one line on standard error what is wrong."""
-    print(f"llmchat: error: {' '.join(visible(message).split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # Nobody may be listening.
+        print(f"llmchat: error: {' '.join(visible(message).split())}", file=sys.stderr, flush=True)
     return code
 
 
 def main() -> NoReturn:
     """The program: carry out its command line and end."""
-    from llmchat.streams import close_quietly, prepare_streams
+    from llmchat.streams import finish_output, prepare_streams
 
     prepare_streams()
     exit_code = run(sys.argv[1:])
-    if exit_code:
-        close_quietly()
+    finish_output()
     if threading.active_count() > 1:
         # A model that is still being read would hold up the end, or crash in the middle of it.
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(exit_code)
     sys.exit(exit_code)

@@ -39,10 +39,13 @@ def require_terminal() -> None:
         raise UsageError("The window needs a terminal. For one reply: llmchat --once --prompt TEXT")
 
 
-def close_quietly() -> None:
-    """Let go of standard output after a failed write, so that the interpreter does not fail on it again at its end."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def finish_output() -> None:
+    """Write what is left for standard output; if that fails, let go of it, or the interpreter fails at its end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
