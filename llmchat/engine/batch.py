@@ -56,8 +56,8 @@ class BatchStream:
             writer.prefill_seconds = time.perf_counter() - began
         return result.cached_tokens
 
-    def __iter__(self) -> Iterator[tuple[int, ReplyPiece]]:
-        """Draw a token for every lane in turn, until all have ended.
+    def __iter__(self) -> Iterator[tuple[int, ReplyPiece | None]]:
+        """Draw a token for every lane in turn, until all have ended; None in place of a piece ends a lane.
 
         Raises:
             GenerationError: The model's numbers are not finite.
@@ -81,7 +81,12 @@ class BatchStream:
                         continue
                 if held := writer.end():
                     yield lane, held
+                yield lane, None
             rows, logits = _advance(fork, drawn, len(logits))
+
+    def reply(self, lane: int) -> Reply:
+        """One lane's reply so far."""
+        return self._writers[lane].reply()
 
     def replies(self) -> list[Reply]:
         """Every lane's reply so far."""

@@ -14,6 +14,7 @@ from llmchat.worker.messages import (
     Event,
     ExplainRequest,
     InspectRequest,
+    LaneFinished,
     LaneGenerated,
     NextToken,
     PromptProcessing,
@@ -22,19 +23,23 @@ from llmchat.worker.messages import (
 )
 
 if TYPE_CHECKING:
+    from llmchat.chat.turn import Reply
     from llmchat.engine.engine import Engine
     from llmchat.engine.generation import ReplyStream
-    from llmchat.engine.reply_writer import Explained
+    from llmchat.engine.prompt import Prompt
+    from llmchat.engine.reply_writer import Explained, ReplyPiece
     from llmchat.tokenizers.tokenizer import Tokenizer
 
 Post = Callable[[Event], object]
 
 POST_INTERVAL_SECONDS = 0.04
 
+LANES_AT_ONCE = 8
+"""How many replies share a forward: more would take memory for their KV caches and gain little time."""
+
 
 def serve_batch(engine: Engine, request: BatchRequest, post: Post) -> None:
-    """Make several replies in one batched forward."""
-    from llmchat.engine.batch import BatchStream, Lane
+    """Make several replies, as many at once as are faster together."""
     from llmchat.engine.prompt import build_prompt
 
     wanted = max(lane.config.max_new_tokens for lane in request.lanes)
@@ -45,7 +50,22 @@ def serve_batch(engine: Engine, request: BatchRequest, post: Post) -> None:
         prefill_text=request.prefill_text,
         reply_room=max(1, min(wanted, engine.info.context_length // 4)),
     )
-    lanes = [Lane(lane.config, lane.seed) for lane in request.lanes]
+    replies: list[Reply] = []
+    seconds = 0.0
+    for first in range(0, len(request.lanes), LANES_AT_ONCE):
+        made, took = _serve_lanes(engine, request, prompt, first, post)
+        replies += made
+        seconds += took
+    post(BatchFinished(request.request_id, tuple(replies), seconds))
+
+
+def _serve_lanes(
+    engine: Engine, request: BatchRequest, prompt: Prompt, first: int, post: Post
+) -> tuple[list[Reply], float]:
+    """Make the replies from `first` on, up to LANES_AT_ONCE, and say how many seconds their tokens took."""
+    from llmchat.engine.batch import BatchStream, Lane
+
+    lanes = [Lane(lane.config, lane.seed) for lane in request.lanes[first : first + LANES_AT_ONCE]]
     stream = BatchStream(engine, prompt, lanes, request.cancel.is_set)
 
     def progress(done: int, total: int) -> None:
@@ -53,22 +73,41 @@ def serve_batch(engine: Engine, request: BatchRequest, post: Post) -> None:
 
     stream.prefill(progress)
     began = posted = time.perf_counter()
-    waiting: dict[int, tuple[str, tuple[int, ...]]] = {}
-
-    def flush() -> None:
-        for lane, (text, token_ids) in sorted(waiting.items()):
-            post(LaneGenerated(request.request_id, lane, text, token_ids))
-        waiting.clear()
-
+    gathered = _Gathered(request.request_id, first, post)
     for lane, piece in stream:
-        text, token_ids = waiting.get(lane, ("", ()))
-        drawn = () if piece.token_id is None else (piece.token_id,)
-        waiting[lane] = (text + piece.text, token_ids + drawn)
-        if time.perf_counter() - posted >= POST_INTERVAL_SECONDS:
-            flush()
+        if piece is not None:
+            gathered.add(lane, piece)
+        if piece is None or time.perf_counter() - posted >= POST_INTERVAL_SECONDS:
+            gathered.flush()
             posted = time.perf_counter()
-    flush()
-    post(BatchFinished(request.request_id, tuple(stream.replies()), time.perf_counter() - began))
+        if piece is None:
+            post(LaneFinished(request.request_id, first + lane, stream.reply(lane)))
+    gathered.flush()
+    return stream.replies(), time.perf_counter() - began
+
+
+class _Gathered:
+    """Pieces of several replies on their way to one event for each."""
+
+    def __init__(self, request_id: int, first: int, post: Post) -> None:
+        self._request_id, self._first, self._post = request_id, first, post
+        self._pieces: dict[int, list[ReplyPiece]] = {}
+
+    def add(self, lane: int, piece: ReplyPiece) -> None:
+        self._pieces.setdefault(lane, []).append(piece)
+
+    def flush(self) -> None:
+        for lane, pieces in sorted(self._pieces.items()):
+            self._post(
+                LaneGenerated(
+                    self._request_id,
+                    self._first + lane,
+                    text="".join(piece.text for piece in pieces),
+                    token_ids=tuple(piece.token_id for piece in pieces if piece.token_id is not None),
+                    facts=tuple(piece.facts for piece in pieces if piece.facts is not None),
+                )
+            )
+        self._pieces.clear()
 
 
 def serve_explain(engine: Engine, stream: ReplyStream | None, request: ExplainRequest, post: Post) -> None:

@@ -3,7 +3,7 @@
     LoadRequest        → ModelLoading* → ModelLoaded | ModelLoadFailed
     GenerationRequest  → PromptProcessing* → PromptProcessed → (TokensGenerated | NextToken)*
                          → GenerationFinished | GenerationFailed
-    BatchRequest       → PromptProcessing* → LaneGenerated* → BatchFinished | RequestFailed
+    BatchRequest       → PromptProcessing* → (LaneGenerated | LaneFinished)* → BatchFinished | RequestFailed
     ExplainRequest     → NextToken | RequestFailed
     InspectRequest     → NextToken | RequestFailed
     PromptRequest      → PromptTokens | RequestFailed
@@ -89,7 +89,7 @@ class LaneSpec:
 
 @dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """Make several replies to one prompt at once, in one batched forward."""
+    """Make several replies to one prompt at once, in batched forwards."""
 
     turns: tuple[Turn, ...]
     lanes: tuple[LaneSpec, ...]
@@ -270,6 +270,17 @@ class LaneGenerated:
     lane: int
     text: str
     token_ids: tuple[int, ...]
+    facts: tuple[TokenFacts, ...]
+    """One for each of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneFinished:
+    """One of several replies has ended; others may go on."""
+
+    request_id: int
+    lane: int
+    reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +290,7 @@ class BatchFinished:
     request_id: int
     replies: tuple[Reply, ...]
     seconds: float
-    """From the first token to the last."""
+    """From the end of the first reading of the prompt to the last token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,5 +313,5 @@ class RequestFailed:
 
 LoadEvent = ModelLoading | ModelLoaded | ModelLoadFailed
 GenerationEvent = PromptProcessing | PromptProcessed | TokensGenerated | GenerationFinished | GenerationFailed
-LaboratoryEvent = NextToken | LaneGenerated | BatchFinished | PromptTokens | RequestFailed
+LaboratoryEvent = NextToken | LaneGenerated | LaneFinished | BatchFinished | PromptTokens | RequestFailed
 Event = LoadEvent | GenerationEvent | LaboratoryEvent

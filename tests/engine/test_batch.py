@@ -44,7 +44,7 @@ def together(engine: Engine, *lanes: Lane) -> list[Reply]:
     stream.prefill()
     texts = [""] * len(lanes)
     for lane, piece in stream:
-        texts[lane] += piece.text
+        texts[lane] += "" if piece is None else piece.text
     assert texts == [reply.text for reply in stream.replies()]
     return stream.replies()
 
