@@ -45,6 +45,10 @@ OPTIONS: tuple[Option, ...] = (
     Option(["--raw/--no-raw"], default=None, help="Continue the prompt's text, without a chat template."),
     Option(["--stop"], multiple=True, metavar="TEXT", help="End the reply at this text; can be repeated."),
     *map(_sampling_option, SAMPLING_SPECS),
+    Option(["--sampler-order"], metavar="STAGES", help="The stages of the sampling chain in another order."),
+    Option(["--temperature-last"], is_flag=True, help="Temperature after every filter, as llama.cpp has it."),
+    Option(["--banned-tokens"], metavar="IDS", help="Token ids that are never drawn, with spaces between."),
+    Option(["--dry-breakers"], metavar="TEXTS", help="Where a repetition ends for DRY, with spaces between."),
     Option(["--greedy"], is_flag=True, help="Always take the likeliest token."),
     Option(["--seed"], metavar="INTEGER", help="The dice; the same seed gives the same reply."),
     Option(["--preset"], metavar="NAME", help=f"{', '.join(PRESETS)}."),
@@ -155,10 +159,10 @@ def to_path(given: str | None) -> Path | None:
 
 def _sampling_values(options: dict[str, Any]) -> dict[str, Any]:
     """The sampling values that were given, checked."""
-    given = [spec.name for spec in SAMPLING_SPECS if options[spec.name] is not None]
-    values = dict(parse_setting(name, options[name]) for name in given)
-    if options["seed"] is not None:
-        values |= dict([parse_setting("seed", options["seed"])])
+    typed = (*(spec.name for spec in SAMPLING_SPECS), "seed", "sampler_order", "banned_tokens", "dry_breakers")
+    values = dict(parse_setting(name, options[name]) for name in typed if options[name] is not None)
+    if options["temperature_last"]:
+        values["temperature_last"] = True
     if options["stop"]:
         values["stop"] = tuple(checked_text(text, "The stop string") for text in options["stop"])
     if options["greedy"]:

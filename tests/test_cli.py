@@ -6,14 +6,15 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from llmchat import __version__
-from llmchat.chat.generation_config import SAMPLING_SPECS
+from llmchat.chat.generation_config import SAMPLING_SPECS, GenerationConfig
 from llmchat.cli import cli
-from llmchat.cli_options import start_options
+from llmchat.cli_options import OPTIONS, start_options
 from llmchat.errors import TranscriptError, UsageError
 from llmchat.prompt_source import read_prompt
 from tests.program import TINY, Here, Outcome, command, needs_full_device, run_program
@@ -210,6 +211,17 @@ def test_flags_go_over_presets_and_settings(sandbox: Path) -> None:
     assert (config.stop, config.seed, config.do_sample) == (("a", "b"), 5, True)
     assert start_options(options("--greedy")).config.is_greedy
     assert start_options(options("--seed", "roll", "--min-p", "off")).config.seed is None
+
+
+def test_every_setting_of_a_reply_has_a_flag() -> None:
+    """What can be set in the window can be set in a script."""
+    flags = {option.name for option in OPTIONS}
+    assert {item.name for item in fields(GenerationConfig)} - flags == {"do_sample"}  # that is --greedy
+    order = "temperature penalties dry top_n_sigma top_k top_p min_p typical_p xtc"
+    given = ("--sampler-order", order, "--banned-tokens", "7 5", "--dry-breakers", r"\n ;", "--temperature-last")
+    config = start_options(options(*given)).config
+    assert config.sampler_order == tuple(order.split())
+    assert (config.banned_tokens, config.dry_breakers, config.temperature_last) == ((5, 7), ("\n", ";"), True)
 
 
 def test_a_conversation_brings_its_model(tmp_path: Path, here: Here) -> None:
