@@ -49,7 +49,7 @@ def cli(context: click.Context, /, **options: Any) -> None:
     elif options["once"]:
         context.exit(_run_once(options))
     else:
-        _run_conversation(options)
+        context.exit(_run_conversation(options))
 
 
 @cli.command()
@@ -120,19 +120,19 @@ def _run_once(options: dict[str, Any]) -> int:
         return run(once)
 
 
-def _run_conversation(options: dict[str, Any]) -> None:
+def _run_conversation(options: dict[str, Any]) -> int:
     start = start_options(options)
     if options["plain"] or (os.environ.get("TERM") == "dumb" and not start.setup):
         from llmchat.plain import run_plain
 
         run_plain(start)
-        return
+        return 0
     from llmchat.streams import require_terminal
 
     require_terminal()
     from llmchat.ui.launch import run_window
 
-    run_window(start)
+    return run_window(start)
 
 
 def _show_paths() -> None:

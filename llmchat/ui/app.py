@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -66,6 +69,19 @@ class LlmchatApp(App[str]):
         else:
             self.push_screen(self.chat)
         self.call_after_refresh(self.worker.start)
+        if not self.is_headless:
+            self._heed_signals()
+
+    def _heed_signals(self) -> None:
+        """Leave in order when the terminal is closed or the machine shut down, but for signals that nohup ignores."""
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                with suppress(NotImplementedError):
+                    asyncio.get_running_loop().add_signal_handler(number, self._end_by, number)
+
+    def _end_by(self, number: int) -> None:
+        self.exit(self.chat.leave(), return_code=128 + number)
 
     def _set_up(self) -> None:
         """Run the guided set-up, then the chat with what was chosen; leaving it leaves llmchat."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from llmchat.errors import LlmchatError
 from llmchat.options import StartOptions
 from llmchat.paths import ensure, log_path
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
-def run_window(options: StartOptions) -> None:
-    """Open the window and return when it is closed.
+
+def run_window(options: StartOptions) -> int:
+    """Open the window; when it is closed, return the exit code.
 
     Raises:
         LlmchatError: Settings or transcript are wrong; nothing has been drawn then.
@@ -25,9 +30,21 @@ def run_window(options: StartOptions) -> None:
     with _terminal_kept_clean():
         app.run()
     if app.return_value:
-        print(app.return_value)
-    if app.return_code:
-        sys.exit(app.return_code)
+        # The terminal may be gone.
+        with contextlib.suppress(OSError):
+            print(app.return_value, flush=True)
+    return app.return_code or 0
+
+
+class _Screen(io.FileIO):
+    """The terminal's descriptor. Once the terminal has gone, writing does nothing, so that the window ends in order."""
+
+    def write(self, data: ReadableBuffer, /) -> int | Any:
+        """Write, or pass over what nobody can see."""
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
 
 
 @contextlib.contextmanager
@@ -47,7 +64,7 @@ def _terminal_kept_clean() -> Iterator[None]:
     logging.basicConfig(stream=log, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     kept, numbers = (sys.__stdout__, sys.__stderr__), (os.dup(1), os.dup(2))
     # One copy of standard output serves both: the window is seen even where errors are redirected.
-    screen = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
+    screen = io.TextIOWrapper(io.BufferedWriter(_Screen(os.dup(1), "w")), encoding="utf-8", errors="replace")
     sys.__stdout__ = sys.__stderr__ = screen  # type: ignore[misc]
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)

@@ -1,0 +1,255 @@
+"""The whole program in a real pseudo-terminal: what it draws, what it leaves behind, how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from llmchat.chat.storage import TranscriptFile, latest_transcript, read_transcript
+
+PATIENCE_SECONDS = 60.0
+ESCAPES = re.compile(r"\x1b(\[[0-9;:?<>=$ ]*[a-zA-Z~]|\][^\x07\x1b]*(\x07|\x1b\\)|P[^\x1b]*\x1b\\|[=>78]|\([A-Z0-9])")
+"""What steers a terminal, as far as the window uses it."""
+
+ENTERED, LEFT = "\x1b[?1049h", "\x1b[?1049l"
+"""To the alternate screen, and back."""
+
+NATIVE_NOISE = """
+import os, sys
+import llmchat.engine.opening as opening
+def noisy(spec, progress, cancel=None, usual=opening.open_engine):
+    os.write(1, b"noise on one")
+    os.write(2, b"noise on two")
+    return usual(spec, progress, cancel)
+opening.open_engine = noisy
+from llmchat.cli import main
+main()
+"""
+"""Starts llmchat with an engine whose native code writes to the terminal's descriptors."""
+
+AT_HOME = """
+import fcntl, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from llmchat.cli import main
+main()
+"""
+"""Starts llmchat as a shell does, so that it hears when its terminal is closed."""
+
+
+class Terminal:
+    """A program in a pseudo-terminal that answers nothing, as a dumb pipe with a size would."""
+
+    def __init__(self, *arguments: str, program: tuple[str, ...] = ("-m", "llmchat"), **options: Any) -> None:
+        self._near, far = pty.openpty()
+        fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 110, 0, 0))
+        self.modes = termios.tcgetattr(far)
+        env = {**os.environ, "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, *program, *arguments],
+            stdin=far, stdout=far, stderr=far, env=env, start_new_session=True, **options,
+        )  # fmt: skip
+        self._far = far
+        self.raw = ""
+
+    @property
+    def text(self) -> str:
+        """What has been written, without what steers the terminal."""
+        return ESCAPES.sub("", self.raw)
+
+    def press(self, keys: str) -> None:
+        """Type."""
+        os.write(self._near, keys.encode())
+
+    def read(self, seconds: float) -> bool:
+        """Take what comes within the time; whether anything did."""
+        if not select.select([self._near], [], [], seconds)[0]:
+            return False
+        with contextlib.suppress(OSError):
+            self.raw += os.read(self._near, 1 << 16).decode(errors="replace")
+        return True
+
+    def wait_for(self, words: str, after: int = 0) -> int:
+        """Read until the words have been drawn, at this place of `text` or later; returns the place behind them."""
+        deadline = monotonic() + PATIENCE_SECONDS
+        while (found := self.text.find(words, after)) < 0:
+            assert monotonic() < deadline and self.process.poll() is None, f"no {words!r} in:\n{self.text[-3000:]}"
+            self.read(0.1)
+        return found + len(words)
+
+    def wait_for_end(self) -> int:
+        """Read until the program has ended; returns its exit code."""
+        deadline = monotonic() + PATIENCE_SECONDS
+        while self.process.poll() is None:
+            assert monotonic() < deadline, f"has not ended:\n{self.text[-3000:]}"
+            self.read(0.05)
+        while self.read(0.05):
+            pass
+        return self.process.returncode
+
+    @property
+    def last_words(self) -> str:
+        """What stands in the terminal after the window has gone."""
+        return ESCAPES.sub("", self.raw.rpartition(LEFT)[2]).replace("\r\n", "\n").strip()
+
+    @property
+    def modes_now(self) -> list[Any]:
+        """The terminal's settings."""
+        return termios.tcgetattr(self._far)
+
+    def hang_up(self) -> None:
+        """Close the terminal under the program."""
+        for descriptor in (self._far, self._near):
+            os.close(descriptor)
+        self._far = self._near = -1
+
+    def close(self) -> None:
+        """End the program, if need be, and the terminal."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if self._near >= 0:
+            self.hang_up()
+
+
+@contextlib.contextmanager
+def terminal(*arguments: str, **options: Any) -> Iterator[Terminal]:
+    """Llmchat with the model that comes with it, in a terminal."""
+    one = Terminal(*arguments, "--model", "tiny", **options)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def test_a_conversation_from_start_to_end() -> None:
+    """Ready, write, text streams, Esc stops, ^Q leaves a clean terminal and the transcript."""
+    with terminal("-n", "100000") as it:
+        it.wait_for("ready")
+        it.press("Alice was\r")
+        place = it.wait_for("generating")
+        it.wait_for("tok/s", place)
+        it.press("\x1b")
+        it.wait_for("stopped by you", place)
+        it.press("\x11")
+        assert it.wait_for_end() == 0
+        path = latest_transcript()
+        assert path is not None
+        assert it.last_words == f"Saved: {path}\nGo on with: llmchat --continue"
+        assert it.raw.count(ENTERED) == it.raw.count(LEFT) == 1
+        assert it.modes_now == it.modes
+        message, reply = read_transcript(path)[0].path()
+        assert message.text == "Alice was"
+        assert reply.reply is not None and reply.reply.finish_reason == "cancelled" and reply.reply.token_ids
+        assert oct(path.stat().st_mode & 0o777) == "0o600"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_mid_reply_keeps_what_there_is(number: signal.Signals) -> None:
+    """Closing the terminal window, or a shutdown, loses nothing and leaves the terminal clean."""
+    with terminal("-n", "100000") as it:
+        it.wait_for("ready")
+        it.press("Alice was\r")
+        it.wait_for("tok/s", it.wait_for("generating"))
+        it.process.send_signal(number)
+        assert it.wait_for_end() == 128 + number
+        assert it.raw.count(LEFT) == 1 and it.modes_now == it.modes
+        path = latest_transcript()
+        assert path is not None
+        kept, notices = read_transcript(path)
+        assert notices == []
+        reply = kept.path()[-1].reply
+        assert reply is not None and reply.token_ids and reply.finish_detail == "llmchat was closed"
+
+
+def test_a_terminal_that_is_closed_ends_the_program() -> None:
+    """It keeps the reply and does not linger."""
+    with terminal("-n", "100000", program=("-c", AT_HOME)) as it:
+        it.wait_for("ready")
+        it.press("Alice was\r")
+        it.wait_for("tok/s", it.wait_for("generating"))
+        it.hang_up()
+        assert it.process.wait(PATIENCE_SECONDS) == 128 + signal.SIGHUP
+        path = latest_transcript()
+        assert path is not None
+        reply = read_transcript(path)[0].path()[-1].reply
+        assert reply is not None and reply.token_ids and reply.finish_detail == "llmchat was closed"
+
+
+def test_a_killed_program_loses_a_second_or_two() -> None:
+    """What was kept beside the transcript is recovered by --continue."""
+    with terminal("-n", "100000") as it:
+        it.wait_for("ready")
+        it.press("Alice was\r")
+        it.wait_for("tok/s", it.wait_for("generating"))
+        path = latest_transcript()
+        assert path is not None
+        side, deadline = path.with_name(path.name + ".partial"), monotonic() + PATIENCE_SECONDS
+        while not side.exists():
+            assert monotonic() < deadline
+            it.read(0.1)
+        it.process.kill()
+        it.wait_for_end()
+    file, notices = TranscriptFile.open(path)
+    file.close()
+    assert "recovered" in notices[0]
+    assert file.transcript.path()[-1].role == "assistant" and file.transcript.path()[-1].text
+
+
+def test_what_native_code_writes_goes_into_the_log(sandbox: Path) -> None:
+    """Nothing of it is seen, neither in the window nor after it."""
+    with terminal(program=("-c", NATIVE_NOISE)) as it:
+        it.wait_for("ready")
+        it.press("\x11")
+        assert it.wait_for_end() == 0
+        assert "noise" not in it.raw
+        assert it.last_words == ""
+    log = (sandbox / "state" / "llmchat.log").read_text()
+    assert "noise on one" in log and "noise on two" in log
+
+
+def test_settings_that_are_wrong_are_one_line(sandbox: Path) -> None:
+    """Nothing is drawn; the line names the file, the key and the nearest one."""
+    (sandbox / "config").mkdir()
+    (sandbox / "config" / "settings.toml").write_text('[keys]\nsidebra = "f9"\n')
+    with terminal() as it:
+        assert it.wait_for_end() == 2
+        assert ENTERED not in it.raw
+        assert it.text.strip() == ("llmchat: error: [keys]: there is no action called 'sidebra'. Did you mean sidebar?")
+
+
+def test_the_window_is_drawn_before_torch_is_loaded() -> None:
+    """The first paint waits for nothing; importing the window never loads torch or a tokenizer."""
+    script = """
+import sys
+from llmchat.ui import app
+def paint(self, *args, usual=app.LlmchatApp._display, **options):
+    if not paint.done and self._driver is not None:
+        paint.done = True
+        heavy = {"torch", "gguf", "tokenizers", "sentencepiece", "jinja2", "numpy"} & set(sys.modules)
+        self._driver.write(f"<heavy at first paint: {sorted(heavy)}>")
+    return usual(self, *args, **options)
+paint.done = False
+app.LlmchatApp._display = paint
+from llmchat.cli import main
+main()
+"""
+    with terminal(program=("-c", script)) as it:
+        it.wait_for("<heavy at first paint: []>")
+        it.wait_for("ready")
+        it.press("\x04")
+        assert it.wait_for_end() == 0
