@@ -109,13 +109,17 @@ def default_threads() -> int:
 
 
 def locate(spec: ModelSpec, progress: Progress, cancel: threading.Event) -> ModelSpec:
-    """The spec with `model` a path that exists; a named model is fetched at need.
+    """The spec with `model` a path that exists: of a pattern the newest checkpoint, a named model fetched at need.
 
     Raises:
         ModelLoadError: There is no such file, directory or named model, or the fetch failed.
     """
     if spec.model.startswith(_HUB_PREFIX):
         return replace(spec, model=str(_hub_snapshot(spec.model.removeprefix(_HUB_PREFIX))))
+    from llmchat.checkpoints.timeline import is_pattern, newest_checkpoint
+
+    if is_pattern(spec.model):
+        return replace(spec, model=str(newest_checkpoint(spec.model)))
     path = Path(spec.model).expanduser()
     if spec.model and path.exists():
         return replace(spec, model=str(path))
