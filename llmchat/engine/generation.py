@@ -33,13 +33,14 @@ class ReplyStream:
         seed: int,
         should_stop: StopSignal = lambda: False,
         forced: Sequence[tuple[int, int]] = (),
+        earlier: Reply | None = None,
     ) -> None:
         """A reply that has not begun; arguments as for `ReplyWriter`."""
         self._engine = engine
         self._prompt = prompt
         self._should_stop = should_stop
         self._logits: Logits | None = None
-        self._writer = ReplyWriter(engine, prompt, config_for, seed, should_stop, forced)
+        self._writer = ReplyWriter(engine, prompt, config_for, seed, should_stop, forced, earlier)
 
     def prefill(self, on_progress: PrefillProgress | None = None) -> int:
         """Read the prompt.

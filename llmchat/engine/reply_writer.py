@@ -19,6 +19,7 @@ from llmchat.engine.token_sets import ids_containing
 from llmchat.sampling.chain import Draw, Position, sample
 from llmchat.sampling.explain import Explanation, explain
 from llmchat.sampling.history import TokenHistory
+from llmchat.sampling.mirostat import limit_after
 from llmchat.tokenizers.detokenizer import StreamingDetokenizer
 from llmchat.tokenizers.readable import count_lacking
 
@@ -62,6 +63,7 @@ class ReplyWriter:
         seed: int,
         should_stop: StopSignal = lambda: False,
         forced: Sequence[tuple[int, int]] = (),
+        earlier: Reply | None = None,
     ) -> None:
         """A reply that has not begun.
 
@@ -72,6 +74,7 @@ class ReplyWriter:
             seed: The dice.
             should_stop: Asked before every token.
             forced: (token index, token id) to take in place of a draw.
+            earlier: What is known of `prompt.continued_ids`, for samplers that have a state.
         """
         self._engine = engine
         self._prompt = prompt
@@ -97,7 +100,11 @@ class ReplyWriter:
         self._first_config = self._config = config_for(self._index)
         self._finish: tuple[FinishReason, str] = ("cancelled", "stopped by you")
         self._history = TokenHistory(
-            engine.info.vocab_size, prompt.token_ids, exempt=engine.end_ids, reply_length=self._new_from
+            engine.info.vocab_size,
+            prompt.token_ids,
+            exempt=engine.end_ids,
+            reply_length=self._new_from,
+            mirostat_limit=_limit_after(earlier, self._new_from),
         )
         begins_reply = not (prompt.raw or prompt.prefill_text)
         self._prefill_bytes = len(prompt.prefill_text.encode())
@@ -266,3 +273,12 @@ class ReplyWriter:
         self._last_token_at = time.perf_counter()
         if not self._first_token_at:
             self._first_token_at = self._last_token_at
+
+
+def _limit_after(earlier: Reply | None, count: int) -> float | None:
+    """Mirostat's limit behind the first tokens of a reply; None where it begins anew."""
+    if earlier is None or not count or len(earlier.facts) < count:
+        return None
+    if not earlier.config.mirostat_tau and not any("mirostat_tau" in change.values for change in earlier.changes):
+        return None
+    return limit_after([fact.final_logprob for fact in earlier.facts[:count]], earlier.config_at)

@@ -482,6 +482,7 @@ class ChatSession:
             raw=raw,
             prefill_text=self.prefill_text if prefill_text is None else prefill_text,
             continued_ids=() if first_part is None else first_part.token_ids,
+            continued_from=first_part,
             forced=forced,
         )
         assert self.model is not None

@@ -185,7 +185,7 @@ class InferenceWorker:
             reply_room=max(1, min(wanted, engine.info.context_length // 4)),
         )
         stream = self._stream = ReplyStream(
-            engine, prompt, request.config, request.seed, request.cancel.is_set, request.forced
+            engine, prompt, request.config, request.seed, request.cancel.is_set, request.forced, request.continued_from
         )
 
         def progress(done: int, total: int) -> None:

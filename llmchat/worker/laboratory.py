@@ -148,7 +148,7 @@ def serve_inspect(engine: Engine, request: InspectRequest, post: Post) -> None:
     if logits is None:
         raise GenerationError("The look into the reply was stopped.")
     config = reply.config_at(index)
-    writer = ReplyWriter(engine, prompt, lambda _: config, reply.seed)
+    writer = ReplyWriter(engine, prompt, lambda _: config, reply.seed, earlier=reply)
     writer.begin()
     writer.write(logits)
     explained = writer.explain(request.count)

@@ -73,6 +73,8 @@ class GenerationRequest:
     """Text the reply must begin with."""
     continued_ids: tuple[int, ...] = ()
     """Ids of a reply's earlier part, to go on from them exactly; the reply's text begins with theirs."""
+    continued_from: Reply | None = None
+    """What is known of that part, for samplers that have a state."""
     forced: tuple[tuple[int, int], ...] = ()
     """(token index, token id) to take in place of a draw."""
     cancel: threading.Event = field(default_factory=threading.Event)

@@ -103,6 +103,19 @@ def test_a_reply_in_two_halves_equals_one(tiny_engine: Engine) -> None:
     assert dict(joined.changes[0].values) == {"max_new_tokens": 30}
 
 
+def test_mirostat_goes_on_from_where_it_was(tiny_engine: Engine) -> None:
+    """The one sampler with a state: two halves equal one."""
+    config = GenerationConfig(mirostat_tau=3.0, max_new_tokens=40)
+    whole = reply_of(tiny_engine, "alice looked", config)
+    first = reply_of(tiny_engine, "alice looked", config.changed(max_new_tokens=15))
+    prompt = build_prompt(tiny_engine, [Turn("user", "alice looked")], raw=True, continued_ids=first.token_ids)
+    rest = config.changed(max_new_tokens=25)
+    stream = ReplyStream(tiny_engine, prompt, lambda index: rest, 7, earlier=first)
+    stream.prefill()
+    list(stream)
+    assert stream.reply().token_ids == whole.token_ids
+
+
 def test_an_end_token_ends_the_reply_and_is_no_part_of_it() -> None:
     """finish_reason is stop, and the ids are those of the text."""
     reply = reply_of(ScriptedEngine("Hé!"), "hi")
