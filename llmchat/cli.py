@@ -72,11 +72,12 @@ def pull(name: str) -> None:
 
 @cli.command(params=[*MODEL_OPTIONS])
 @click.argument("file", type=_FILE)
+@click.option("--turn", "turn_id", metavar="ID", help="Only this reply; its text is printed too.")
 @click.pass_context
-def replay(context: click.Context, /, file: Path, **options: Any) -> None:
+def replay(context: click.Context, /, file: Path, turn_id: str | None, **options: Any) -> None:
     """Make every reply of a transcript again and report the first token that differs.
 
-    The model is the one that the transcript names, unless another is given.
+    Each is made by the model that made it then, unless another is given.
     """
     from llmchat.commands import replay_transcript
     from llmchat.streams import libraries_in_log
@@ -84,7 +85,8 @@ def replay(context: click.Context, /, file: Path, **options: Any) -> None:
     given = {name: value for name, value in options.items() if value is not None}
     settings = join_settings({**context.obj, **given, "continue_last": False, "resume": str(file)})
     with libraries_in_log():
-        context.exit(replay_transcript(file, settings, any_model=bool(given.get("model") or context.obj["model"])))
+        any_model = bool(given.get("model") or context.obj["model"])
+        context.exit(replay_transcript(file, settings, any_model=any_model, turn_id=turn_id))
 
 
 @cli.command()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmchat.chat.archive import read_transcript
 from llmchat.chat.plain_text import visible
-from llmchat.errors import ModelLoadError, TranscriptError
+from llmchat.errors import ModelLoadError, TranscriptError, UsageError
 
 if TYPE_CHECKING:
     from llmchat.replay import ReplayResult
@@ -61,19 +61,20 @@ def pull_model(name: str) -> None:
     print(path)
 
 
-def replay_transcript(file: Path, settings: Settings, *, any_model: bool) -> int:
-    """Make every reply of a transcript again and print how each came out.
+def replay_transcript(file: Path, settings: Settings, *, any_model: bool, turn_id: str | None = None) -> int:
+    """Make the replies of a transcript again and print how each came out.
 
     Args:
         file: The transcript.
         settings: The model, and where it runs.
         any_model: Whether the model was chosen by the person, so that its name does not matter.
+        turn_id: The only reply to make again, whose text is printed too.
 
     Returns:
         0 if every token is the same, else 1.
 
     Raises:
-        LlmchatError: The transcript or its model cannot be opened.
+        LlmchatError: The transcript or its model cannot be opened, or has no such reply.
     """
     from llmchat.replay import replay
 
@@ -84,8 +85,12 @@ def replay_transcript(file: Path, settings: Settings, *, any_model: bool) -> int
         )
     for notice in notices:
         print(f"llmchat: {visible(notice)}", file=sys.stderr)
+    if turn_id is not None and transcript.turn(turn_id).reply is None:
+        raise UsageError(f"Turn {turn_id} is no reply that a model drew.")
     counts = {"same": 0, "differs": 0, "passed over": 0}
-    for result in replay(transcript, settings.model_spec(), any_model=any_model):
+    for result in replay(transcript, settings.model_spec(), any_model=any_model, turn_id=turn_id):
+        if turn_id is not None and not result.passed_over:
+            print(f"{visible(result.text)}\n")
         outcome, words = _outcome(result)
         counts[outcome] += 1
         print(visible(f"{result.turn.id}  {outcome:<8} {words}"), flush=True)
@@ -97,8 +102,8 @@ def _outcome(result: ReplayResult) -> tuple[str, str]:
     """How a reply came out, and the words on it."""
     reply, place = result.turn.reply, result.first_difference
     assert reply is not None
-    if result.is_passed_over:
-        return "passed over", f"made by {reply.model or 'another model'}; give it with --model"
+    if result.passed_over:
+        return "passed over", result.passed_over
     if place is None:
         return "same", f"{len(result.token_ids)} tokens"
     was, now = (ids[place] if place < len(ids) else "the end" for ids in (reply.token_ids, result.token_ids))

@@ -39,7 +39,12 @@ def with_recorded_model(settings: Settings, transcript: Transcript) -> Settings:
     """The settings with the model that a conversation began with, where it is still to be found."""
     if not transcript.model_path or not Path(transcript.model_path).exists():
         return settings
-    tokenizer = transcript.tokenizer_path
-    return settings.merged(
-        model=transcript.model_path, tokenizer=tokenizer if tokenizer and Path(tokenizer).exists() else None
-    )
+    tokenizer = recorded_tokenizer(transcript.model_path, transcript.tokenizer_path)
+    return settings.merged(model=transcript.model_path, tokenizer=tokenizer)
+
+
+def recorded_tokenizer(model_path: str, tokenizer_path: str) -> str | None:
+    """The tokenizer to ask for with a recorded model; None if it is part of the model, or gone."""
+    if not tokenizer_path or tokenizer_path == model_path or not Path(tokenizer_path).exists():
+        return None
+    return tokenizer_path

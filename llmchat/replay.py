@@ -1,16 +1,24 @@
-"""Making every reply of a transcript again, with the sliders moving as they did."""
+"""Making the replies of a transcript again, with the sliders moving as they did.
+
+reply ─ parts ─ one request each: its settings token by token, the tokens the person
+  │              chose, the prompt fitted as then ─▶ worker ─▶ the same ids, or not
+  └ model ─ opened anew where replies of several models stand side by side
+"""
 
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import zip_longest
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, zip_longest
 
-from llmchat.chat.generation_config import GenerationConfig
-from llmchat.chat.model import ModelSpec
+from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig
+from llmchat.chat.model import ModelInfo, ModelSpec
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.turn import Reply, Turn
+from llmchat.errors import ModelLoadError
+from llmchat.options import recorded_tokenizer
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import (
     Event,
@@ -23,6 +31,8 @@ from llmchat.worker.messages import (
     Request,
 )
 
+_NO_LIMIT = int(SPEC_BY_NAME["max_new_tokens"].maximum)
+
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
@@ -31,78 +41,146 @@ class ReplayResult:
     turn: Turn
     token_ids: tuple[int, ...] = ()
     """The tokens of the second time; none if the reply was passed over."""
+    text: str = ""
     first_difference: int | None = None
     """Index of the first token that differs; None if all are equal."""
-    is_passed_over: bool = False
-    """Whether another model made the reply than the one that is open."""
+    passed_over: str = ""
+    """Why the reply was not made again; "" if it was."""
 
 
 class Schedule:
-    """The settings of a recorded reply, token by token."""
+    """The settings of a recorded reply, or of one of its parts, token by token; after the last it says `done`."""
 
-    def __init__(self, reply: Reply) -> None:
-        """The schedule of a reply, which asks for exactly as many tokens as it has."""
-        length = len(reply.token_ids)
-        self._steps: list[tuple[int, GenerationConfig]] = []
-        for start in sorted({0, 1, *(change.token_index for change in reply.changes)}):
-            config = reply.config_at(start)
-            # The limit at the first token stays as it was: by it, the prompt was cut to fit.
-            limit = length if start else config.max_new_tokens
-            # What ended the reply may have been a person, so nothing but its length ends it now.
-            lengths = {"max_new_tokens": limit, "min_new_tokens": min(config.min_new_tokens, limit)}
-            self._steps.append((start, config.changed(**lengths, stop=(), seed=None)))
+    def __init__(self, reply: Reply, start: int = 0, end: int | None = None) -> None:
+        """A schedule that has not begun.
+
+        Args:
+            reply: What was recorded.
+            start: The first token of the part.
+            end: The token before which the part ends; by default behind the last.
+        """
+        self.done = threading.Event()
+        """Set when there is nothing left to make."""
+        self._reply = reply
+        self._start = start
+        self._end = len(reply.token_ids) if end is None else end
+        self._configs: dict[int, GenerationConfig] = {}
 
     def __call__(self, token_index: int) -> GenerationConfig:
         """The settings for the token with this index."""
-        return next(config for start, config in reversed(self._steps) if start <= token_index)
+        if token_index >= self._end:
+            self.done.set()
+        reached = sum(change.token_index <= token_index for change in self._reply.changes)
+        # The limit at the first token stays as it was: by it, the prompt was cut to fit.
+        key = -1 if token_index == self._start else reached
+        if key not in self._configs:
+            config = self._reply.config_at(token_index)
+            limit = config.max_new_tokens if key < 0 else _NO_LIMIT
+            # What ended the reply may have been a person, so nothing but its length ends it now.
+            self._configs[key] = config.changed(max_new_tokens=limit, stop=(), seed=None)
+        return self._configs[key]
 
 
-def replay(transcript: Transcript, spec: ModelSpec, *, any_model: bool = False) -> Iterator[ReplayResult]:
-    """Generate every reply again, in the order in which they were made.
+def replay(
+    transcript: Transcript, spec: ModelSpec, *, any_model: bool = False, turn_id: str | None = None
+) -> Iterator[ReplayResult]:
+    """Generate replies again, those of one model after those of another.
 
     With the same machine, precision, threads and torch, no token differs.
 
     Args:
         transcript: The conversation.
-        spec: The model to make the replies with.
-        any_model: Make those again too that a model of another name made.
+        spec: The model that the conversation began with, and where models run.
+        any_model: Make every reply with this model, whatever model made it.
+        turn_id: The only reply to make; by default every one.
 
     Raises:
-        LlmchatError: The model could not be opened, or a reply could not be made.
+        LlmchatError: The model could not be opened, there is no such reply, or a reply could not be made.
     """
+    turns = [transcript.turn(turn_id)] if turn_id is not None else list(transcript)
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     worker = InferenceWorker(events.put)
     worker.start()
     try:
-        loaded = _answer(worker, events, LoadRequest(spec))
-        assert isinstance(loaded, ModelLoaded)
-        for turn in transcript:
-            if turn.reply is None or not turn.reply.token_ids:
+        for wanted, group in _by_model(turns, transcript, spec, any_model=any_model).items():
+            try:
+                loaded = _answer(worker, events, LoadRequest(wanted))
+            except ModelLoadError as error:
+                if wanted == spec:
+                    raise
+                yield from (ReplayResult(turn, passed_over=error.message) for turn in group)
                 continue
-            if any_model or turn.reply.model == loaded.info.name:
-                yield _replay_turn(turn, turn.reply, transcript, worker, events)
-            else:
-                yield ReplayResult(turn, is_passed_over=True)
+            assert isinstance(loaded, ModelLoaded)
+            for turn in group:
+                yield _replay_turn(turn, transcript, loaded.info, worker, events, any_model=any_model)
     finally:
         worker.close()
 
 
+def _by_model(
+    turns: Sequence[Turn], transcript: Transcript, spec: ModelSpec, *, any_model: bool
+) -> dict[ModelSpec, list[Turn]]:
+    """The turns with drawn replies, by the model that is to make them again; arguments as for `replay`."""
+    groups: dict[ModelSpec, list[Turn]] = {}
+    for turn in turns:
+        reply = turn.reply
+        if reply is None or not reply.token_ids:
+            continue
+        wanted = spec
+        if not any_model and reply.model_path and reply.model_path != transcript.model_path:
+            tokenizer = recorded_tokenizer(reply.model_path, reply.tokenizer_path)
+            wanted = replace(spec, model=reply.model_path, tokenizer=tokenizer)
+        groups.setdefault(wanted, []).append(turn)
+    return groups
+
+
 def _replay_turn(
-    turn: Turn, reply: Reply, transcript: Transcript, worker: InferenceWorker, events: queue.SimpleQueue[Event]
+    turn: Turn,
+    transcript: Transcript,
+    info: ModelInfo,
+    worker: InferenceWorker,
+    events: queue.SimpleQueue[Event],
+    *,
+    any_model: bool,
 ) -> ReplayResult:
-    before = transcript.path(turn.parent) if turn.parent is not None else ()
+    """Make one reply again, part by part, until a token differs."""
+    reply = turn.reply
+    assert reply is not None
+    if not any_model and reply.model != info.name:
+        return ReplayResult(turn, passed_over=f"made by {reply.model or 'another model'}; give it with --model")
+    again = Reply("", (), "cancelled", "", reply.config, reply.seed)
+    for start, end in pairwise((0, *reply.parts, len(reply.token_ids))):
+        if start < end:
+            again = _replay_part(reply, start, end, transcript.asked(turn.id), worker, events)
+            if again.token_ids != reply.token_ids[:end]:
+                break
+    return ReplayResult(turn, again.token_ids, again.text, _first_difference(reply.token_ids, again.token_ids))
+
+
+def _replay_part(
+    reply: Reply,
+    start: int,
+    end: int,
+    turns: tuple[Turn, ...],
+    worker: InferenceWorker,
+    events: queue.SimpleQueue[Event],
+) -> Reply:
+    # Whether an end token comes where it came shows in one token more.
+    ends_itself = end == len(reply.token_ids) and reply.finish_detail.startswith("end token")
+    schedule = Schedule(reply, start, end + ends_itself)
     request = GenerationRequest(
-        turns=before,
-        config=Schedule(reply),
+        turns=turns,
+        config=schedule,
         seed=reply.seed,
         raw=reply.raw,
         prefill_text=reply.prefill_text,
-        forced=reply.forced,
+        continued_ids=reply.token_ids[:start],
+        forced=tuple(pick for pick in reply.forced if start <= pick[0] < end),
+        cancel=schedule.done,
     )
     finished = _answer(worker, events, request)
     assert isinstance(finished, GenerationFinished)
-    again = finished.reply.token_ids
-    return ReplayResult(turn, again, _first_difference(reply.token_ids, again))
+    return finished.reply
 
 
 def _answer(worker: InferenceWorker, events: queue.SimpleQueue[Event], request: Request) -> Event:

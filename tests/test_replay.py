@@ -15,10 +15,12 @@ from llmchat.chat.model import ModelSpec
 from llmchat.chat.storage import TranscriptFile
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.turn import Reply, SettingsChange
+from llmchat.options import recorded_tokenizer
 from llmchat.replay import Schedule, replay
 from llmchat.session import ChatSession
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import Event
+from tests.checkpoints.runs import save_checkpoint
 from tests.conftest import DATA
 from tests.program import Here
 
@@ -116,8 +118,20 @@ def test_sliders_move_where_they_did(tmp_path: Path) -> None:
     seen = [schedule(index) for index in range(7)]
     assert [config.temperature for config in seen] == [0.5] * 2 + [1.5] * 5
     assert [config.top_k for config in seen] == [50] * 4 + [1] * 3
-    assert [config.max_new_tokens for config in seen] == [99] + [6] * 6
+    assert seen[0].max_new_tokens == 99
+    assert min(config.max_new_tokens for config in seen[1:]) > 6
     assert {config.stop for config in seen} == {()}
+
+
+def test_a_schedule_ends_behind_its_last_token() -> None:
+    """What ended the reply may have been a person: the settings of then never end it early, its length does."""
+    reply = Reply("", tuple(range(6)), "cancelled", "", GenerationConfig(max_new_tokens=2), 1)
+    for schedule, last in ((Schedule(reply), 5), (Schedule(reply, 2, 4), 3)):
+        for index in range(last + 1):
+            schedule(index)
+        assert not schedule.done.is_set()
+        schedule(last + 1)
+        assert schedule.done.is_set()
 
 
 def test_a_tampered_transcript_is_found_out(here: Here, tmp_path: Path) -> None:
@@ -137,18 +151,55 @@ def test_a_tampered_transcript_is_found_out(here: Here, tmp_path: Path) -> None:
     assert total == "1 of 2 replies are the same."
 
 
-def test_replies_of_another_model_are_passed_over(here: Here, tmp_path: Path, tiny_dir: Path) -> None:
-    """A conversation of two models is replayed with the first; another can be given, and is then compared."""
+def test_each_reply_is_made_by_its_own_model(here: Here, tmp_path: Path) -> None:
+    """Replies of several checkpoints stand side by side; one model can be made to try them all."""
+    path = tmp_path / "story.toml"
+    assert here.tiny("-p", "Once", "-n", "4", "--save", path).code == 0
+    other = save_checkpoint(tmp_path / "runs" / "step_100.pt", step=100, shake=0.2)
+    assert here("--once", "--model", other, "-p", "and", "-n", "8", "--resume", path).code == 0
+    done = here("replay", path)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.endswith("2 of 2 replies are the same.\n")
+    done = here("replay", path, "--model", other)
+    assert done.code == 1 and done.out.endswith("1 of 2 replies are the same.\n")
+    other.unlink()
+    done = here("replay", path)
+    assert done.code == 0 and "passed over" in done.out
+    assert done.out.endswith("1 of 2 replies are the same.\n")
+
+
+def test_old_replies_of_another_model_are_passed_over(here: Here, tmp_path: Path, tiny_dir: Path) -> None:
+    """Where a transcript does not say which file made a reply, its model's name decides."""
     path = tmp_path / "story.toml"
     assert here.tiny("-p", "Once", "-n", "4", "--save", path).code == 0
     other = ("--model", tiny_dir / "model" / "model.pt")
     assert here("--once", *other, "-p", "and", "-n", "4", "--resume", path).code == 0
+    header, *turns = path.read_text().split("[[turns]]")
+    path.write_text("[[turns]]".join([header, *(re.sub(r"(?m)^\w+_path = .*\n", "", turn) for turn in turns)]))
     done = here("replay", path)
     assert done.code == 0
     assert "  passed over made by model; give it with --model" in done.out
     assert done.out.endswith("1 of 2 replies are the same.\n")
-    done = here("replay", path, *other, "--threads", "1")
-    assert "passed over" not in done.out
+    assert "passed over" not in here("replay", path, *other, "--threads", "1").out
+
+
+def test_one_reply_alone_is_shown(here: Here, tmp_path: Path) -> None:
+    """--turn makes one reply again and prints its text; what is no reply is refused."""
+    path = tmp_path / "story.toml"
+    assert here.tiny("-p", "Once", "-n", "6", "--num-samples", "3", "--save", path).code == 0
+    question, _, turn, _ = read_transcript(path)[0]
+    done = here("replay", path, "--turn", turn.id)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"{turn.text}\n\n{turn.id}  same     6 tokens\n1 of 1 replies are the same.\n"
+    assert "is no reply that a model drew" in here("replay", path, "--turn", question.id).err
+    assert "has no turn 'gone'" in here("replay", path, "--turn", "gone").err
+
+
+def test_a_tokenizer_inside_the_model_is_not_asked_for(tmp_path: Path) -> None:
+    """A GGUF file is its own tokenizer: naming it as one would fail."""
+    assert recorded_tokenizer("/m/x.gguf", "/m/x.gguf") is None
+    assert recorded_tokenizer("/m/x.pt", str(tmp_path / "gone")) is None
+    assert recorded_tokenizer("/m/x.pt", str(tmp_path)) == str(tmp_path)
 
 
 def test_a_model_that_is_gone_is_asked_for(here: Here, tmp_path: Path) -> None:
