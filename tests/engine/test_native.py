@@ -217,3 +217,22 @@ def divergence(p: np.ndarray, q: np.ndarray) -> float:
     """KL(p || q) in nats, from logits."""
     log_p, log_q = (row - row.max() - np.log(np.exp(row - row.max()).sum()) for row in (p, q))
     return float((np.exp(log_p) * (log_p - log_q)).sum())
+
+
+@pytest.mark.parametrize("kernels", usable_kernels())
+@pytest.mark.parametrize("kind", ["F32", "Q4_1", "Q8_0"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_not_hidden(
+    kind: str, bad: float, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken weight makes broken logits, so that the reply stops in words and does not go on in nonsense."""
+    monkeypatch.setenv(KERNELS_VARIABLE, kernels)
+    for name in ("embedding.weight", "layers.0.attention_norm.weight", "layers.1.ffn_norm.weight", "norm.weight"):
+        checkpoint = llama_checkpoint(llama_config(tied=False), kind)
+        raw = dict(checkpoint.raw or {})
+        tensor = raw[name]
+        values = np.zeros(tensor.shape, np.float32) + 0.1
+        values.ravel()[7] = bad
+        values.reshape(-1, tensor.shape[-1])[:, 3] = bad
+        raw[name] = RawTensor("F32", tensor.shape, values.reshape(-1, tensor.shape[-1]).view(np.uint8))
+        assert not np.isfinite(native_logits(replace(checkpoint, raw=raw), IDS[:4])[-1]).all()
