@@ -12,6 +12,7 @@ from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, apply
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
 from llmchat.ui.commands import COMMAND_BY_NAME, Command
+from llmchat.ui.rendering.heat import HEAT_MODES
 from llmchat.ui.turn_actions import describe as describe_turn
 
 if TYPE_CHECKING:
@@ -169,6 +170,14 @@ def _edit(screen: ChatScreen, _: str) -> None:
     screen.prompt.write(message.text)
 
 
+def _panel(screen: ChatScreen, word: str) -> None:
+    screen.next_token.switched_on = word == "on"
+
+
+def _heat(screen: ChatScreen, word: str) -> None:
+    screen.laboratory.set_heat(next(mode for mode in HEAT_MODES if mode == word))
+
+
 def _stats(screen: ChatScreen, _: str) -> None:
     info = screen.session.model
     lines = []
@@ -216,6 +225,8 @@ _HANDLERS: Mapping[str, Handler] = {
     "continue": lambda screen, _: screen.session.continue_reply(),
     "undo": _undo,
     "edit": _edit,
+    "panel": _panel,
+    "heat": _heat,
     "stats": _stats,
     "theme": _theme,
     "exit": _exit,

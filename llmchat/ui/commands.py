@@ -17,9 +17,10 @@ from typing import Literal
 
 from llmchat.chat.generation_config import PRESETS, apply_preset, canonical_name, check_seed, parse_setting
 from llmchat.errors import UsageError
+from llmchat.ui.rendering.heat import HEAT_MODES
 
 ArgumentKind = Literal[
-    "none", "text", "path", "command", "setting", "preset", "model", "theme", "switch", "seed", "count"
+    "none", "text", "path", "command", "setting", "preset", "model", "theme", "switch", "seed", "count", "heat"
 ]
 """What follows a command's name; decides how it is checked and completed."""
 
@@ -67,6 +68,10 @@ COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec("continue", "Go on with the last reply."),
     CommandSpec("undo", "Take back the last message and its reply."),
     CommandSpec("edit", "Take the last message back into the prompt."),
+    CommandSpec("panel", "Show or hide the candidates for the next token.", "on|off", "switch"),
+    CommandSpec(
+        "heat", "Colour the last reply's tokens by how expected they were.", "off|probability|entropy|rank", "heat"
+    ),
     CommandSpec("stats", "Show speed, tokens and memory."),
     CommandSpec("theme", "Change the colours; alone, list the themes.", "[NAME]", "theme"),
     CommandSpec("exit", "Leave llmchat.", aliases=("quit", "bye")),
@@ -223,6 +228,13 @@ def _check_switch(spec: CommandSpec, rest: str) -> tuple[str, ...]:
     return (word,)
 
 
+def _check_heat(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    word = _single(spec, rest).lower()
+    if word not in HEAT_MODES:
+        raise UsageError(f"/heat takes {', '.join(HEAT_MODES[:-1])} or {HEAT_MODES[-1]}, not {word!r}.")
+    return (word,)
+
+
 def _check_seed(spec: CommandSpec, rest: str) -> tuple[str, ...]:
     word = _single(spec, rest).lower()
     if word in ("lock", "roll"):
@@ -261,4 +273,5 @@ _CHECKS: Mapping[ArgumentKind, Callable[[CommandSpec, str], tuple[str, ...]]] = 
     "switch": _check_switch,
     "seed": _check_seed,
     "count": _check_count,
+    "heat": _check_heat,
 }

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from llmchat.chat.generation_config import PRESETS, SPEC_BY_NAME, GenerationConfig
 from llmchat.ui.commands import COMMAND_BY_NAME, COMMANDS, ArgumentKind, CommandSpec
+from llmchat.ui.rendering.heat import HEAT_MODES
 
 Names = Callable[[], Iterable[str]]
 """Gives the known names of a kind, such as the installed themes, when they are needed."""
@@ -87,7 +88,11 @@ def _words_of(kind: ArgumentKind, names: Mapping[ArgumentKind, Names]) -> Iterab
         return PRESETS
     if kind == "command":
         return [spec.name for spec in COMMANDS]
-    fixed: Mapping[ArgumentKind, tuple[str, ...]] = {"switch": ("on", "off"), "seed": ("lock", "roll")}
+    fixed: Mapping[ArgumentKind, tuple[str, ...]] = {
+        "switch": ("on", "off"),
+        "seed": ("lock", "roll"),
+        "heat": HEAT_MODES,
+    }
     return fixed.get(kind) or (names[kind]() if kind in names else ())
 
 

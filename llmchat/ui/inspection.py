@@ -148,7 +148,8 @@ class Inspection:
         assert self._reply is not None
         first, last = self._spans.characters(place)
         text = self._reply.text
-        return text[first:last][:1].isspace() or text[max(first - 1, 0) : first].isspace()
+        token, before = text[first:last], text[max(first - 1, 0) : first]
+        return bool(token.strip()) and (token[0].isspace() or before.isspace())
 
     def _branch(self, row: CandidateRow) -> None:
         assert self._reply is not None

@@ -68,12 +68,17 @@ class Laboratory:
             turn_id: The reply; by default the one that is being written, or the last.
 
         Raises:
-            UsageError: It has no tokens that are known.
+            UsageError: Its tokens are not known.
         """
         turn_id = turn_id or self._latest_reply()
+        self.set_heat(next_mode(self._heat_of(turn_id)), turn_id)
+
+    def set_heat(self, mode: HeatMode, turn_id: str | None = None) -> None:
+        """Colour a reply's tokens by a measure, or no longer; arguments and errors as for `cycle_heat`."""
+        turn_id = turn_id or self._latest_reply()
         if not self._facts(turn_id):
-            raise UsageError("Nothing is kept of its tokens: only replies that a model drew can be coloured.")
-        mode = self._heat[turn_id] = next_mode(self._heat_of(turn_id))
+            raise UsageError("Nothing is kept of its tokens: only what a model drew here can be coloured.")
+        self._heat[turn_id] = mode
         if turn_id == self._latest_reply():
             self._heat_to_come = mode
 

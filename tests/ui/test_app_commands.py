@@ -230,6 +230,23 @@ async def test_continue_goes_on() -> None:
         await it.until(lambda: it.said[-1] == ("assistant", "abcdef") and it.is_idle)
 
 
+async def test_panel_and_heat() -> None:
+    """The candidates are shown or not, and the last reply is coloured by a measure or not."""
+    async with window(ScriptedEngine()) as it:
+        await it.ask("hi")
+        await command(it, "/panel off")
+        await it.until(lambda: not it.chat.next_token.display)
+        await command(it, "/panel on")
+        await it.until(lambda: it.chat.next_token.display)
+        seen = []
+        for measure in ("entropy", "rank", "off"):
+            await command(it, "/heat " + measure)
+            seen.append(it.blocks[-1].heat)
+        assert seen == ["entropy", "rank", "off"]
+        await it.send("/heat warm")
+        assert it.chat.prompt.text == "/heat warm" and "off, probability, entropy or rank" in it.screen
+
+
 async def test_stats_and_theme() -> None:
     """Facts of the model and the last reply; another look."""
     async with window(ScriptedEngine()) as it:

@@ -47,10 +47,12 @@ class TokenLayer:
         return tokens.spans.token_at(offset) if offset >= 0 else None
 
     def rows_of(self, entry: Entry, token: int) -> range:
-        """The rows of a turn that show something of a token; none if it is only markup."""
+        """The rows of a turn that show something of a token; none if it is only markup, or behind the text."""
         if not entry.block.facts:
             return range(0)
         tokens = self._tokens(entry)
+        if token >= tokens.spans.count:
+            return range(0)
         return tokens.source.rows_of(*tokens.spans.characters(token))
 
     def _tokens(self, entry: Entry) -> _Tokens:

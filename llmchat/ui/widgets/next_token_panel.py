@@ -72,7 +72,8 @@ class NextTokenPanel(CandidateLines):
     @switched_on.setter
     def switched_on(self, shown: bool) -> None:
         self._switched_on = shown
-        self.fit()
+        # From its own queue: a message that the screen's handlers cause does not rise above the screen.
+        self.call_later(self.fit)
 
     def show(self, candidates: NextToken | None) -> None:
         """Show the candidates of a place; None: of none any more."""

@@ -39,8 +39,8 @@ _HINTS = (
     ("use('take')", "take it"),
     ("use('ban')", "ban"),
     ("use('stop')", "stop here"),
-    ("step(1, 'word')", "word"),
     ("leave", "leave"),
+    ("step(1, 'word')", "word"),
 )
 """Actions and the words for them in the last row."""
 
@@ -110,7 +110,8 @@ class TokenInspector(CandidateLines, can_focus=True):
         """An inspector that is not seen until it is opened."""
         super().__init__(id=id)
         self._candidates: NextToken | None = None
-        self._taken: int | None = None
+        self.taken: int | None = None
+        """The token that stands in the place; None if that is not known."""
         self._banned: Collection[int] = ()
         self._is_true = False
 
@@ -118,6 +119,11 @@ class TokenInspector(CandidateLines, can_focus=True):
     def is_open(self) -> bool:
         """Whether it is shown."""
         return bool(self.display)
+
+    @property
+    def candidates(self) -> NextToken | None:
+        """What is listed; None while it is not yet that of the place in hand."""
+        return self._candidates if self._is_true else None
 
     def open(self) -> None:
         """Show it and take the focus; nothing is listed yet."""
@@ -142,7 +148,7 @@ class TokenInspector(CandidateLines, can_focus=True):
             candidates: The tokens.
             taken: The one that stands there.
         """
-        self._candidates, self._taken, self._is_true = candidates, taken, True
+        self._candidates, self.taken, self._is_true = candidates, taken, True
         ids = [row.token_id for row in candidates.rows]
         self.chosen = ids.index(taken) if taken in ids else 0
         self.refresh()
@@ -169,7 +175,7 @@ class TokenInspector(CandidateLines, can_focus=True):
         token_width = min(max(width // 4, 8), 24)
         note = "banned" if row.token_id in self._banned else ""
         inner = min(width - 1, token_width + 14 + _WIDEST_BAR)
-        parts = candidate_parts(row, inner, token_width, taken=row.token_id == self._taken, note=note)
+        parts = candidate_parts(row, inner, token_width, taken=row.token_id == self.taken, note=note)
         line = self.line([("›" if chosen else " ", "taken"), *parts])
         if not self._is_true:
             return line.stylize(self.get_visual_style("candidate--muted", partial=True))
@@ -210,8 +216,8 @@ class TokenInspector(CandidateLines, can_focus=True):
 
     def action_use(self, use: Use) -> None:
         """Do something with the chosen candidate, once it is known what stands there."""
-        if self._candidates is not None and self._is_true:
-            self.post_message(self.Used(use, self._candidates.rows[self.chosen]))
+        if self.candidates is not None:
+            self.post_message(self.Used(use, self.candidates.rows[self.chosen]))
 
     def action_leave(self) -> None:
         """Say that the person is done."""

@@ -223,6 +223,14 @@ class TranscriptView(TranscriptPane):
         if token is not None:
             self.post_message(self.TokenClicked(entry.block.id, token))
 
+    def on_resize(self, event: events.Resize) -> None:
+        """Keep the token in hand in sight, once the rows are laid out anew."""
+        self.call_next(self._keep_token_in_sight)
+
+    def _keep_token_in_sight(self) -> None:
+        if self.token_cursor is not None:
+            self.show_token(*self.token_cursor)
+
     def on_paste(self, event: events.Paste) -> None:
         """Hand pasted text to the screen."""
         event.stop()
