@@ -236,20 +236,19 @@ def test_the_window_is_drawn_before_torch_is_loaded() -> None:
     """The first paint waits for nothing; importing the window never loads torch or a tokenizer."""
     script = """
 import sys
-from llmchat.ui import app
-def paint(self, *args, usual=app.LlmchatApp._display, **options):
-    if not paint.done and self._driver is not None:
-        paint.done = True
+from textual.drivers.linux_driver import LinuxDriver
+def write(self, data, usual=LinuxDriver.write):
+    usual(self, data)
+    if "rite a message" in data:
         heavy = {"torch", "gguf", "tokenizers", "sentencepiece", "jinja2", "numpy"} & set(sys.modules)
-        self._driver.write(f"<heavy at first paint: {sorted(heavy)}>")
-    return usual(self, *args, **options)
-paint.done = False
-app.LlmchatApp._display = paint
+        usual(self, f"<heavy: {sorted(heavy)}>")
+LinuxDriver.write = write
 from llmchat.cli import main
 main()
 """
     with terminal(program=("-c", script)) as it:
-        it.wait_for("<heavy at first paint: []>")
+        start = it.wait_for("<heavy: ")
+        assert it.text[start : it.wait_for(">", start)] == "[]>"
         it.wait_for("ready")
         it.press("\x04")
         assert it.wait_for_end() == 0

@@ -7,6 +7,7 @@ queue and `--once` as a plain one. The worker never sees a widget.
 
 from __future__ import annotations
 
+import gc
 import logging
 import queue
 import threading
@@ -98,6 +99,7 @@ class InferenceWorker:
         self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join(timeout_seconds)
+        gc.unfreeze()
 
     def _run(self) -> None:
         while (request := self._queue.get()) is not None:
@@ -139,8 +141,11 @@ class InferenceWorker:
         return replace(reply, finish_reason="error", finish_detail=error.message)
 
     def _load(self, request: LoadRequest) -> None:
-        # Two models may not fit into memory together.
-        self._engine = self._stream = None
+        if self._engine is not None:
+            # Two models may not fit into memory together.
+            self._engine = self._stream = None
+            gc.unfreeze()
+            gc.collect()
         began = time.perf_counter()
 
         def progress(stage: str, fraction: float | None) -> None:
@@ -149,6 +154,8 @@ class InferenceWorker:
         if request.cancel.is_set():
             raise ModelLoadError("Loading was stopped.")
         self._engine = self._open_engine(request, progress)
+        # Collecting garbage among all that torch made would halt the window for a tenth of a second, time and again.
+        gc.freeze()
         seconds = time.perf_counter() - began
         self._post(ModelLoaded(request.request_id, self._engine.info, seconds))
 
