@@ -20,6 +20,7 @@ from llmchat.settings import Settings, load_settings, resolve_generation
 from llmchat.themes import DEFAULT_THEME, default_variables, load_themes
 from llmchat.ui.keys import key_label
 from llmchat.ui.screens.chat import ChatScreen
+from llmchat.ui.screens.experiment import ExperimentScreen
 from llmchat.ui.widgets.next_token_panel import NextTokenPanel
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import Event
@@ -109,6 +110,9 @@ class LlmchatApp(App[str]):
     def on_llmchat_app_worker_reported(self, message: WorkerReported) -> None:
         """Pass the worker's event on, whichever screen lies on top."""
         self.chat.take(message.event)
+        for screen in self.screen_stack:
+            if isinstance(screen, ExperimentScreen):
+                screen.take(message.event)
 
     def on_next_token_panel_rows_wanted(self, message: NextTokenPanel.RowsWanted) -> None:
         """Have as many candidates worked out as are seen."""

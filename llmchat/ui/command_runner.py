@@ -178,6 +178,18 @@ def _heat(screen: ChatScreen, word: str) -> None:
     screen.laboratory.set_heat(next(mode for mode in HEAT_MODES if mode == word))
 
 
+def _compare(screen: ChatScreen, text: str) -> None:
+    from llmchat.ui.experiments import compare
+
+    compare(screen, text)
+
+
+def _sweep(screen: ChatScreen, text: str) -> None:
+    from llmchat.ui.experiments import sweep
+
+    sweep(screen, text)
+
+
 def _stats(screen: ChatScreen, _: str) -> None:
     info = screen.session.model
     lines = []
@@ -222,6 +234,8 @@ _HANDLERS: Mapping[str, Handler] = {
     "export": _export,
     "copy": _copy,
     "regen": lambda screen, times: screen.session.regenerate(times=int(times or 1)),
+    "compare": _compare,
+    "sweep": _sweep,
     "continue": lambda screen, _: screen.session.continue_reply(),
     "undo": _undo,
     "edit": _edit,

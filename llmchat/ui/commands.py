@@ -15,12 +15,33 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from llmchat.chat.generation_config import PRESETS, apply_preset, canonical_name, check_seed, parse_setting
+from llmchat.chat.comparison import parse_comparison, parse_sweep, split_prompt
+from llmchat.chat.generation_config import (
+    PRESETS,
+    GenerationConfig,
+    apply_preset,
+    canonical_name,
+    check_seed,
+    parse_setting,
+)
 from llmchat.errors import UsageError
 from llmchat.ui.rendering.heat import HEAT_MODES
 
 ArgumentKind = Literal[
-    "none", "text", "path", "command", "setting", "preset", "model", "theme", "switch", "seed", "count", "heat"
+    "none",
+    "text",
+    "path",
+    "command",
+    "setting",
+    "preset",
+    "model",
+    "theme",
+    "switch",
+    "seed",
+    "count",
+    "heat",
+    "compare",
+    "sweep",
 ]
 """What follows a command's name; decides how it is checked and completed."""
 
@@ -65,6 +86,19 @@ COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec("export", "Write the conversation as Markdown, text or JSON.", "FILE", "path"),
     CommandSpec("copy", "Copy the last reply, or write it to a file.", "[FILE]", "path"),
     CommandSpec("regen", "Answer the last message again, N times.", "[N]", "count"),
+    CommandSpec(
+        "compare",
+        "Answer again under two to four settings side by side, with the same dice: /compare temperature=0.3 creative. "
+        "A new message can follow after --.",
+        "K=V[,K=V]|PRESET …",
+        "compare",
+    ),
+    CommandSpec(
+        "sweep",
+        "Answer again over the values of one setting, in a table: /sweep temperature 0.2..1.4 6, /sweep top_k 20,50.",
+        "K A..B [N]",
+        "sweep",
+    ),
     CommandSpec("continue", "Go on with the last reply."),
     CommandSpec("undo", "Take back the last message and its reply."),
     CommandSpec("edit", "Take the last message back into the prompt."),
@@ -235,6 +269,18 @@ def _check_heat(spec: CommandSpec, rest: str) -> tuple[str, ...]:
     return (word,)
 
 
+def _check_compare(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    """The whole argument; its values are checked here, and anew with the settings of the moment."""
+    parse_comparison(split_words(split_prompt(rest)[0]), GenerationConfig())
+    return (rest,)
+
+
+def _check_sweep(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    """The same for a sweep."""
+    parse_sweep(split_prompt(rest)[0], GenerationConfig())
+    return (rest,)
+
+
 def _check_seed(spec: CommandSpec, rest: str) -> tuple[str, ...]:
     word = _single(spec, rest).lower()
     if word in ("lock", "roll"):
@@ -274,4 +320,6 @@ _CHECKS: Mapping[ArgumentKind, Callable[[CommandSpec, str], tuple[str, ...]]] = 
     "seed": _check_seed,
     "count": _check_count,
     "heat": _check_heat,
+    "compare": _check_compare,
+    "sweep": _check_sweep,
 }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from llmchat.chat.comparison import AS_IT_IS
 from llmchat.chat.generation_config import PRESETS, SPEC_BY_NAME, GenerationConfig
 from llmchat.ui.commands import COMMAND_BY_NAME, COMMANDS, ArgumentKind, CommandSpec
 from llmchat.ui.rendering.heat import HEAT_MODES
@@ -76,6 +77,8 @@ def _complete_argument(spec: CommandSpec, line: str, start: int, names: Mapping[
         if value:
             return Completion(start + value.end(), (), _setting_hint(value[1]) or hint)
         hint = _setting_hint(typed) or hint
+    if spec.kind in ("compare", "sweep"):
+        return _complete_trial(spec, typed, start, hint)
     words = _words_of(spec.kind, names)
     found = [word for word in words if word.lower().startswith(typed.lower())]
     return Completion(start, tuple(found[:MOST_CANDIDATES]), hint)
@@ -94,6 +97,24 @@ def _words_of(kind: ArgumentKind, names: Mapping[ArgumentKind, Names]) -> Iterab
         "heat": HEAT_MODES,
     }
     return fixed.get(kind) or (names[kind]() if kind in names else ())
+
+
+def _complete_trial(spec: CommandSpec, typed: str, start: int, hint: str) -> Completion:
+    """The setting or preset at the end of a comparison, or the parameter of a sweep."""
+    if " -- " in typed or (spec.kind == "sweep" and re.search(r"\s", typed)):
+        name = "" if " -- " in typed else typed.split()[0]
+        return Completion(start + len(typed), (), _setting_hint(name) or hint)
+    word = re.search(r"[^\s,]*\Z", typed)
+    assert word is not None
+    name, equals, _ = word[0].partition("=")
+    if equals:
+        return Completion(start + len(typed), (), _setting_hint(name) or hint)
+    if spec.kind == "sweep":
+        words = list(SPEC_BY_NAME)
+    else:
+        words = [f"{known}=" for known in SPEC_BY_NAME] + [preset.lower() for preset in PRESETS] + [AS_IT_IS]
+    found = tuple(known for known in words if known.startswith(name.lower()))
+    return Completion(start + word.start(), found[:MOST_CANDIDATES], _setting_hint(name) or hint)
 
 
 def _setting_hint(name: str) -> str:

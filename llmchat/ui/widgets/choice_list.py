@@ -115,6 +115,12 @@ class ChoiceList(OptionList):
         if ids:
             self.highlighted = ids.index(chosen) if chosen in ids else 0
 
+    def show_choice(self, index: int, choice: Choice) -> None:
+        """Put another row in the place of one; the cursor stays where it is."""
+        if self._choices[index] != choice:
+            self._choices[index] = choice
+            self._mark(index, marked=index == self.highlighted)
+
     def watch_highlighted(self, highlighted: int | None) -> None:
         """Move the mark with the cursor and tell about it."""
         super().watch_highlighted(highlighted)
