@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmchat.chat.generation_config import GenerationConfig
+from llmchat.chat.model import recorded_tokenizer
 from llmchat.chat.transcript import Transcript
 from llmchat.settings import ResolvedGeneration, Settings
 
@@ -41,10 +42,3 @@ def with_recorded_model(settings: Settings, transcript: Transcript) -> Settings:
         return settings
     tokenizer = recorded_tokenizer(transcript.model_path, transcript.tokenizer_path)
     return settings.merged(model=transcript.model_path, tokenizer=tokenizer)
-
-
-def recorded_tokenizer(model_path: str, tokenizer_path: str) -> str | None:
-    """The tokenizer to ask for with a recorded model; None if it is part of the model, or gone."""
-    if not tokenizer_path or tokenizer_path == model_path or not Path(tokenizer_path).exists():
-        return None
-    return tokenizer_path

@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise, zip_longest
 
 from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig
-from llmchat.chat.model import ModelInfo, ModelSpec
+from llmchat.chat.model import ModelInfo, ModelSpec, recorded_tokenizer
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.turn import Reply, Turn
 from llmchat.errors import ModelLoadError
-from llmchat.options import recorded_tokenizer
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import (
     Event,

@@ -23,7 +23,7 @@ BASE = {"llmchat", "llmchat.errors", "llmchat.files", "llmchat.paths"}
 
 ENGINE_ROOM = {"llmchat.engine", "llmchat.checkpoints", "llmchat.tokenizers", "llmchat.sampling"}
 
-FINDERS = {"llmchat.checkpoints.catalog", "llmchat.tokenizers.loading"}
+FINDERS = {"llmchat.checkpoints.catalog", "llmchat.checkpoints.timeline", "llmchat.tokenizers.loading"}
 """What finds models and tokenizers on the disk without reading them."""
 
 SETTINGS = {"llmchat.settings", "llmchat.options"}

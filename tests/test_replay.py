@@ -11,11 +11,10 @@ import pytest
 
 from llmchat.chat.archive import read_transcript
 from llmchat.chat.generation_config import GenerationConfig
-from llmchat.chat.model import ModelSpec
+from llmchat.chat.model import ModelSpec, recorded_tokenizer
 from llmchat.chat.storage import TranscriptFile
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.turn import Reply, SettingsChange
-from llmchat.options import recorded_tokenizer
 from llmchat.replay import Schedule, replay
 from llmchat.session import ChatSession
 from llmchat.worker.inference_worker import InferenceWorker

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -53,3 +54,10 @@ class ModelInfo:
     """What the checkpoint says of its training: step, epoch, loss."""
     notes: tuple[str, ...] = ()
     """Sentences a person should see once, such as a vocabulary that does not match."""
+
+
+def recorded_tokenizer(model_path: str, tokenizer_path: str) -> str | None:
+    """The tokenizer to ask for with a recorded model; None if it is part of the model, or gone."""
+    if not tokenizer_path or tokenizer_path == model_path or not Path(tokenizer_path).exists():
+        return None
+    return tokenizer_path

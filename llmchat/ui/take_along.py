@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from llmchat.chat.model import ModelSpec
+from llmchat.chat.model import ModelSpec, recorded_tokenizer
 from llmchat.chat.reproduce import Recipe, as_command, as_python
 from llmchat.chat.turn import Reply, Turn
 from llmchat.checkpoints import catalog
 from llmchat.errors import LlmchatError, UsageError
-from llmchat.options import recorded_tokenizer
 from llmchat.session import ChatSession
 from llmchat.settings import Settings, load_settings
 from llmchat.tokenizers.loading import find_tokenizer
