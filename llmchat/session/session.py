@@ -11,18 +11,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from llmchat.chat.generation_config import GenerationConfig, roll_seed
-from llmchat.chat.model import ModelInfo, ModelSpec
+from llmchat.chat.model import ModelSpec
 from llmchat.chat.storage import TranscriptFile
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.turn import Reply, Turn, new_id, system_of, under_system
 from llmchat.errors import LlmchatError, UsageError
-from llmchat.session.keeper import Keeper
-from llmchat.session.running import Running, absolute
+from llmchat.session.conversation import Conversation
+from llmchat.session.running import Running
 from llmchat.worker.messages import (
     Event,
     GenerationFailed,
@@ -51,8 +51,8 @@ class _Waiting:
     seed: int | None = None
 
 
-class ChatSession:
-    """The state of one conversation, and everything that can be done with it."""
+class ChatSession(Conversation):
+    """A conversation with a model that answers: its requests, what runs, and what waits."""
 
     def __init__(
         self,
@@ -76,20 +76,14 @@ class ChatSession:
             prefill_text: What every reply must begin with.
             autosave: Keep the conversation in a transcript file.
         """
+        super().__init__(warn, raw=raw, system=system, autosave=autosave)
         self._submit = submit
-        self._keeper = Keeper(warn, autosave=autosave)
         self.live = LiveConfig(config or GenerationConfig())
-        self.raw = raw
-        self.system = system
         self.prefill_text = prefill_text
-        self.transcript = Transcript()
-        self.model: ModelInfo | None = None
         self.load: LoadRequest | None = None
-        self.running: Running | None = None
         self.last_seed: int | None = None
         self.dropped_turns: frozenset[str] = frozenset()
         """Turns that the last prompt left out, because they did not fit."""
-        self.load_seconds = 0.0
         self._waiting: deque[_Waiting] = deque()
 
     # ── state ──
@@ -111,16 +105,6 @@ class ChatSession:
         if self.load is not None:
             return "loading"
         return "empty" if self.model is None else "ready"
-
-    @property
-    def is_raw(self) -> bool:
-        """Whether prompts go in without a chat template."""
-        return self.raw or (self.model is not None and not self.model.has_chat_template)
-
-    @property
-    def path(self) -> Path | None:
-        """The transcript file; None while there is none."""
-        return self._keeper.path
 
     @property
     def queued(self) -> tuple[str, ...]:
@@ -274,64 +258,16 @@ class ChatSession:
 
     # ── changing what was said ──
 
-    def edit(self, turn_id: str, text: str) -> None:
+    def edit(self, turn_id: str, text: str) -> Turn:
         """Put an alternative beside a turn; a message is answered anew.
 
         Raises:
             UsageError: The text is empty, or a reply is being made.
         """
-        self._require_rest()
-        if not text.strip():
-            raise UsageError("The text is empty; delete the turn instead.")
-        turn = self.transcript.edit(turn_id, text)
-        self._keeper.keep(self.transcript, turn)
+        turn = super().edit(turn_id, text)
         if turn.role == "user":
             self._enqueue(_Waiting(turn_id=turn.id))
-
-    def delete(self, turn_id: str) -> None:
-        """Remove a turn with all that follows it.
-
-        Raises:
-            UsageError: A reply is being made.
-        """
-        self._require_rest()
-        self.transcript.delete(turn_id)
-        self._keeper.rewrite()
-
-    def undo(self) -> str:
-        """Step back before the last message, which stays as an alternative, and return its text.
-
-        Raises:
-            UsageError: Nothing was said, or a reply is being made.
-        """
-        self._require_rest()
-        message = next((turn for turn in reversed(self.transcript.path()) if turn.role == "user"), None)
-        if message is None:
-            raise UsageError("There is nothing to take back yet.")
-        self.transcript.stop_at(message.parent)
-        return message.text
-
-    def branch(self, turn_id: str) -> None:
-        """Go on from this turn; what followed stays on its own branch.
-
-        Raises:
-            UsageError: A reply is being made.
-        """
-        self._require_rest()
-        self.transcript.stop_at(turn_id)
-
-    def choose(self, turn_id: str, step: int) -> Turn:
-        """Show the alternative `step` places beside a turn, within those there are, and return it.
-
-        Raises:
-            UsageError: A reply is being made.
-        """
-        self._require_rest()
-        beside = self.transcript.alternatives(turn_id)
-        place = next(index for index, turn in enumerate(beside) if turn.id == turn_id)
-        chosen = beside[min(max(place + step, 0), len(beside) - 1)]
-        self.transcript.select(chosen.id)
-        return chosen
+        return turn
 
     # ── files ──
 
@@ -359,17 +295,6 @@ class ChatSession:
         self.transcript = file.transcript
         self.system = system_of(self.transcript.path()) or self.system
         return notices
-
-    def save(self, path: Path | None = None) -> Path:
-        """Keep the conversation in a file from here on, and return where.
-
-        Raises:
-            TranscriptError: It cannot be written, or exists already.
-        """
-        if path is not None or self._keeper.file is None:
-            self._keeper.move_to(TranscriptFile.create(self.transcript, path))
-        assert self._keeper.path is not None
-        return self._keeper.path
 
     def close(self) -> None:
         """End the session: what there is of a running reply is kept."""
@@ -436,28 +361,6 @@ class ChatSession:
         elif item.turn_id is not None and item.turn_id in self.transcript:
             self._start(item.turn_id, seed=item.seed)
 
-    def say(self, text: str) -> Turn:
-        """Put a message into the conversation, and into its file, without asking for an answer."""
-        self._begin_transcript()
-        turn = self.transcript.say("user", text)
-        self._keeper.keep(self.transcript, turn)
-        return turn
-
-    def keep_reply(self, parent: str, reply: Reply) -> Turn:
-        """Make a reply an answer to a message, beside those that are there; it is shown from here on.
-
-        Raises:
-            UsageError: A reply is being made.
-        """
-        self._require_rest()
-        return self._add_turn(Turn("assistant", reply.text, parent=parent, reply=reply))
-
-    def _begin_transcript(self) -> None:
-        """Put the system prompt first, and make the file when the first thing is said."""
-        self._note_model()
-        if self.system and not len(self.transcript) and not self.is_raw:
-            self._keeper.keep(self.transcript, self.transcript.say("system", self.system))
-
     def _start(
         self,
         parent: str,
@@ -496,22 +399,3 @@ class ChatSession:
     def _add_reply(self, running: Running, reply: Reply) -> None:
         """Make a reply that ended a turn."""
         self._add_turn(running.turn(reply))
-
-    def _add_turn(self, turn: Turn) -> Turn:
-        """Put a turn with a reply into the conversation and its file."""
-        assert turn.reply is not None
-        timings = replace(turn.reply.timings, load_seconds=self.load_seconds)
-        turn = replace(turn, reply=replace(turn.reply, timings=timings))
-        self.transcript.add(turn)
-        self._keeper.keep(self.transcript, turn)
-        return turn
-
-    def _note_model(self) -> None:
-        if self.model is not None and not self.transcript.model:
-            self.transcript.model = self.model.name
-            self.transcript.model_path = absolute(self.model.path)
-            self.transcript.tokenizer_path = absolute(self.model.tokenizer_path)
-
-    def _require_rest(self) -> None:
-        if self.running is not None:
-            raise UsageError("Stop the reply with Esc first.")

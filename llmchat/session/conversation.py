@@ -1,0 +1,158 @@
+"""What was said, and the file that keeps it: a conversation without anybody who answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from llmchat.chat.model import ModelInfo
+from llmchat.chat.storage import TranscriptFile
+from llmchat.chat.transcript import Transcript
+from llmchat.chat.turn import Reply, Turn
+from llmchat.errors import LlmchatError, UsageError
+from llmchat.session.keeper import Keeper
+from llmchat.session.running import Running, absolute
+
+
+class Conversation:
+    """Turns that can be added, changed and walked, each on the disk when it is said."""
+
+    def __init__(
+        self, warn: Callable[[LlmchatError], object], *, raw: bool = False, system: str = "", autosave: bool = True
+    ) -> None:
+        """A conversation without a turn.
+
+        Args:
+            warn: Told of failures that do not stop the conversation, such as a full disk.
+            raw: Send prompts as they stand, also where the model has a chat template.
+            system: The system prompt; "" for none.
+            autosave: Keep the conversation in a transcript file.
+        """
+        self._keeper = Keeper(warn, autosave=autosave)
+        self.raw = raw
+        self.system = system
+        self.transcript = Transcript()
+        self.model: ModelInfo | None = None
+        self.load_seconds = 0.0
+        self.running: Running | None = None
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether prompts go in without a chat template."""
+        return self.raw or (self.model is not None and not self.model.has_chat_template)
+
+    @property
+    def path(self) -> Path | None:
+        """The transcript file; None while there is none."""
+        return self._keeper.path
+
+    def say(self, text: str) -> Turn:
+        """Put a message into the conversation, and into its file, without asking for an answer."""
+        self._begin_transcript()
+        turn = self.transcript.say("user", text)
+        self._keeper.keep(self.transcript, turn)
+        return turn
+
+    def keep_reply(self, parent: str, reply: Reply) -> Turn:
+        """Make a reply an answer to a message, beside those that are there; it is shown from here on.
+
+        Raises:
+            UsageError: A reply is being made.
+        """
+        self._require_rest()
+        return self._add_turn(Turn("assistant", reply.text, parent=parent, reply=reply))
+
+    def edit(self, turn_id: str, text: str) -> Turn:
+        """Put an alternative beside a turn and show it.
+
+        Raises:
+            UsageError: The text is empty, or a reply is being made.
+        """
+        self._require_rest()
+        if not text.strip():
+            raise UsageError("The text is empty; delete the turn instead.")
+        turn = self.transcript.edit(turn_id, text)
+        self._keeper.keep(self.transcript, turn)
+        return turn
+
+    def delete(self, turn_id: str) -> None:
+        """Remove a turn with all that follows it.
+
+        Raises:
+            UsageError: A reply is being made.
+        """
+        self._require_rest()
+        self.transcript.delete(turn_id)
+        self._keeper.rewrite()
+
+    def undo(self) -> str:
+        """Step back before the last message, which stays as an alternative, and return its text.
+
+        Raises:
+            UsageError: Nothing was said, or a reply is being made.
+        """
+        self._require_rest()
+        message = next((turn for turn in reversed(self.transcript.path()) if turn.role == "user"), None)
+        if message is None:
+            raise UsageError("There is nothing to take back yet.")
+        self.transcript.stop_at(message.parent)
+        return message.text
+
+    def branch(self, turn_id: str) -> None:
+        """Go on from this turn; what followed stays on its own branch.
+
+        Raises:
+            UsageError: A reply is being made.
+        """
+        self._require_rest()
+        self.transcript.stop_at(turn_id)
+
+    def choose(self, turn_id: str, step: int) -> Turn:
+        """Show the alternative `step` places beside a turn, within those there are, and return it.
+
+        Raises:
+            UsageError: A reply is being made.
+        """
+        self._require_rest()
+        beside = self.transcript.alternatives(turn_id)
+        place = next(index for index, turn in enumerate(beside) if turn.id == turn_id)
+        chosen = beside[min(max(place + step, 0), len(beside) - 1)]
+        self.transcript.select(chosen.id)
+        return chosen
+
+    def save(self, path: Path | None = None) -> Path:
+        """Keep the conversation in a file from here on, and return where.
+
+        Raises:
+            TranscriptError: It cannot be written, or exists already.
+        """
+        if path is not None or self._keeper.file is None:
+            self._keeper.move_to(TranscriptFile.create(self.transcript, path))
+        assert self._keeper.path is not None
+        return self._keeper.path
+
+    def _begin_transcript(self) -> None:
+        """Put the system prompt first, and make the file when the first thing is said."""
+        self._note_model()
+        if self.system and not len(self.transcript) and not self.is_raw:
+            self._keeper.keep(self.transcript, self.transcript.say("system", self.system))
+
+    def _add_turn(self, turn: Turn) -> Turn:
+        """Put a turn with a reply into the conversation and its file."""
+        assert turn.reply is not None
+        timings = replace(turn.reply.timings, load_seconds=self.load_seconds)
+        turn = replace(turn, reply=replace(turn.reply, timings=timings))
+        self.transcript.add(turn)
+        self._keeper.keep(self.transcript, turn)
+        return turn
+
+    def _note_model(self) -> None:
+        if self.model is not None and not self.transcript.model:
+            self.transcript.model = self.model.name
+            self.transcript.model_path = absolute(self.model.path)
+            self.transcript.tokenizer_path = absolute(self.model.tokenizer_path)
+
+    def _require_rest(self) -> None:
+        if self.running is not None:
+            raise UsageError("Stop the reply with Esc first.")
