@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 NARROWEST = 30
 """Cells of a column; with less the replies stand one below the other."""
 
+LOWEST = 7
+"""Rows of a reply that stands below another, with its frame."""
+
+_PARTS = "≠1"
+"""What stands where a reply parts from the first."""
+
 
 class CompareScreen(ExperimentScreen):
     """The replies in columns. The first token at which one parts from the first is marked in its text."""
@@ -71,7 +77,11 @@ class CompareScreen(ExperimentScreen):
 
     def on_resize(self, event: events.Resize) -> None:
         """Columns where there is room, else one below the other."""
-        self.set_class(event.size.width // len(self._columns) < NARROWEST, "-stacked")
+        count = len(self._columns)
+        stacked = event.size.width // count < NARROWEST
+        self.set_class(stacked, "-stacked")
+        for column in self._columns:
+            column.styles.height = max(LOWEST, (event.size.height - 2) // count) if stacked else "1fr"
 
     def show_all(self) -> None:
         """Bring every column up to its reply."""
@@ -80,8 +90,9 @@ class CompareScreen(ExperimentScreen):
             column.border_title = f"{place + 1} · {visible(trial.variant.label)}"
             column.border_subtitle = self._subtitle(place)
             column.show(self._block(place))
-        keys = f"1–{len(self._columns)} or Enter keeps a reply · a keeps all · ← → column · "
-        self.query_one("#compare-keys", Static).update(keys + ("Esc closes" if self._has_ended else "Esc stops"))
+        end = "Esc closes" if self._has_ended else "Esc stops"
+        keys = f"1–{len(self._columns)} or Enter keeps a reply · a keeps all · ← → column · {end}"
+        self.query_one("#compare-keys", Static).update(f"{keys} · {_PARTS} parts from reply 1 here")
 
     @property
     def _has_ended(self) -> bool:
@@ -94,7 +105,7 @@ class CompareScreen(ExperimentScreen):
             return words
         parting = self.experiment.parting(place)
         if parting is not None:
-            return f"{words} · parts at token {parting + 1}"
+            return f"{words} · {_PARTS} at {parting + 1}"
         first, trial = self.experiment.trials[0], self.experiment.trials[place]
         same = trial.reply is not None and first_difference(first.token_ids, trial.token_ids) is None
         return f"{words} · the same as 1" if same else words
@@ -109,7 +120,7 @@ class CompareScreen(ExperimentScreen):
             "",
             trial.text,
             markdown=not self._raw,
-            marks=() if offset is None else ((offset, "≠1"),),
+            marks=() if offset is None else ((offset, _PARTS),),
             live=trial.reply is None and self.experiment.error is None,
             waiting="",
         )

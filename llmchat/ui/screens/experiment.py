@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from llmchat.chat.plain_text import visible
+from llmchat.chat.turn import FinishReason
 from llmchat.errors import LlmchatError
 from llmchat.session.laboratory import Experiment, Trial
 from llmchat.ui.screens.help import HelpScreen
@@ -17,6 +18,9 @@ from llmchat.worker.messages import Event, PromptProcessing
 
 if TYPE_CHECKING:
     from llmchat.ui.screens.chat import ChatScreen
+
+ENDINGS: Mapping[FinishReason, str] = {"stop": "end", "length": "length", "cancelled": "stopped", "error": "failed"}
+"""A finish reason in a word."""
 
 
 class ExperimentScreen(Screen[None]):
@@ -98,8 +102,8 @@ class ExperimentScreen(Screen[None]):
 
 
 def ending(trial: Trial) -> str:
-    """How far a reply has come, or why it ended, in a few words."""
+    """How far a reply has come, or how it ended, in a few words."""
     count = f"{len(trial.token_ids)} tok"
     if trial.reply is None:
         return count if trial.token_ids else "waiting"
-    return f"{count} · {visible(trial.reply.finish_detail)}"
+    return f"{count} · {ENDINGS[trial.reply.finish_reason]}"

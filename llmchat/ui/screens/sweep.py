@@ -16,7 +16,7 @@ from llmchat.chat.reply_metrics import measure, save_table
 from llmchat.errors import LlmchatError
 from llmchat.session.laboratory import Experiment, Trial
 from llmchat.ui.rendering.turn_block import TurnBlock
-from llmchat.ui.screens.experiment import ExperimentScreen, ending
+from llmchat.ui.screens.experiment import ENDINGS, ExperimentScreen, ending
 from llmchat.ui.widgets.choice_list import Choice, ChoiceList
 from llmchat.ui.widgets.path_input import PathInput
 from llmchat.ui.widgets.reply_column import ReplyColumn
@@ -24,7 +24,6 @@ from llmchat.ui.widgets.reply_column import ReplyColumn
 if TYPE_CHECKING:
     from llmchat.ui.screens.chat import ChatScreen
 
-_ENDINGS = {"stop": "end", "length": "length", "cancelled": "stopped", "error": "failed"}
 _SHOWN = 300
 """Characters of a reply in its row; more do not fit on a screen."""
 _KEYS = "Enter whole reply · k keeps it as the answer · s saves the table · "
@@ -70,7 +69,7 @@ class SweepScreen(ExperimentScreen):
         """
         super().__init__(chat, experiment)
         self._parameter = parameter
-        self._width = max(len(trial.variant.label) for trial in experiment.trials)
+        self._width = max(len("value"), *(len(trial.variant.label) for trial in experiment.trials))
 
     def compose(self) -> ComposeResult:
         """Heading, table, a line for the file's name, and the keys."""
@@ -83,7 +82,7 @@ class SweepScreen(ExperimentScreen):
     def on_mount(self) -> None:
         """Begin."""
         self.query_one("#sweep-heading", Static).update(self.heading(f"Sweep {self._parameter}"))
-        names = f"{'value':>{self._width}}  {'tokens':>6} {'mean log p':>10} {'distinct-2':>10} {'repeated':>8}"
+        names = f"{'value':>{self._width}}  {'tok':>5}  {'log p':>6}  {'dist-2':>6}  {'rep-4':>5}"
         self.query_one("#sweep-columns", Static).update(f"  {names}  {'end':<7}  text")
         self.begin()
 
@@ -192,13 +191,13 @@ def _row(trial: Trial, width: int) -> str:
     label, text = trial.variant.label, visible(" ".join(trial.text[:_SHOWN].split()))
     if trial.reply is None:
         count = str(len(trial.token_ids)) if trial.token_ids else ""
-        return f"{label:>{width}}  {count:>6} {'':>10} {'':>10} {'':>8}  {'…' if count else 'waiting':<7}  {text}"
+        return f"{label:>{width}}  {count:>5}  {'':>6}  {'':>6}  {'':>5}  {'…' if count else 'waiting':<7}  {text}"
     figures = measure(trial.reply)
     numbers = (
-        f"{figures.tokens:>6} {_figure(figures.mean_logprob, 10)} {_figure(figures.distinct_2, 10)} "
-        f"{_figure(figures.repetition, 8)}"
+        f"{figures.tokens:>5}  {_figure(figures.mean_logprob, 6)}  {_figure(figures.distinct_2, 6)}  "
+        f"{_figure(figures.repetition, 5)}"
     )
-    return f"{label:>{width}}  {numbers}  {_ENDINGS[figures.finish_reason]:<7}  {text}"
+    return f"{label:>{width}}  {numbers}  {ENDINGS[trial.reply.finish_reason]:<7}  {text}"
 
 
 def _figure(number: float | None, width: int) -> str:

@@ -30,7 +30,6 @@ class ReplyColumn(TranscriptView, inherit_bindings=False):
     ReplyColumn {
         width: 1fr;
         height: 1fr;
-        min-height: 7;
         border: round $foreground 30%;
         border-title-color: $text-muted;
         border-subtitle-color: $text-muted;
