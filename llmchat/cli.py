@@ -101,6 +101,7 @@ def export(file: Path, kind: str) -> None:
 
 def _run_once(options: dict[str, Any]) -> int:
     from llmchat.once import OnceOptions, run
+    from llmchat.once_trials import trial_options
     from llmchat.streams import libraries_in_log
 
     start = start_options(options)
@@ -117,6 +118,7 @@ def _run_once(options: dict[str, Any]) -> int:
         quiet=options["quiet"],
         num_samples=options["num_samples"] or 1,
         keep=not options["no_save"],
+        trials=trial_options(options, start.config),
     )
     with libraries_in_log():
         return run(once)

@@ -62,6 +62,18 @@ OPTIONS: tuple[Option, ...] = (
         metavar="INTEGER",
         help="With --once: how many replies; the seeds count up, and lines of --- stand between.",
     ),
+    Option(
+        ["--compare"],
+        multiple=True,
+        metavar="K=V[,K=V]|PRESET",
+        help="With --once: one of two to four settings to answer under with the same dice; repeat it for each.",
+    ),
+    Option(
+        ["--sweep"],
+        metavar="K:A..B[:N]",
+        help="With --once: answer over the values of one setting, as in temperature:0.2..1.4:6 or top_k:20,50.",
+    ),
+    Option(["--table"], metavar="FILE", help="With --compare or --sweep: write the figures to a .toml or .csv file."),
     Option(["-q", "--quiet"], is_flag=True, help="No progress and no warnings."),
     Option(["-c", "--continue", "continue_last"], is_flag=True, help="Go on with the last conversation."),
     Option(["--resume"], metavar="FILE", help="Go on with the conversation in a file."),
@@ -84,10 +96,12 @@ _CONFLICTS = (
     ("plain", "setup"),
     ("continue_last", "resume"),
     ("save", "no_save"),
+    ("compare", "sweep"),
+    *((trial, other) for trial in ("compare", "sweep") for other in ("as_jsonl", "num_samples", "save")),
 )
 """Options that cannot be given together."""
 
-_ONCE_ONLY = ("as_json", "as_jsonl", "stats", "num_samples")
+_ONCE_ONLY = ("as_json", "as_jsonl", "stats", "num_samples", "compare", "sweep")
 """Options that go with --once alone."""
 
 
@@ -105,6 +119,8 @@ def check_combination(options: dict[str, Any]) -> None:
     for name in _ONCE_ONLY:
         if name in given and "once" not in given:
             raise UsageError(f"{flags[name]} goes with --once.")
+    if "table" in given and not given & {"compare", "sweep"}:
+        raise UsageError("--table goes with --compare or --sweep.")
 
 
 def join_settings(options: dict[str, Any]) -> Settings:

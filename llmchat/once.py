@@ -21,13 +21,16 @@ from llmchat.chat.turn import Reply
 from llmchat.errors import LlmchatError
 from llmchat.files import describe
 from llmchat.once_output import Narrator, Output, make_printer
+from llmchat.once_trials import TrialOptions, TrialPrinter
 from llmchat.options import StartOptions
 from llmchat.session import ChatSession
+from llmchat.session.laboratory import Experiment
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import (
     Event,
     GenerationFailed,
     GenerationFinished,
+    LaneGenerated,
     ModelLoaded,
     ModelLoadFailed,
     ModelLoading,
@@ -58,6 +61,8 @@ class OnceOptions:
     """How many replies; each has a seed 1 above the one before."""
     keep: bool = True
     """Whether a conversation that is gone on with is kept."""
+    trials: TrialOptions | None = None
+    """Settings to be tried side by side, in place of one reply."""
 
 
 def run(options: OnceOptions, make_worker: MakeWorker = InferenceWorker) -> int:
@@ -112,6 +117,7 @@ class _Run:
         )
         self._printer = make_printer(options.output)
         self._narrator = Narrator(quiet=options.quiet)
+        self._experiment: Experiment | None = None
 
     def drive(self) -> None:
         """Open transcript and model, make every reply, print as they come."""
@@ -119,6 +125,10 @@ class _Run:
         self._open_transcript()
         self._worker.start()
         session.load_model(start.settings.model_spec())
+        if self._options.trials is not None:
+            self._settle()
+            self._try_all(self._options.trials)
+            return
         session.send(start.prompt or "")
         self._settle()
         for number in range(1, self._options.num_samples):
@@ -136,6 +146,8 @@ class _Run:
         self.signal_number = number
         if self._session.load is None and is_first:
             self._session.stop()
+            if self._experiment is not None:
+                self._experiment.stop()
             return
         if self._session.load is not None:
             self._session.load.cancel.set()
@@ -191,6 +203,33 @@ class _Run:
             event = self._events.get()
             session.handle(event)
             self._show(event)
+
+    def _try_all(self, options: TrialOptions) -> None:
+        """Make replies under all settings side by side; nothing of them is kept in a conversation.
+
+        Raises:
+            LlmchatError: They could not be made, or their table not be written.
+        """
+        session = self._session
+        assert session.model is not None
+        experiment = self._experiment = Experiment(session, options.variants, self._options.start.prompt)
+        printer = TrialPrinter(experiment, options, session.model, as_json=self._options.output == "json")
+        self._worker.submit(experiment.request)
+        while not experiment.is_done:
+            event = self._events.get()
+            experiment.handle(event)
+            self._show(event)
+            if isinstance(event, LaneGenerated):
+                self._narrator.progress("writing", experiment.progress)
+            elif not isinstance(event, PromptProcessing):
+                self._narrator.clear()
+                printer.print_ended()
+        if experiment.error is not None:
+            raise experiment.error
+        printer.finish()
+        if self._options.stats:
+            for outcome in experiment.outcomes():
+                self._narrator.statistics(outcome.reply)
 
     def _show(self, event: Event) -> None:
         narrator = self._narrator

@@ -30,22 +30,22 @@ class TextPrinter:
     def begin(self, number: int) -> None:
         """Begin a sample."""
         if number:
-            _write(SEPARATOR)
+            write_out(SEPARATOR)
 
     def add(self, event: TokensGenerated) -> None:
         """Print some more of the reply."""
         self._has_begun = True
-        _write(event.text if self._stream is None else self._stream.add(event.text))
+        write_out(event.text if self._stream is None else self._stream.add(event.text))
 
     def finish(self, reply: Reply, prompt: str, info: ModelInfo) -> None:
         """End the reply."""
-        _write(("" if self._stream is None else self._stream.finish()) + "\n")
+        write_out(("" if self._stream is None else self._stream.finish()) + "\n")
         self._has_begun = False
 
     def break_off(self) -> None:
         """End what there is of a reply that failed."""
         if self._has_begun:
-            _write("\n")
+            write_out("\n")
 
 
 class JsonPrinter:
@@ -59,7 +59,7 @@ class JsonPrinter:
 
     def finish(self, reply: Reply, prompt: str, info: ModelInfo) -> None:
         """Print the object."""
-        _write_json(describe_reply(reply, prompt, info))
+        write_json(describe_reply(reply, prompt, info))
 
     def break_off(self) -> None:
         """A reply that failed has no object."""
@@ -78,11 +78,11 @@ class JsonLinesPrinter:
     def add(self, event: TokensGenerated) -> None:
         """Print a step."""
         step = {"type": "token", "sample": self._sample, "text": event.text, "token_ids": list(event.token_ids)}
-        _write_json(step)
+        write_json(step)
 
     def finish(self, reply: Reply, prompt: str, info: ModelInfo) -> None:
         """Print the end."""
-        _write_json({"type": "end", "sample": self._sample, **describe_reply(reply, prompt, info)})
+        write_json({"type": "end", "sample": self._sample, **describe_reply(reply, prompt, info)})
 
     def break_off(self) -> None:
         """A reply that failed has no end."""
@@ -184,12 +184,14 @@ class Narrator:
             print(f"{name + ':':<13}{visible(value)}", file=sys.stderr)
 
 
-def _write_json(value: dict[str, Any]) -> None:
+def write_json(value: dict[str, Any]) -> None:
+    """Print an object on a line."""
     # Where the output cannot hold every character, JSON's own escapes can.
     is_unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
-    _write(json.dumps(value, ensure_ascii=not is_unicode) + "\n")
+    write_out(json.dumps(value, ensure_ascii=not is_unicode) + "\n")
 
 
-def _write(text: str) -> None:
+def write_out(text: str) -> None:
+    """Print a text at once."""
     sys.stdout.write(text)
     sys.stdout.flush()

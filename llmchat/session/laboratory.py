@@ -7,7 +7,7 @@ Experiment ─ request ─▶ worker ─ LaneGenerated, LaneFinished, BatchFinis
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llmchat.chat.comparison import Variant, first_difference
 from llmchat.chat.generation_config import roll_seed
@@ -23,6 +23,7 @@ from llmchat.worker.messages import (
     LaneFinished,
     LaneGenerated,
     LaneSpec,
+    PromptProcessed,
     RequestFailed,
 )
 
@@ -68,6 +69,8 @@ class Experiment:
         self.trials = [Trial(variant) for variant in variants]
         self.seed = roll_seed() if session.config.seed is None else session.config.seed
         self.is_done = False
+        self.prompt: PromptProcessed | None = None
+        """What is known of the prompt once it has been read."""
         self.error: LlmchatError | None = None
         """Why it failed."""
         session.last_seed = self.seed
@@ -82,6 +85,15 @@ class Experiment:
     def question(self) -> str:
         """The message that is answered."""
         return self.request.turns[-1].text
+
+    @property
+    def progress(self) -> float:
+        """How much has been written, 0 to 1, if no reply ended before its length limit."""
+        shares = (
+            1.0 if trial.reply is not None else len(trial.token_ids) / trial.variant.config.max_new_tokens
+            for trial in self.trials
+        )
+        return sum(shares) / len(self.trials)
 
     @property
     def kept(self) -> frozenset[int]:
@@ -103,6 +115,8 @@ class Experiment:
             case BatchFinished():
                 for lane, reply in enumerate(event.replies):
                     self._finish(lane, reply)
+            case PromptProcessed():
+                self.prompt = event
             case RequestFailed():
                 self.error = event.error
         self.is_done = self.is_done or isinstance(event, _ENDED)
@@ -174,8 +188,9 @@ class Experiment:
         self.keep(shown if shown in full or not full else full[0])
 
     def _finish(self, place: int, reply: Reply) -> None:
-        trial = self.trials[place]
-        trial.reply, trial.text = signed(reply, self._model, self._system), reply.text
+        trial, timings = self.trials[place], replace(reply.timings, load_seconds=self._session.load_seconds)
+        trial.reply = signed(replace(reply, timings=timings), self._model, self._system)
+        trial.text = reply.text
         trial.token_ids, trial.facts = list(reply.token_ids), list(reply.facts)
 
 

@@ -17,6 +17,7 @@ from llmchat.worker.messages import (
     LaneFinished,
     LaneGenerated,
     NextToken,
+    PromptProcessed,
     PromptProcessing,
     PromptRequest,
     PromptTokens,
@@ -51,18 +52,14 @@ def serve_batch(engine: Engine, request: BatchRequest, post: Post) -> None:
         reply_room=max(1, min(wanted, engine.info.context_length // 4)),
     )
     replies: list[Reply] = []
-    seconds = 0.0
+    began = time.perf_counter()
     for first in range(0, len(request.lanes), LANES_AT_ONCE):
-        made, took = _serve_lanes(engine, request, prompt, first, post)
-        replies += made
-        seconds += took
-    post(BatchFinished(request.request_id, tuple(replies), seconds))
+        replies += _serve_lanes(engine, request, prompt, first, post)
+    post(BatchFinished(request.request_id, tuple(replies), time.perf_counter() - began))
 
 
-def _serve_lanes(
-    engine: Engine, request: BatchRequest, prompt: Prompt, first: int, post: Post
-) -> tuple[list[Reply], float]:
-    """Make the replies from `first` on, up to LANES_AT_ONCE, and say how many seconds their tokens took."""
+def _serve_lanes(engine: Engine, request: BatchRequest, prompt: Prompt, first: int, post: Post) -> list[Reply]:
+    """Make the replies from `first` on, up to LANES_AT_ONCE."""
     from llmchat.engine.batch import BatchStream, Lane
 
     lanes = [Lane(lane.config, lane.seed) for lane in request.lanes[first : first + LANES_AT_ONCE]]
@@ -71,8 +68,20 @@ def _serve_lanes(
     def progress(done: int, total: int) -> None:
         post(PromptProcessing(request.request_id, done, total))
 
-    stream.prefill(progress)
     began = posted = time.perf_counter()
+    cached = stream.prefill(progress)
+    if not first:
+        post(
+            PromptProcessed(
+                request.request_id,
+                prompt_tokens=len(prompt.token_ids),
+                cached_tokens=cached,
+                dropped_turns=prompt.dropped_turns,
+                dropped_tokens=prompt.dropped_tokens,
+                context_length=engine.info.context_length,
+                seconds=time.perf_counter() - began,
+            )
+        )
     gathered = _Gathered(request.request_id, first, post)
     for lane, piece in stream:
         if piece is not None:
@@ -83,7 +92,7 @@ def _serve_lanes(
         if piece is None:
             post(LaneFinished(request.request_id, first + lane, stream.reply(lane)))
     gathered.flush()
-    return stream.replies(), time.perf_counter() - began
+    return stream.replies()
 
 
 class _Gathered:

@@ -3,7 +3,8 @@
     LoadRequest        → ModelLoading* → ModelLoaded | ModelLoadFailed
     GenerationRequest  → PromptProcessing* → PromptProcessed → (TokensGenerated | NextToken)*
                          → GenerationFinished | GenerationFailed
-    BatchRequest       → PromptProcessing* → (LaneGenerated | LaneFinished)* → BatchFinished | RequestFailed
+    BatchRequest       → PromptProcessing* → PromptProcessed → (LaneGenerated | LaneFinished)*
+                         → BatchFinished | RequestFailed
     ExplainRequest     → NextToken | RequestFailed
     InspectRequest     → NextToken | RequestFailed
     PromptRequest      → PromptTokens | RequestFailed
@@ -292,7 +293,7 @@ class BatchFinished:
     request_id: int
     replies: tuple[Reply, ...]
     seconds: float
-    """From the end of the first reading of the prompt to the last token."""
+    """How long all of it took."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,6 @@ class CompareScreen(ExperimentScreen):
 
     def on_mount(self) -> None:
         """Begin."""
-        self.query_one("#compare-heading", Static).update(self.heading("Compare"))
         self.begin()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -85,6 +84,7 @@ class CompareScreen(ExperimentScreen):
 
     def show_all(self) -> None:
         """Bring every column up to its reply."""
+        self.query_one("#compare-heading", Static).update(self.heading("Compare"))
         for place, column in enumerate(self._columns):
             trial = self.experiment.trials[place]
             column.border_title = f"{place + 1} · {visible(trial.variant.label)}"

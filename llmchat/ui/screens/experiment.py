@@ -61,9 +61,11 @@ class ExperimentScreen(Screen[None]):
             self.chat.show_error(self.experiment.error)
 
     def heading(self, what: str) -> str:
-        """What is being done, in a line: the kind, the dice, the message."""
+        """What is being done, in a line: the kind, the dice, what was left out, the message."""
         question = visible(" ".join(self.experiment.question.split()))
-        return f"{what} · seed {self.experiment.seed} · {question}"
+        dropped = len(self.experiment.prompt.dropped_turns) if self.experiment.prompt is not None else 0
+        left_out = f" · the {dropped} oldest turns do not fit" if dropped else ""
+        return f"{what} · seed {self.experiment.seed}{left_out} · {question}"
 
     def keep(self, act: Callable[[], object]) -> None:
         """Keep replies and close; if that cannot be done, say why and stay."""

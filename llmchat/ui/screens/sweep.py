@@ -81,13 +81,13 @@ class SweepScreen(ExperimentScreen):
 
     def on_mount(self) -> None:
         """Begin."""
-        self.query_one("#sweep-heading", Static).update(self.heading(f"Sweep {self._parameter}"))
         names = f"{'value':>{self._width}}  {'tok':>5}  {'log p':>6}  {'dist-2':>6}  {'rep-4':>5}"
         self.query_one("#sweep-columns", Static).update(f"  {names}  {'end':<7}  text")
         self.begin()
 
     def show_all(self) -> None:
         """Bring every row up to its reply."""
+        self.query_one("#sweep-heading", Static).update(self.heading(f"Sweep {self._parameter}"))
         for place, row in enumerate(self._rows()):
             self.table.show_choice(place, row)
         ended = self.experiment.is_done or self.experiment.request.cancel.is_set()
