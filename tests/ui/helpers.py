@@ -35,7 +35,7 @@ async def wait_until(pilot: Pilot[str], is_so: Callable[[], object], what: str =
     while not is_so():
         assert monotonic() < deadline, f"waited in vain for {what or is_so}:\n{drawn(pilot.app)}"
         await pilot.pause(0.01)
-    await pilot.pause()
+    await pilot.pause(0)
 
 
 def drawn(app: App[str]) -> str:
@@ -75,13 +75,13 @@ class Window:
     async def press(self, *keys: str) -> None:
         """Press keys, one after the other."""
         await self.pilot.press(*keys)
-        await self.pilot.pause()
+        await self.pilot.pause(0)
 
     async def write(self, text: str) -> None:
         """Put a text into the prompt as a whole, as an editor would."""
         self.chat.prompt.focus()
         self.chat.prompt.write(text)
-        await self.pilot.pause()
+        await self.pilot.pause(0)
 
     async def send(self, text: str) -> None:
         """Write a message or a command and press Enter."""
@@ -190,7 +190,7 @@ async def window(
     options = options or StartOptions(generation=ResolvedGeneration(config))
     app = LlmchatApp(options, make_worker if engine is None else worker_of(engine))
     async with app.run_test(size=size, notifications=True) as pilot:
-        await pilot.pause()
+        await pilot.pause(0)
         try:
             yield Window(app, pilot)
         finally:

@@ -117,7 +117,8 @@ async def test_transcripts_that_cannot_be_kept_are_told_once() -> None:
                 await it.ask("one")
                 await it.ask("two")
                 assert len(it.said) == 4
-                assert it.toasts.count("unsaved") == 1
+                assert it.toasts.count("conversation is not saved") == 1
+                assert it.toasts.count("history is not kept") == 1
                 await it.press("ctrl+q")
             assert it.app.return_value == ""
 

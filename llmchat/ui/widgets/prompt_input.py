@@ -115,6 +115,7 @@ class PromptInput(TextArea):
         self._offer: Completion | None = None
         self._base = ""
         self._chosen: int | None = None
+        self._warned_of_history = False
         super().__init__(id=id, placeholder=Content(placeholder), highlight_cursor_line=False)
         self.history_of_prompts = PromptHistory(history_path()) if history is None else history
         recognise_alt_enter()
@@ -184,9 +185,9 @@ class PromptInput(TextArea):
 
     def _warn_of_history(self) -> None:
         history = self.history_of_prompts
-        if history.problem:
+        if history.problem and not self._warned_of_history:
+            self._warned_of_history = True
             self.notify(history.problem, title="Prompt history", severity="warning", markup=False)
-            history.problem = ""
 
     def action_newline(self) -> None:
         """Break the line at the cursor."""
