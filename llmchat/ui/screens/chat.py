@@ -29,7 +29,9 @@ from llmchat.ui.screens.help import HelpScreen
 from llmchat.ui.turn_actions import TurnActions
 from llmchat.ui.widgets.find_bar import FindBar
 from llmchat.ui.widgets.header_bar import HeaderBar
+from llmchat.ui.widgets.more_samplers import MoreSamplers
 from llmchat.ui.widgets.next_token_panel import NextTokenPanel
+from llmchat.ui.widgets.preset_picker import PresetPicker
 from llmchat.ui.widgets.prompt_input import PromptInput
 from llmchat.ui.widgets.sampling_panel import SamplingPanel
 from llmchat.ui.widgets.seed_row import SeedRow
@@ -37,6 +39,7 @@ from llmchat.ui.widgets.slider import Slider
 from llmchat.ui.widgets.status_bar import StatusBar
 from llmchat.ui.widgets.token_inspector import TokenInspector
 from llmchat.ui.widgets.transcript_view import TranscriptView
+from llmchat.ui.widgets.value_row import ValueRow
 from llmchat.worker.messages import (
     Event,
     GenerationFailed,
@@ -64,9 +67,10 @@ class ChatScreen(Screen[None]):
     AUTO_FOCUS = "PromptInput"
     HELP_HEADING = "Everywhere"
     PARTS: ClassVar[tuple[type, ...]] = (
-        TranscriptView, TokenInspector, SamplingPanel, Slider, SeedRow, PromptInput, FindBar,
+        TranscriptView, TokenInspector, SamplingPanel, PresetPicker, MoreSamplers, ValueRow, Slider, SeedRow,
+        PromptInput, FindBar, HelpScreen,
     )  # fmt: skip
-    """The widgets whose keys can be rebound."""
+    """The parts whose keys can be rebound."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop, close, or back to the prompt", False, id="stop"),
