@@ -22,7 +22,7 @@ from llmchat.checkpoints import catalog
 from llmchat.errors import LlmchatError
 from llmchat.options import StartOptions
 from llmchat.session import ChatSession
-from llmchat.ui.blocks import note_block, running_block, session_blocks
+from llmchat.ui.blocks import note_block, session_blocks
 from llmchat.ui.laboratory import Laboratory
 from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.ui.screens.help import HelpScreen
@@ -40,17 +40,10 @@ from llmchat.ui.widgets.status_bar import StatusBar
 from llmchat.ui.widgets.token_inspector import TokenInspector
 from llmchat.ui.widgets.transcript_view import TranscriptView
 from llmchat.ui.widgets.value_row import ValueRow
+from llmchat.ui.worker_reports import WorkerReports
 from llmchat.worker.messages import (
     Event,
-    GenerationFailed,
-    GenerationFinished,
-    ModelLoaded,
-    ModelLoadFailed,
-    ModelLoading,
-    PromptProcessed,
-    PromptProcessing,
     Request,
-    TokensGenerated,
 )
 
 WIDE = 100
@@ -124,6 +117,7 @@ class ChatScreen(Screen[None]):
             autosave=settings.autosave,
         )
         self.laboratory = Laboratory(self)
+        self.reports = WorkerReports(self)
         self.spec = settings.model_spec()
         self._notices = self._open_transcript(options)
         self._notes: list[TurnBlock] = []
@@ -183,84 +177,10 @@ class ChatScreen(Screen[None]):
         if self.options.prompt:
             self.send(self.options.prompt)
 
-    # ── worker events ──
-
     def take(self, event: Event) -> None:
         """Take in what the worker reports, until the window closes."""
-        if not (self.is_attached and self.app.is_running):
-            return
-        ours = event.request_id in self._awaited()
-        self.session.handle(event)
-        self.laboratory.take(event)
-        match event:
-            case ModelLoading() if ours:
-                self._show_loading(event)
-            case ModelLoaded() if ours:
-                self._show_model()
-            case ModelLoadFailed() if ours:
-                self._show_load_failure(event)
-            case PromptProcessing() if ours:
-                self._show_prefill(event)
-            case PromptProcessed() if ours:
-                self._show_prompt(event)
-            case TokensGenerated() if ours:
-                self._show_tokens(event)
-            case GenerationFinished() | GenerationFailed() if ours:
-                self._show_end(event)
-
-    def _awaited(self) -> set[int]:
-        """The ids of the requests whose events are still of interest."""
-        running, load = self.session.running, self.session.load
-        ids = {load.request_id} if load is not None else set()
-        return ids | {running.request.request_id} if running is not None else ids
-
-    def _show_loading(self, event: ModelLoading) -> None:
-        fetching = event.stage.startswith("fetching")
-        self.status.show_state("fetching" if fetching else "loading", event.stage, event.fraction)
-
-    def _show_model(self) -> None:
-        info = self.session.model
-        self.refresh_bars()
-        self.refresh_turns()
-        for note in info.notes if info is not None else ():
-            self.notify(note, title="The model", severity="warning", timeout=10, markup=False)
-
-    def _show_load_failure(self, event: ModelLoadFailed) -> None:
-        self.refresh_bars()
-        self.status.show_state("error", "no model")
-        self._give_back(self.session.stop())
-        self.note(event.error.message, is_error=True)
-
-    def _show_prefill(self, event: PromptProcessing) -> None:
-        if event.total_tokens > event.done_tokens:
-            self.status.show_state("generating", "reading the prompt", event.done_tokens / event.total_tokens)
-
-    def _show_prompt(self, event: PromptProcessed) -> None:
-        self.refresh_bars()
-        self.status.context_used = min(event.prompt_tokens, event.context_length)
-        if event.dropped_turns:
-            self.refresh_turns()
-
-    def _show_tokens(self, event: TokensGenerated) -> None:
-        running = self.session.running
-        assert running is not None
-        if event.changes:
-            (block,) = self.laboratory.with_tokens([running_block(running, self.session)])
-            self.view.update_block(running.turn_id, block)
-        else:
-            self.view.stream(running.turn_id, event.text, **self.laboratory.streamed(running))
-        self.status.context_used = event.context_tokens
-        self.status.tokens_per_second = event.tokens_per_second
-
-    def _show_end(self, event: GenerationFinished | GenerationFailed) -> None:
-        if event.reply is not None:
-            timings = event.reply.timings
-            self.status.tokens_per_second = timings.tokens_per_second
-            self.status.first_token_seconds = timings.time_to_first_token_seconds
-        self.refresh_turns()
-        self.refresh_bars()
-        if isinstance(event, GenerationFailed):
-            self.note(event.error.message, is_error=True)
+        if self.is_attached and self.app.is_running:
+            self.reports.take(event)
 
     # ── showing ──
 
@@ -315,7 +235,7 @@ class ChatScreen(Screen[None]):
                 self.session.send(text)
         except LlmchatError as error:
             self.show_error(error)
-            self._give_back(text)
+            self.give_back(text)
         self.view.follow()
         self.refresh_turns()
         self.refresh_bars()
@@ -407,7 +327,7 @@ class ChatScreen(Screen[None]):
     def open_model(self, spec: ModelSpec) -> None:
         """Open another model; the conversation stays."""
         self.spec = spec
-        self._give_back(self.session.stop())
+        self.give_back(self.session.stop())
         self.session.load_model(spec)
         self.refresh_turns()
         self.refresh_bars()
@@ -417,7 +337,7 @@ class ChatScreen(Screen[None]):
     def action_stop(self) -> None:
         """Stop the reply; else close what is open; else stop a download; else go to the prompt."""
         if self.session.running is not None or self.session.queued:
-            self._give_back(self.session.stop())
+            self.give_back(self.session.stop())
             self.refresh_turns()
             self.refresh_bars()
         elif self.inspector.is_open:
@@ -436,7 +356,7 @@ class ChatScreen(Screen[None]):
         else:
             self.prompt.focus()
 
-    def _give_back(self, text: str | None) -> None:
+    def give_back(self, text: str | None) -> None:
         """Put text that was not sent back into the prompt, before what is there."""
         if text:
             written = self.prompt.text
@@ -492,7 +412,7 @@ class ChatScreen(Screen[None]):
     def action_new(self) -> None:
         """Begin a new conversation."""
         self.clear_notes()
-        self._give_back(self.session.stop())
+        self.give_back(self.session.stop())
         self.attempt(self.session.new)
         self.prompt.focus()
 

@@ -1,0 +1,103 @@
+"""What the worker reports, brought to the chat's widgets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmchat.ui.blocks import running_block
+from llmchat.worker.messages import (
+    Event,
+    GenerationFailed,
+    GenerationFinished,
+    ModelLoaded,
+    ModelLoadFailed,
+    ModelLoading,
+    PromptProcessed,
+    PromptProcessing,
+    TokensGenerated,
+)
+
+if TYPE_CHECKING:
+    from llmchat.ui.screens.chat import ChatScreen
+
+
+class WorkerReports:
+    """Hands each event to the session, then shows what it changed."""
+
+    def __init__(self, screen: ChatScreen) -> None:
+        self._screen = screen
+
+    def take(self, event: Event) -> None:
+        """Take in one event; those of requests that were given up change nothing."""
+        ours = event.request_id in self._awaited()
+        self._screen.session.handle(event)
+        self._screen.laboratory.take(event)
+        match event:
+            case ModelLoading() if ours:
+                self._show_loading(event)
+            case ModelLoaded() if ours:
+                self._show_model()
+            case ModelLoadFailed() if ours:
+                self._show_load_failure(event)
+            case PromptProcessing() if ours:
+                self._show_prefill(event)
+            case PromptProcessed() if ours:
+                self._show_prompt(event)
+            case TokensGenerated() if ours:
+                self._show_tokens(event)
+            case GenerationFinished() | GenerationFailed() if ours:
+                self._show_end(event)
+
+    def _awaited(self) -> set[int]:
+        """The ids of the requests whose events are still of interest."""
+        running, load = self._screen.session.running, self._screen.session.load
+        ids = {load.request_id} if load is not None else set()
+        return ids | {running.request.request_id} if running is not None else ids
+
+    def _show_loading(self, event: ModelLoading) -> None:
+        fetching = event.stage.startswith("fetching")
+        self._screen.status.show_state("fetching" if fetching else "loading", event.stage, event.fraction)
+
+    def _show_model(self) -> None:
+        info = self._screen.session.model
+        self._screen.refresh_bars()
+        self._screen.refresh_turns()
+        for note in info.notes if info is not None else ():
+            self._screen.notify(note, title="The model", severity="warning", timeout=10, markup=False)
+
+    def _show_load_failure(self, event: ModelLoadFailed) -> None:
+        self._screen.refresh_bars()
+        self._screen.status.show_state("error", "no model")
+        self._screen.give_back(self._screen.session.stop())
+        self._screen.note(event.error.message, is_error=True)
+
+    def _show_prefill(self, event: PromptProcessing) -> None:
+        if event.total_tokens > event.done_tokens:
+            self._screen.status.show_state("generating", "reading the prompt", event.done_tokens / event.total_tokens)
+
+    def _show_prompt(self, event: PromptProcessed) -> None:
+        self._screen.refresh_bars()
+        self._screen.status.context_used = min(event.prompt_tokens, event.context_length)
+        if event.dropped_turns:
+            self._screen.refresh_turns()
+
+    def _show_tokens(self, event: TokensGenerated) -> None:
+        running = self._screen.session.running
+        assert running is not None
+        if event.changes:
+            (block,) = self._screen.laboratory.with_tokens([running_block(running, self._screen.session)])
+            self._screen.view.update_block(running.turn_id, block)
+        else:
+            self._screen.view.stream(running.turn_id, event.text, **self._screen.laboratory.streamed(running))
+        self._screen.status.context_used = event.context_tokens
+        self._screen.status.tokens_per_second = event.tokens_per_second
+
+    def _show_end(self, event: GenerationFinished | GenerationFailed) -> None:
+        if event.reply is not None:
+            timings = event.reply.timings
+            self._screen.status.tokens_per_second = timings.tokens_per_second
+            self._screen.status.first_token_seconds = timings.time_to_first_token_seconds
+        self._screen.refresh_turns()
+        self._screen.refresh_bars()
+        if isinstance(event, GenerationFailed):
+            self._screen.note(event.error.message, is_error=True)
