@@ -171,17 +171,20 @@ async def test_keys_on_a_turn_that_is_still_written_say_why_not() -> None:
         assert it.session.running is not None and len(it.said) == 2
 
 
-async def test_escape_on_a_turn_leaves_it_before_anything_else() -> None:
-    """Then it stops the reply."""
+async def test_escape_on_a_turn_stops_the_reply_first() -> None:
+    """Then it leaves the turn, then it goes to the prompt."""
     gate = Semaphore(0)
     async with window(ScriptedEngine(gate=gate), gate=gate) as it:
         await it.ask_without_waiting("hi")
         await it.select()
-        assert it.chat.view.selected_turn is not None
         await it.press("escape")
-        assert it.chat.view.selected_turn is None and it.session.state == "generating"
+        assert it.session.state == "stopping" and it.chat.view.selected_turn is not None
+        gate.release(1)
+        await it.idle()
         await it.press("escape")
-        assert it.session.state == "stopping"
+        assert it.chat.view.selected_turn is None and not it.chat.prompt.has_focus
+        await it.press("escape")
+        assert it.chat.prompt.has_focus
 
 
 def test_code_of_a_text() -> None:

@@ -198,11 +198,20 @@ class TranscriptView(TranscriptPane):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys of a turn work only under the turn cursor, those of a search only during one."""
-        if action in ("turn", "leave_turn"):
+        if action == "leave_turn":
+            # While a reply is being written, the screen's Esc stops it first.
+            return self.selected_turn is not None and not self._is_being_written
+        if action == "turn":
             return self.selected_turn is not None
         if action in ("find_next", "find_previous"):
             return self._finder.is_active and self.selected_turn is None
         return True
+
+    @property
+    def _is_being_written(self) -> bool:
+        """Whether the last reply still grows."""
+        blocks = (entry.block for entry in reversed(self._document.entries))
+        return next((block.live for block in blocks if block.role == "assistant"), False)
 
     def on_key(self, event: events.Key) -> None:
         """Hand characters that mean nothing here to the screen."""
