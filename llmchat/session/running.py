@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from llmchat.chat.diagnostics import LoopDetector, Repetition, repetition
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelInfo
 from llmchat.chat.turn import Reply, SettingsChange, TokenFacts, Turn, continue_reply
@@ -52,6 +53,12 @@ class Running:
     facts: list[TokenFacts] = field(default_factory=list)
     changes: list[SettingsChange] = field(default_factory=list)
     prompt: PromptProcessed | None = None
+    repetition: Repetition | None = None
+    """What the reply was first seen to repeat over and over; None as long as it does not."""
+    _loops: LoopDetector = field(default_factory=LoopDetector)
+
+    def __post_init__(self) -> None:
+        self._loops = LoopDetector(self.request.continued_ids)
 
     def add(self, event: TokensGenerated) -> None:
         """Take in more of the reply."""
@@ -59,6 +66,10 @@ class Running:
         self.token_ids += event.token_ids
         self.facts += event.facts
         self.changes += event.changes
+        for token_id in event.token_ids:
+            self._loops.add(token_id)
+        if self.repetition is None and self._loops.loop is not None:
+            self.repetition = repetition(self._loops, "".join(self.pieces), [fact.start for fact in self.facts])
 
     @property
     def known_facts(self) -> tuple[TokenFacts, ...]:

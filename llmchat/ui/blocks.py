@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
 
-from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, Value
+from llmchat.chat.diagnostics import Repetition
+from llmchat.chat.generation_config import SAMPLING_SPECS, SPEC_BY_NAME, GenerationConfig, Value
 from llmchat.chat.turn import Reply, SettingsChange, Turn
 from llmchat.session import ChatSession, Running
 from llmchat.ui.rendering.turn_block import Notice, TurnBlock
@@ -18,7 +21,15 @@ _DETAIL_LABELS = {
     "min_p": "min-p",
     "repetition_penalty": "rep",
 }
-"""The parameters that a reply's heading tells when they differ from the default, in short words."""
+"""Short words for the parameters that a reply's heading tells when they differ from the default."""
+
+_NOT_TOLD = ("min_new_tokens", "max_new_tokens")
+"""Lengths, which show in the reply itself."""
+
+_ENDINGS = {"length": "length", "cancelled": "stopped", "error": "failed"}
+
+_QUOTED = 40
+"""Characters of a repeated text that are quoted."""
 
 
 def session_blocks(session: ChatSession) -> list[TurnBlock]:
@@ -42,13 +53,14 @@ def running_block(running: Running, session: ChatSession) -> TurnBlock:
     return TurnBlock(
         running.turn_id,
         "assistant",
-        short_name(reply.model),
+        _model_name(reply, session.transcript.children(running.parent)),
         reply.text,
         markdown=not reply.raw,
-        details=_details(reply, counts=False),
+        details=_details(reply, is_done=False),
         alternatives=(beside, beside) if beside > 1 else None,
         marks=_marks(reply),
         live=True,
+        notices=() if running.repetition is None else (_loop_notice(running.repetition),),
     )
 
 
@@ -59,8 +71,19 @@ def note_block(number: int, text: str, *, is_error: bool = False) -> TurnBlock:
 
 
 def short_name(model: str) -> str:
-    """The part of a model's name that fits into a heading: "SmolLM2" of "SmolLM2-135M-Instruct"."""
-    return model.split("-")[0] or model or "Model"
+    """What of a model's name goes into a heading: the part before its size or kind."""
+    return _SIZE_OR_KIND.split(model, maxsplit=1)[0] or model or "Model"
+
+
+_SIZE_OR_KIND = re.compile(r"-(?=\d+(?:\.\d+)?[mbt](?:-|$)|instruct|chat|base|it(?:-|$))", re.IGNORECASE)
+
+
+def _model_name(reply: Reply, beside: Iterable[Turn]) -> str:
+    """The model's name, with the directory of its file where one beside it has the same name for another file."""
+    name = short_name(reply.model)
+    others = (turn.reply for turn in beside if turn.reply is not None)
+    is_shared = any(other.model == reply.model and other.model_path != reply.model_path for other in others)
+    return f"{PurePath(reply.model_path).parent.name}/{name}" if is_shared and reply.model_path else name
 
 
 def _turn_block(turn: Turn, session: ChatSession) -> TurnBlock:
@@ -79,7 +102,7 @@ def _turn_block(turn: Turn, session: ChatSession) -> TurnBlock:
             markdown=not session.is_raw, details="edited", alternatives=alternatives, dimmed=dimmed,
         )  # fmt: skip
     return TurnBlock(
-        turn.id, "assistant", short_name(reply.model), turn.text,
+        turn.id, "assistant", _model_name(reply, beside), turn.text,
         markdown=not reply.raw, details=_details(reply), alternatives=alternatives, marks=_marks(reply),
         dimmed=dimmed, notices=tuple(_ending(reply)),
     )  # fmt: skip
@@ -102,13 +125,34 @@ def _follows_dropped(blocks: list[TurnBlock], place: int) -> bool:
     return place > 0 and blocks[place - 1].dimmed and not blocks[place].dimmed
 
 
-def _details(reply: Reply, *, counts: bool = True) -> str:
-    """The settings stamp: what differs from the default, the seed, the number of tokens."""
-    parts = list(_stamp(reply))
-    parts.append(f"seed {reply.seed}")
-    if counts:
-        parts.append(f"{len(reply.token_ids)} tok")
+def _details(reply: Reply, *, is_done: bool = True) -> str:
+    """The settings stamp: what differs from the default, the seed; then the number of tokens and why they ended."""
+    parts = [*_stamp(reply), f"seed {reply.seed}"]
+    if is_done:
+        parts += [f"{len(reply.token_ids)} tok", _ENDINGS.get(reply.finish_reason) or _own_ending(reply)]
+        parts += _lacking(reply)
     return " · ".join(parts)
+
+
+def _own_ending(reply: Reply) -> str:
+    """What of its own ended a reply."""
+    return "stop string" if reply.finish_detail.startswith("stop string") else "end token"
+
+
+def _lacking(reply: Reply) -> Iterator[str]:
+    """How much of a reply its vocabulary lacks, where that is anything at all."""
+    for count, words in ((reply.unknown_tokens, "unknown"), (reply.byte_tokens, "bytes")):
+        if count:
+            yield f"{max(count / len(reply.token_ids), 0.01):.0%} {words}".replace("%", " %")
+
+
+def _loop_notice(repetition: Repetition) -> Notice:
+    """The offer to stop a reply that goes round in a loop."""
+    text = " ".join(repetition.text.split())
+    text = text if len(text) <= _QUOTED else text[: _QUOTED - 1].rstrip() + "…"
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(repetition.repeats % 10, "th")
+    ordinal = f"{repetition.repeats}{'th' if 10 < repetition.repeats % 100 < 14 else ending}"
+    return Notice(f"it repeats “{text}” for the {ordinal} time; Esc stops it, or raise the repetition penalty")
 
 
 def _stamp(reply: Reply) -> Iterator[str]:
@@ -117,13 +161,20 @@ def _stamp(reply: Reply) -> Iterator[str]:
     if not reply.config.do_sample:
         yield "greedy"
     base = GenerationConfig()
-    for name, label in _DETAIL_LABELS.items():
-        first, then = getattr(reply.config, name), last.get(name, getattr(reply.config, name))
-        spec = SPEC_BY_NAME[name]
+    for spec in SAMPLING_SPECS:
+        label = _DETAIL_LABELS.get(spec.name, spec.label.lower())
+        first = getattr(reply.config, spec.name)
+        then = last.get(spec.name, first)
+        if spec.name in _NOT_TOLD:
+            continue
         if first != then:
-            yield f"{label} {spec.format(first)}{ARROW}{spec.format(then)}"
-        elif first != getattr(base, name) or (name == "temperature" and reply.config.do_sample):
+            yield f"{label} {spec.format(first)}{ARROW}{_number(spec.name, then)}"
+        elif first != getattr(base, spec.name) or (spec.name == "temperature" and reply.config.do_sample):
             yield f"{label} {spec.format(first)}"
+    if banned := len(reply.config.banned_tokens):
+        yield f"{banned} banned"
+    if reply.config.stages != base.stages and reply.config.do_sample and not reply.config.mirostat_tau:
+        yield "own order"
 
 
 def _last_values(config: GenerationConfig, changes: Iterable[SettingsChange]) -> Mapping[str, Value]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec
-from llmchat.chat.turn import FinishReason, Reply, SettingsChange, Turn
+from llmchat.chat.turn import FinishReason, Reply, SettingsChange, TokenFacts, Turn
 from llmchat.session import ChatSession
 from llmchat.ui.blocks import note_block, session_blocks, short_name
 from llmchat.ui.rendering.turn_block import Notice, TurnBlock
@@ -57,12 +58,12 @@ def test_each_role_has_its_heading() -> None:
 @pytest.mark.parametrize(
     ("changes", "stamp"),
     [
-        ({}, "temp 0.80 · seed 8417 · 6 tok"),
-        ({"config": GenerationConfig(temperature=1.2, top_k=7)}, "temp 1.20 · top-k 7 · seed 8417 · 6 tok"),
-        ({"config": GenerationConfig(do_sample=False)}, "greedy · seed 8417 · 6 tok"),
+        ({}, "temp 0.80 · seed 8417 · 6 tok · end token"),
+        ({"config": GenerationConfig(temperature=1.2, top_k=7)}, "temp 1.20 · top-k 7 · seed 8417 · 6 tok · end token"),
+        ({"config": GenerationConfig(do_sample=False)}, "greedy · seed 8417 · 6 tok · end token"),
         (
             {"changes": (SettingsChange(2, 2, {"temperature": 1.2}), SettingsChange(4, 4, {"top_p": 0.5}))},
-            "temp 0.80→1.20 · top-p 0.90→0.50 · seed 8417 · 6 tok",
+            "temp 0.80→1.20 · top-p 0.90→0.50 · seed 8417 · 6 tok · end token",
         ),
     ],
 )
@@ -166,7 +167,75 @@ def test_notes_are_no_turns() -> None:
     assert (block.role, block.notices) == ("notice", (Notice("one", "error"), Notice("two", "error")))
 
 
-@pytest.mark.parametrize(("name", "short"), [("SmolLM2-135M-Instruct", "SmolLM2"), ("tiny", "tiny"), ("", "Model")])
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("SmolLM2-135M-Instruct", "SmolLM2"),
+        ("Llama-3.2-1B-Instruct", "Llama-3.2"),
+        ("gemma-2-2b-it", "gemma-2"),
+        ("step-12000", "step-12000"),
+        ("checkpoint-500", "checkpoint-500"),
+        ("tiny", "tiny"),
+        ("", "Model"),
+    ],
+)
 def test_short_names(name: str, short: str) -> None:
-    """The part before the first dash."""
+    """The part before the size or the kind; a checkpoint keeps its number."""
     assert short_name(name) == short
+
+
+def test_checkpoints_of_one_name_are_told_apart() -> None:
+    """Runs that keep each checkpoint in a directory of its own: the heading names that too."""
+    message = Turn("user", "hi")
+    replies = [reply_of(model="model", model_path=f"/runs/step_{step}/model.pt") for step in (1, 2)]
+    turns = [Turn("assistant", "Hello.", parent=message.id, reply=reply) for reply in replies]
+    session = session_with(message, *turns)
+    assert session_blocks(session)[-1].name == "step_2/model"
+    session.choose(turns[1].id, -1)
+    assert session_blocks(session)[-1].name == "step_1/model"
+    assert session_blocks(session_with(message, turns[0]))[-1].name == "model"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"finish_detail": "stop string 'x'"}, "6 tok · stop string"),
+        ({"finish_reason": "length", "finish_detail": "max_new_tokens 6"}, "6 tok · length"),
+        ({"finish_reason": "cancelled", "finish_detail": "stopped by you"}, "6 tok · stopped"),
+        ({"finish_reason": "error", "finish_detail": "It broke."}, "6 tok · failed"),
+        ({"unknown_tokens": 2}, "6 tok · end token · 33 % unknown"),
+        ({"byte_tokens": 6}, "6 tok · end token · 100 % bytes"),
+    ],
+)
+def test_the_heading_tells_why_it_ended_and_what_was_lacking(changes: dict[str, Any], words: str) -> None:
+    """Every alternative carries its ending, and how much of it the vocabulary lacks."""
+    assert block_of(reply_of(**changes)).details.endswith(words)
+
+
+def test_other_settings_are_told_too() -> None:
+    """Every sampler that is not as usual, bans, and another order."""
+    config = GenerationConfig(xtc_probability=0.5, banned_tokens=(1, 2), temperature_last=True)
+    assert "xtc 0.50 · 2 banned · own order" in block_of(reply_of(config=config)).details
+
+
+def test_a_loop_is_told_while_it_runs() -> None:
+    """The first time it is seen, with what is repeated; not before."""
+    requests: list[Request] = []
+    session = ChatSession(requests.append, lambda error: None, autosave=False)
+    session.load_model(ModelSpec("scripted"))
+    session.handle(ModelLoaded(requests[0].request_id, ScriptedEngine().info, 0.1))
+    session.send("hi")
+    text = "I am lost. " * 6
+    for place in range(len(text)):
+        session.handle(tokens(requests[-1].request_id, text, place))
+        notices = session_blocks(session)[-1].notices
+        assert bool(notices) == (place >= 32), place
+    assert notices[0].text == (
+        "it repeats “I am lost.” for the 3rd time; Esc stops it, or raise the repetition penalty"
+    )
+
+
+def tokens(request_id: int, text: str, place: int) -> TokensGenerated:
+    """One token of a text, a character each."""
+    fact = TokenFacts(place, 0.0, 0.0, 0, 0.0)
+    return TokensGenerated(request_id, text[place], (ord(text[place]),), (fact,), (), place, 9.0)
