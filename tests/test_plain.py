@@ -265,7 +265,9 @@ def test_ctrl_c_stops_a_reply_and_twice_at_the_prompt_leaves(terminals: list[Ter
     terminal.type("\x03")
     terminal.read_until("(stopped)")
     terminal.read_until("You: ", times=2)
-    terminal.type("half a line\x03")
+    terminal.type("half a line")
+    terminal.read_until("half a line")  # Its echo: the line is being read.
+    terminal.type("\x03")
     terminal.read_until("Press Ctrl-C again to leave.")
     terminal.read_until("You: ", times=3)
     terminal.type("\x03")

@@ -293,6 +293,9 @@ class ChatSession(Conversation):
         self.new()
         self._keeper.move_to(file)
         self.transcript = file.transcript
+        if len(self.transcript) and not self.transcript.path():
+            # Left with everything taken back: an empty window would hide what the file has.
+            self.transcript.select(self.transcript.children(None)[-1].id)
         self.system = system_of(self.transcript.path()) or self.system
         return notices
 

@@ -258,6 +258,7 @@ async def test_ghost_text_and_hint() -> None:
         assert "top_k" in app.hint
         await pilot.press("right")
         assert app.prompt.text == "/set temperature"
+        await pilot.press("space")
         assert "0 to 5" in app.hint
 
 
