@@ -123,19 +123,19 @@ class Laboratory:
         A running reply shows it by itself with its next token.
         """
         panel = self._screen.next_token
-        if self._session.running is not None or panel.candidates is None or not panel.rows:
+        if self._session.running is not None or panel.candidates is None or not panel.shown_rows:
             return
         if self._asked is not None:
             self._ask_again = True
             return
-        request = ExplainRequest(self._session.config, panel.rows)
+        request = ExplainRequest(self._session.config, panel.shown_rows)
         self._asked = request.request_id
         self._screen.submit(request)
 
     def rows_changed(self) -> None:
         """More or fewer candidates are seen: fetch them."""
         candidates = self._screen.next_token.candidates
-        if candidates is not None and len(candidates.rows) < self._screen.next_token.rows:
+        if candidates is not None and len(candidates.rows) < self._screen.next_token.shown_rows:
             self._ask()
 
     def _show_next(self, event: NextToken) -> None:

@@ -52,6 +52,9 @@ OpenEngine = Callable[[LoadRequest, "Progress"], "Engine"]
 POST_INTERVAL_SECONDS = 0.04
 """Text is gathered this long, so that fast models do not flood the window."""
 
+EXPLAIN_INTERVAL_SECONDS = 0.25
+"""Candidates are reported this far apart: often enough for eyes, and cheap."""
+
 _RATE_WINDOW_SECONDS = 2.0
 
 _log = logging.getLogger("llmchat")
@@ -215,12 +218,15 @@ class InferenceWorker:
     def _post_pieces(self, request: GenerationRequest, engine: Engine, stream: ReplyStream) -> None:
         """Post the reply's pieces as they come, gathered over a short interval."""
         batch = _Batch()
+        explained_at = 0.0
         try:
             for piece in stream:
                 batch.add(piece)
                 if batch.is_due():
                     self._post(batch.take(request.request_id, engine.context_tokens))
-                    self._explain(request, engine, stream)
+                    if time.perf_counter() - explained_at >= EXPLAIN_INTERVAL_SECONDS:
+                        explained_at = time.perf_counter()
+                        self._explain(request, engine, stream)
         finally:
             # Also when it goes wrong: what was drawn before is part of the reply.
             if batch:

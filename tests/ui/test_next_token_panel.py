@@ -61,7 +61,7 @@ async def test_a_real_reply_shows_raw_and_final_and_the_stage_that_removed() -> 
     async with window(options=options_of(config, model="tiny")) as it:
         await it.ask("Alice was")
         shown = it.chat.next_token.candidates
-        assert shown is not None and len(shown.rows) == it.chat.next_token.rows == it.app.worker.explained_rows
+        assert shown is not None and len(shown.rows) == it.chat.next_token.shown_rows == it.app.worker.explained_rows
         text = panel_text(it)
         assert "raw → final %" in text and "▸" in text and "top-k" in text
         assert "3 tokens hold" in text and "choices" in text and "entropy" in text
@@ -128,7 +128,7 @@ async def test_hidden_it_costs_nothing() -> None:
     async with window(CountingEngine(), config=FLAT) as it:
         await it.ready()
         worker, panel = it.app.worker, it.chat.next_token
-        await it.until(lambda: worker.explained_rows == panel.rows == MOST_ROWS)
+        await it.until(lambda: worker.explained_rows == panel.shown_rows == MOST_ROWS)
         await it.press("f4")
         await it.until(lambda: worker.explained_rows == 0 and not panel.display)
         await it.ask("hi")
@@ -154,12 +154,12 @@ async def test_hidden_it_costs_nothing() -> None:
 async def test_it_gives_way_to_more_samplers() -> None:
     """The sliders come first; the panel takes what is left and scrolls nothing."""
     async with window(CountingEngine(), config=FLAT, size=(120, 36)) as it:
-        await it.until(lambda: it.chat.next_token.rows == MOST_ROWS)
+        await it.until(lambda: it.chat.next_token.shown_rows == MOST_ROWS)
         assert it.chat.panel.max_scroll_y == 0
         it.chat.panel.remove_class("-folded")
-        await it.until(lambda: it.chat.next_token.rows < MOST_ROWS)
+        await it.until(lambda: it.chat.next_token.shown_rows < MOST_ROWS)
         it.chat.panel.add_class("-folded")
-        await it.until(lambda: it.chat.next_token.rows == MOST_ROWS)
+        await it.until(lambda: it.chat.next_token.shown_rows == MOST_ROWS)
         assert it.chat.panel.max_scroll_y == 0
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from textual.content import Content
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Size
+from textual.strip import Strip
 from textual.widget import Widget
 
 from llmchat.ui.rendering.candidates import Part, percent
@@ -36,8 +39,6 @@ class CandidateLines(Widget):
     DEFAULT_CSS = """
     CandidateLines {
         color: $foreground;
-        text-wrap: nowrap;
-        text-overflow: clip;
 
         & > .candidate--heading { text-style: bold; }
         & > .candidate--muted { color: $text-muted; }
@@ -54,10 +55,48 @@ class CandidateLines(Widget):
     }
     """
 
-    def line(self, parts: Sequence[Part]) -> Content:
-        """One row of parts."""
-        styled = ((text, self.get_visual_style(PREFIX + look, partial=True)) for text, look in parts)
-        return Content.assemble(*styled)
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        """A list without rows."""
+        super().__init__(id=id)
+        self._drawn: list[Strip] = []
+        self._drawn_size: Size | None = None
+        """The size for which the rows were drawn; None if they are to be drawn anew."""
+        self._looks: dict[str, Style] = {}
+
+    def rows(self, width: int, height: int) -> Sequence[Sequence[Part]]:
+        """The rows from the top; looks may hold several names, such as "chosen final"."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Show what the rows are now."""
+        self._drawn_size = None
+        self.refresh()
+
+    def notify_style_update(self) -> None:
+        """Forget the colours when the theme or the CSS changes."""
+        super().notify_style_update()
+        self._looks.clear()
+        self._drawn_size = None
+
+    # Drawn many times in a second while a reply runs, and so without Textual's markup.
+    def render_line(self, y: int) -> Strip:
+        """One row."""
+        size = self.content_size
+        if size != self._drawn_size:
+            self._drawn_size = size
+            self._drawn = [self._strip(row, size.width) for row in self.rows(size.width, size.height)[: size.height]]
+        return self._drawn[y] if y < len(self._drawn) else Strip.blank(size.width, self._look(""))
+
+    def _strip(self, row: Sequence[Part], width: int) -> Strip:
+        strip = Strip([Segment(text, self._look(names)) for text, names in row])
+        return strip.adjust_cell_length(width, self._look(""))
+
+    def _look(self, names: str) -> Style:
+        style = self._looks.get(names)
+        if style is None:
+            classes = (PREFIX + name for name in names.split())
+            style = self._looks[names] = self.get_visual_style(*classes).rich_style
+        return style
 
 
 def held(candidates: NextToken) -> str:

@@ -10,12 +10,12 @@ choices 6.2 · entropy 1.8
 
 from __future__ import annotations
 
-from textual.app import RenderResult
-from textual.content import Content
+import textwrap
+
 from textual.message import Message
 from textual.widget import Widget
 
-from llmchat.ui.rendering.candidates import candidate_parts
+from llmchat.ui.rendering.candidates import Part, candidate_parts
 from llmchat.ui.widgets.candidate_lines import CandidateLines, held
 from llmchat.worker.messages import NextToken
 
@@ -55,8 +55,8 @@ class NextTokenPanel(CandidateLines):
         super().__init__(id=id)
         self.candidates: NextToken | None = None
         """What is shown; None before the first token."""
-        self.rows = 0
-        """How many candidates are seen."""
+        self.shown_rows = 0
+        """How many candidates there is room for; 0 while nobody sees them."""
         self._switched_on = True
 
     def on_mount(self) -> None:
@@ -78,7 +78,7 @@ class NextTokenPanel(CandidateLines):
     def show(self, candidates: NextToken | None) -> None:
         """Show the candidates of a place; None: of none any more."""
         self.candidates = candidates
-        self.refresh()
+        self.redraw()
 
     def fit(self) -> None:
         """Take the room that the sliders leave, or none if it is too little."""
@@ -88,8 +88,8 @@ class NextTokenPanel(CandidateLines):
         rows = min(room - extra, MOST_ROWS) if room >= FEWEST_ROWS else 0
         self.display = rows > 0
         self.styles.height = rows + _AROUND + extra
-        if rows != self.rows:
-            self.rows = rows
+        if rows != self.shown_rows:
+            self.shown_rows = rows
             self.post_message(self.RowsWanted(rows))
 
     def _room(self) -> int:
@@ -102,35 +102,22 @@ class NextTokenPanel(CandidateLines):
         taken = sum(child.outer_size.height + child.styles.margin.height for child in others)
         return sidebar.size.height - taken
 
-    def render(self) -> RenderResult:
+    def rows(self, width: int, height: int) -> list[list[Part]]:
         """Heading, candidates, and what they come to."""
-        width, height = self.content_size
-        if self.candidates is None:
-            return Content("\n").join([Content(""), self._heading(width, ""), *self._wrapped(_HINT, width)])
+        candidates = self.candidates
+        if candidates is None:
+            hint = [[(f" {line}", "muted")] for line in textwrap.wrap(_HINT, max(width - 1, 8))]
+            return [[], [("Next token", "heading")], *hint]
         token_width = min(max(width - 26, 6), 18)
-        lines = [Content(""), self._heading(width, "raw → final %", token_width)]
-        lines += (
-            self.line(candidate_parts(row, width, token_width, taken=row.token_id == self.candidates.drawn))
-            for row in self.candidates.rows[: self.rows]
-        )
-        spare = height - self.rows - _AROUND
-        lines += [Content("")] * (spare > 1)
-        lines += self._sums(self.candidates, one_line=spare < 1)
-        return Content("\n").join(lines)
-
-    def _heading(self, width: int, right: str, token_width: int = 0) -> Content:
-        return self.line([("Next token", "heading"), (right.rjust(token_width + 6), "muted")])
-
-    def _sums(self, candidates: NextToken, *, one_line: bool) -> list[Content]:
-        """How many tokens are left, and how open the choice among them is."""
-        left, choices = f" {held(candidates)}", f"choices {candidates.effective_choices:.1f}"
-        if one_line:
-            return [self.line([(left, "text"), (f" · {choices}", "muted")])]
-        return [
-            self.line([(left, "text")]),
-            self.line([(f" {choices} · entropy {candidates.entropy + 0.0:.2f}", "muted")]),
+        heading: list[Part] = [("Next token", "heading"), ("raw → final %".rjust(token_width + 6), "muted")]
+        lines = [
+            candidate_parts(row, width, token_width, taken=row.token_id == candidates.drawn)
+            for row in candidates.rows[: self.shown_rows]
         ]
-
-    def _wrapped(self, text: str, width: int) -> list[Content]:
-        style = self.get_visual_style("candidate--muted")
-        return [Content.styled(f" {line.plain}", style) for line in Content(text).wrap(max(width - 1, 8))]
+        spare = height - self.shown_rows - _AROUND
+        choices = f"choices {candidates.effective_choices:.1f}"
+        left: list[Part] = [(f" {held(candidates)}", "text")]
+        if spare < 1:
+            return [[], heading, *lines, [*left, (f" · {choices}", "muted")]]
+        entropy = f" {choices} · entropy {candidates.entropy + 0.0:.2f}"
+        return [[], heading, *lines, *([[]] * (spare - 1)), left, [(entropy, "muted")]]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import ClassVar, Literal
 
+from rich.cells import cell_len
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
@@ -35,7 +36,6 @@ _BELOW = 2
 _WIDEST_BAR = 32
 
 _HINTS = (
-    ("choose", "choose"),
     ("use('take')", "take it"),
     ("use('ban')", "ban"),
     ("use('stop')", "stop here"),
@@ -139,7 +139,7 @@ class TokenInspector(CandidateLines, can_focus=True):
         """Another token is in hand; what is listed is of the one before until `show_candidates`."""
         self.border_title = Content(title)
         self._is_true = False
-        self.refresh()
+        self.redraw()
 
     def show_candidates(self, candidates: NextToken, taken: int | None) -> None:
         """List what could have come in the place.
@@ -151,59 +151,61 @@ class TokenInspector(CandidateLines, can_focus=True):
         self._candidates, self.taken, self._is_true = candidates, taken, True
         ids = [row.token_id for row in candidates.rows]
         self.chosen = ids.index(taken) if taken in ids else 0
-        self.refresh()
+        self.redraw()
 
     def show_banned(self, token_ids: Collection[int]) -> None:
         """Mark the tokens that are banned from now on."""
         self._banned = token_ids
-        self.refresh()
+        self.redraw()
 
-    def render(self) -> Content:
+    def rows(self, width: int, height: int) -> list[list[Part]]:
         """The candidates around the chosen one, what they come to, and the keys."""
-        width, height = self.content_size
-        rows = max(height - _BELOW, 1)
-        if self._candidates is None:
-            lines = [self.line([("  reading the reply up to here …", "muted")])]
-        else:
-            first = min(max(self.chosen - rows + 1, 0), max(len(self._candidates.rows) - rows, 0))
-            shown = list(enumerate(self._candidates.rows))[first : first + rows]
-            lines = [self._row(row, number == self.chosen, width) for number, row in shown]
-        lines += [Content("")] * (rows - len(lines))
-        return Content("\n").join([*lines, self._sums(), self._hints(width)][:height])
+        room = max(height - _BELOW, 1)
+        candidates = self._candidates
+        if candidates is None:
+            empty: list[list[Part]] = [[]] * (room - 1)
+            return [[("  reading the reply up to here …", "muted")], *empty, [], self._hints(width)]
+        first = min(max(self.chosen - room + 1, 0), max(len(candidates.rows) - room, 0))
+        listed = list(enumerate(candidates.rows))[first : first + room]
+        lines = [self._row(row, number == self.chosen, width) for number, row in listed]
+        lines += [[]] * (room - len(lines))
+        choices = f"choices {candidates.effective_choices:.1f} · entropy {candidates.entropy + 0.0:.2f}"
+        return [*lines, [(f"  {held(candidates)} · {choices}", "muted")], self._hints(width)]
 
-    def _row(self, row: CandidateRow, chosen: bool, width: int) -> Content:
+    def _row(self, row: CandidateRow, chosen: bool, width: int) -> list[Part]:
         token_width = min(max(width // 4, 8), 24)
         note = "banned" if row.token_id in self._banned else ""
         inner = min(width - 1, token_width + 14 + _WIDEST_BAR)
         parts = candidate_parts(row, inner, token_width, taken=row.token_id == self.taken, note=note)
-        line = self.line([("›" if chosen else " ", "taken"), *parts])
+        parts = [("›" if chosen else " ", "taken"), *parts]
         if not self._is_true:
-            return line.stylize(self.get_visual_style("candidate--muted", partial=True))
-        if chosen:
-            padded = line.pad_right(max(width - line.cell_length, 0))
-            return padded.stylize_before(self.get_visual_style("candidate--chosen", partial=True))
-        return line
+            return [(text, "muted") for text, _ in parts]
+        if not chosen:
+            return parts
+        rest = width - sum(cell_len(text) for text, _ in parts)
+        return [(text, f"chosen {look}") for text, look in [*parts, (" " * rest, "text")]]
 
-    def _sums(self) -> Content:
-        candidates = self._candidates
-        if candidates is None:
-            return Content("")
-        choices = f"choices {candidates.effective_choices:.1f} · entropy {candidates.entropy + 0.0:.2f}"
-        return self.line([(f"  {held(candidates)} · {choices}", "muted")])
-
-    def _hints(self, width: int) -> Content:
+    def _hints(self, width: int) -> list[Part]:
         """The keys, as many as fit, under the names that the person gave them."""
         keys = {
-            active.binding.action.rpartition(".")[2]: active.binding.key
+            active.binding.action.rpartition(".")[2]: key_label(active.binding.key)
             for active in self.screen.active_bindings.values()
             if active.node is self
         }
-        parts: list[Part] = [("  ←→", "key"), (" token", "muted")]
+        parts: list[Part] = [("  ←→", "key"), (" token", "muted"), ("  ↑↓", "key"), (" choose", "muted")]
         for action, words in _HINTS:
-            key = "↑↓" if action == "choose" else key_label(keys.get(action, "")) if action in keys else ""
-            if key and sum(len(text) for text, _ in parts) + len(key) + len(words) + 3 <= width:
+            key = keys.get(action)
+            if key and sum(cell_len(text) for text, _ in parts) + cell_len(key) + len(words) + 3 <= width:
                 parts += [(f"  {key}", "key"), (f" {words}", "muted")]
-        return self.line(parts)
+        return parts
+
+    def on_focus(self) -> None:
+        """The keys are known now."""
+        self.redraw()
+
+    def watch_chosen(self) -> None:
+        """Another candidate stands out."""
+        self.redraw()
 
     def action_step(self, by: int, unit: Unit) -> None:
         """Ask for another token."""
