@@ -17,9 +17,11 @@ from llmchat.worker.messages import (
     LaneFinished,
     LaneGenerated,
     NextToken,
+    PromptPart,
     PromptProcessed,
     PromptProcessing,
     PromptRequest,
+    PromptToken,
     PromptTokens,
 )
 
@@ -68,7 +70,7 @@ def _serve_lanes(engine: Engine, request: BatchRequest, prompt: Prompt, first: i
     def progress(done: int, total: int) -> None:
         post(PromptProcessing(request.request_id, done, total))
 
-    began = posted = time.perf_counter()
+    began, posted = time.perf_counter(), 0.0
     cached = stream.prefill(progress)
     if not first:
         post(
@@ -168,10 +170,27 @@ def serve_inspect(engine: Engine, request: InspectRequest, post: Post) -> None:
 def serve_prompt(engine: Engine, request: PromptRequest, post: Post) -> None:
     """Show the prompt that the model would read."""
     from llmchat.engine.prompt import build_prompt
+    from llmchat.tokenizers.readable import readable_parts
 
-    prompt = build_prompt(engine, request.turns, raw=request.raw, prefill_text=request.prefill_text)
-    tokens = tuple((token_id, engine.tokenizer.token_text(token_id)) for token_id in prompt.token_ids)
-    post(PromptTokens(request.request_id, tokens, prompt.dropped_turns))
+    tokenizer, limit = engine.tokenizer, engine.info.context_length // 4
+    prompt = build_prompt(
+        engine,
+        request.turns,
+        raw=request.raw,
+        prefill_text=request.prefill_text,
+        reply_room=max(1, min(request.room, limit)),
+    )
+    ids = prompt.token_ids
+    post(
+        PromptTokens(
+            request.request_id,
+            tokens=tuple(PromptToken(one, tokenizer.token_text(one), tokenizer.is_control(one)) for one in ids),
+            parts=tuple(PromptPart(*part) for part in readable_parts(tokenizer, ids)),
+            raw=prompt.raw,
+            dropped_turns=prompt.dropped_turns,
+            dropped_tokens=prompt.dropped_tokens,
+        )
+    )
 
 
 def next_token(engine: Engine, request_id: int, explained: Explained) -> NextToken:
