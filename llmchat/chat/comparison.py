@@ -94,7 +94,7 @@ def parse_sweep(text: str, base: GenerationConfig) -> tuple[str, tuple[Variant, 
     Raises:
         UsageError: The parameter or its values are not understood.
     """
-    parts = [part for part in re.split(r"[\s:=]+", re.sub(r"\s*,\s*", ",", text.strip())) if part]
+    parts = [part for part in re.split(r"[\s:=]+", re.sub(r",\s+", ",", text.strip())) if part]
     if not 2 <= len(parts) <= 3:
         raise UsageError("A sweep needs a parameter and its values, such as temperature 0.2..1.4 6 or top_k 20,50,100.")
     spec = _parameter(parts[0])
