@@ -140,15 +140,15 @@ class Timeline:
 
     def _look_at(self, path: Path) -> bool:
         """Find out about a match; false if it is gone or no checkpoint."""
+        before = self._seen.get(path)
         try:
             signature = _signature(path)
+            is_stable = before is not None and before.signature == signature
+            if before is None or not (is_stable and before.is_whole):
+                is_whole = _is_whole(path, signature, is_stable=is_stable)
+                self._seen[path] = _Seen(signature, is_whole, read_training(path) if is_whole else {})
         except OSError:
             return False
-        before = self._seen.get(path)
-        if before is None or before.signature != signature or not before.is_whole:
-            is_stable = before is not None and before.signature == signature
-            is_whole = _is_whole(path, signature, is_stable=is_stable)
-            self._seen[path] = _Seen(signature, is_whole, read_training(path) if is_whole else {})
         return True
 
     def _in_order(self, paths: Iterable[Path]) -> list[Path]:

@@ -34,6 +34,7 @@ from llmchat.worker.messages import (
     ModelLoaded,
     ModelLoadFailed,
     PromptProcessed,
+    PromptRequest,
     Request,
     TokensGenerated,
 )
@@ -236,6 +237,34 @@ class ChatSession(Conversation):
         if not reply.facts:
             raise UsageError("Nothing is kept of this reply's tokens. Regenerate it with r to look into them.")
         return reply
+
+    def prompt_request(self, text: str = "") -> PromptRequest:
+        """A question to the worker: what the model is given for the last reply, or for a new message.
+
+        Args:
+            text: The new message; "" for none.
+
+        Raises:
+            UsageError: Nothing was said yet, or no model is open.
+        """
+        if self.model is None and self.load is None:
+            raise UsageError("No model is open. Choose one with /model.")
+        leaf = self.transcript.leaf
+        if text or leaf is None:
+            if not text:
+                raise UsageError("Nothing was said yet. Give a text: /prompt TEXT")
+            turns = under_system((*self.transcript.path(), Turn("user", text)), self.system)
+        elif leaf.role == "assistant":
+            turns = self.transcript.asked(leaf.id)
+        else:
+            turns = under_system(self.transcript.path(), self.system)
+        reply = None if text or leaf is None else leaf.reply
+        return PromptRequest(
+            turns,
+            raw=self.raw if reply is None else reply.raw,
+            prefill_text=self.prefill_text if reply is None else reply.prefill_text,
+            room=(self.config if reply is None else reply.config).max_new_tokens,
+        )
 
     def _own_reply(self, turn: Turn) -> Reply | None:
         """The reply of a turn, if its ids say what its text says to the model that is open."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 from llmchat.tokenizers.tokenizer import Tokenizer
 
@@ -63,11 +64,16 @@ def _is_partial(data: bytes) -> bool:
 
 def readable_prompt(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
     """The text of some ids with the control tokens written out, as the model sees it."""
-    pieces = (
-        tokenizer.token_text(token_id).encode() if tokenizer.is_control(token_id) else tokenizer.token_bytes(token_id)
-        for token_id in token_ids
-    )
-    return b"".join(pieces).decode("utf-8", "replace")
+    return "".join(text for text, _ in readable_parts(tokenizer, token_ids))
+
+
+def readable_parts(tokenizer: Tokenizer, token_ids: Sequence[int]) -> Iterator[tuple[str, bool]]:
+    """The same in stretches: text, or one control token by its name, and which of the two it is."""
+    for is_control, group in groupby(token_ids, tokenizer.is_control):
+        if is_control:
+            yield from ((tokenizer.token_text(token_id), True) for token_id in group)
+        else:
+            yield b"".join(map(tokenizer.token_bytes, group)).decode("utf-8", "replace"), False
 
 
 def encodable(text: str) -> str:

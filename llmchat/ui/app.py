@@ -18,6 +18,7 @@ from llmchat.errors import LlmchatError, ThemeError
 from llmchat.options import StartOptions
 from llmchat.settings import Settings, load_settings, resolve_generation
 from llmchat.themes import DEFAULT_THEME, default_variables, load_themes
+from llmchat.ui.commands import CHECKPOINT_WORDS
 from llmchat.ui.keys import key_label
 from llmchat.ui.screens.chat import ChatScreen
 from llmchat.ui.screens.experiment import ExperimentScreen
@@ -126,6 +127,13 @@ class LlmchatApp(App[str]):
                 f"{binding.tooltip or binding.description} ({key_label(binding.key.split(',')[0])})",
                 lambda action=binding.action: self.call_later(self.chat.run_action, action),
             )
+        if self.chat.checkpoints.timeline is not None:
+            for word in CHECKPOINT_WORDS:
+                yield SystemCommand(
+                    f"{word.capitalize()} checkpoint",
+                    f"Ask the {word} checkpoint of the run the same",
+                    lambda word=word: self.chat.attempt(lambda: self.chat.checkpoints.go(word)),
+                )
         yield SystemCommand("Theme", "Change the colours", self.search_themes)
         yield SystemCommand("Quit", "Leave llmchat", self.action_quit)
 

@@ -13,6 +13,7 @@ from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
 from llmchat.ui.commands import COMMAND_BY_NAME, Command
 from llmchat.ui.rendering.heat import HEAT_MODES
+from llmchat.ui.take_along import copy_reply
 from llmchat.ui.turn_actions import describe as describe_turn
 
 if TYPE_CHECKING:
@@ -145,6 +146,9 @@ def _copy(screen: ChatScreen, name: str) -> None:
     if not name:
         screen.copy(reply.text)
         return
+    if name in ("command", "python"):
+        copy_reply(screen, reply, "command" if name == "command" else "python")
+        return
     path = Path(name).expanduser()
     _write(path, reply.text.rstrip("\n") + "\n")
     screen.note(f"The reply was written to {path}")
@@ -241,6 +245,8 @@ _HANDLERS: Mapping[str, Handler] = {
     "edit": _edit,
     "panel": _panel,
     "heat": _heat,
+    "checkpoint": lambda screen, word: screen.checkpoints.go(word),
+    "prompt": lambda screen, text: screen.prompt_display.ask(text),
     "stats": _stats,
     "theme": _theme,
     "exit": _exit,

@@ -42,6 +42,7 @@ ArgumentKind = Literal[
     "heat",
     "compare",
     "sweep",
+    "checkpoint",
 ]
 """What follows a command's name; decides how it is checked and completed."""
 
@@ -84,7 +85,12 @@ COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec("save", "Write the conversation to a transcript file.", "[FILE]", "path"),
     CommandSpec("load", "Open a transcript file.", "FILE", "path"),
     CommandSpec("export", "Write the conversation as Markdown, text or JSON.", "FILE", "path"),
-    CommandSpec("copy", "Copy the last reply, or write it to a file.", "[FILE]", "path"),
+    CommandSpec(
+        "copy",
+        "Copy the last reply; as a command or Python that makes it again; or write it to a file.",
+        "[command|python|FILE]",
+        "path",
+    ),
     CommandSpec("regen", "Answer the last message again, N times.", "[N]", "count"),
     CommandSpec(
         "compare",
@@ -106,6 +112,15 @@ COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "heat", "Colour the last reply's tokens by how expected they were.", "off|probability|entropy|rank", "heat"
     ),
+    CommandSpec(
+        "checkpoint",
+        "Ask another checkpoint of the run the same; alone, list them.",
+        "[N|newest|previous|next]",
+        "checkpoint",
+    ),
+    CommandSpec(
+        "prompt", "Show what the model is given, token by token; with TEXT, as if you sent it.", "[TEXT]", "text"
+    ),
     CommandSpec("stats", "Show speed, tokens and memory."),
     CommandSpec("theme", "Change the colours; alone, list the themes.", "[NAME]", "theme"),
     CommandSpec("exit", "Leave llmchat.", aliases=("quit", "bye")),
@@ -114,6 +129,9 @@ COMMANDS: tuple[CommandSpec, ...] = (
 
 COMMAND_BY_NAME: Mapping[str, CommandSpec] = {word: spec for spec in COMMANDS for word in (spec.name, *spec.aliases)}
 """The command that a name or an alias means."""
+
+CHECKPOINT_WORDS = ("newest", "previous", "next")
+"""What /checkpoint takes beside a number."""
 
 MOST_REPLIES = 16
 """The most replies that /regen makes at once."""
@@ -281,6 +299,13 @@ def _check_sweep(spec: CommandSpec, rest: str) -> tuple[str, ...]:
     return (rest,)
 
 
+def _check_checkpoint(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    word = _single(spec, rest).lower()
+    if word not in CHECKPOINT_WORDS and not (word.isascii() and word.isdigit()):
+        raise UsageError(f"/{spec.name} takes a number or {', '.join(CHECKPOINT_WORDS)}, not {word!r}.")
+    return (word,)
+
+
 def _check_seed(spec: CommandSpec, rest: str) -> tuple[str, ...]:
     word = _single(spec, rest).lower()
     if word in ("lock", "roll"):
@@ -322,4 +347,5 @@ _CHECKS: Mapping[ArgumentKind, Callable[[CommandSpec, str], tuple[str, ...]]] = 
     "heat": _check_heat,
     "compare": _check_compare,
     "sweep": _check_sweep,
+    "checkpoint": _check_checkpoint,
 }

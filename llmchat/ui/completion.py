@@ -13,7 +13,7 @@ from pathlib import Path
 
 from llmchat.chat.comparison import AS_IT_IS
 from llmchat.chat.generation_config import PRESETS, SPEC_BY_NAME, GenerationConfig
-from llmchat.ui.commands import COMMAND_BY_NAME, COMMANDS, ArgumentKind, CommandSpec
+from llmchat.ui.commands import CHECKPOINT_WORDS, COMMAND_BY_NAME, COMMANDS, ArgumentKind, CommandSpec
 from llmchat.ui.rendering.heat import HEAT_MODES
 
 Names = Callable[[], Iterable[str]]
@@ -95,6 +95,7 @@ def _words_of(kind: ArgumentKind, names: Mapping[ArgumentKind, Names]) -> Iterab
         "switch": ("on", "off"),
         "seed": ("lock", "roll"),
         "heat": HEAT_MODES,
+        "checkpoint": CHECKPOINT_WORDS,
     }
     return fixed.get(kind) or (names[kind]() if kind in names else ())
 

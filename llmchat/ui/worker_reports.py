@@ -26,12 +26,15 @@ class WorkerReports:
 
     def __init__(self, screen: ChatScreen) -> None:
         self._screen = screen
+        self._loop_told = ""  # the reply of which it has been shown that it repeats itself
+        self._notes_told: set[str] = set()
 
     def take(self, event: Event) -> None:
         """Take in one event; those of requests that were given up change nothing."""
         ours = event.request_id in self._awaited()
         self._screen.session.handle(event)
         self._screen.laboratory.take(event)
+        self._screen.prompt_display.take(event)
         match event:
             case ModelLoading() if ours:
                 self._show_loading(event)
@@ -62,7 +65,10 @@ class WorkerReports:
         info = self._screen.session.model
         self._screen.refresh_bars()
         self._screen.refresh_turns()
-        for note in info.notes if info is not None else ():
+        # The checkpoints of a run have much the same to say.
+        notes = [note for note in info.notes if note not in self._notes_told] if info is not None else []
+        self._notes_told.update(notes)
+        for note in notes:
             self._screen.notify(note, title="The model", severity="warning", timeout=10, markup=False)
 
     def _show_load_failure(self, event: ModelLoadFailed) -> None:
@@ -84,7 +90,8 @@ class WorkerReports:
     def _show_tokens(self, event: TokensGenerated) -> None:
         running = self._screen.session.running
         assert running is not None
-        if event.changes:
+        if event.changes or (running.repetition is not None and self._loop_told != running.turn_id):
+            self._loop_told = running.turn_id if running.repetition is not None else self._loop_told
             (block,) = self._screen.laboratory.with_tokens([running_block(running, self._screen.session)])
             self._screen.view.update_block(running.turn_id, block)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmchat.errors import GenerationError, UsageError
@@ -162,8 +163,10 @@ def serve_inspect(engine: Engine, request: InspectRequest, post: Post) -> None:
     writer = ReplyWriter(engine, prompt, lambda _: config, reply.seed, earlier=reply)
     writer.begin()
     writer.write(logits)
-    explained = writer.explain(request.count)
+    taken = reply.token_ids[index : index + 1]
+    explained = writer.explain(request.count, also=taken)
     assert explained is not None
+    explained = replace(explained, taken=taken[0] if taken else None)
     post(next_token(engine, request.request_id, explained))
 
 
@@ -216,6 +219,7 @@ def next_token(engine: Engine, request_id: int, explained: Explained) -> NextTok
         entropy=explanation.entropy,
         effective_choices=explanation.effective_choices,
         drawn=explanation.drawn,
+        taken=explained.taken,
     )
 
 

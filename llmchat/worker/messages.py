@@ -19,6 +19,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelInfo, ModelSpec
@@ -133,6 +134,8 @@ class PromptRequest:
     turns: tuple[Turn, ...]
     raw: bool = False
     prefill_text: str = ""
+    room: int = 1
+    """Tokens wanted free for the reply; the prompt is cut by them."""
     cancel: threading.Event = field(default_factory=threading.Event)
     request_id: int = field(default_factory=next_request_id)
 
@@ -263,6 +266,8 @@ class NextToken:
     """e to the entropy: as many equally likely tokens would be as uncertain."""
     drawn: int | None
     """The token that these dice take under these settings."""
+    taken: int | None = None
+    """The token that stands there; None if the reply ended there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,14 +301,36 @@ class BatchFinished:
     """How long all of it took."""
 
 
+class PromptToken(NamedTuple):
+    """One token of a prompt."""
+
+    token_id: int
+    text: str
+    """The token for a person to read, a control token by its name."""
+    is_control: bool
+
+
+class PromptPart(NamedTuple):
+    """A stretch of a prompt: text, or one control token by its name."""
+
+    text: str
+    is_control: bool
+
+
 @dataclass(frozen=True, slots=True)
 class PromptTokens:
     """A prompt, token by token."""
 
     request_id: int
-    tokens: tuple[tuple[int, str], ...]
-    """Each id with its token for a person to read, control tokens by name."""
+    tokens: tuple[PromptToken, ...]
+    parts: tuple[PromptPart, ...]
+    """The same as text."""
+    raw: bool
+    """Whether it went in without a chat template."""
     dropped_turns: tuple[str, ...]
+    """Ids of the turns that did not fit."""
+    dropped_tokens: int
+    """Tokens that the model does not see."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def test_text_stays_text(typed: str, text: str) -> None:
         ("/regenerate", "/regen"),
         ("/temperature 1", "/set temperature"),
         ("/etc", "//etc"),
-        ("/sweep temperature 0..1 5", "No command /sweep"),
+        ("/zap temperature 0..1 5", "No command /zap"),
         ("/new now", "nothing after"),
         ("/set temp 9", "0 to 5"),
         ("/set tmep 1", "Did you mean temp"),

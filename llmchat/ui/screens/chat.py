@@ -16,6 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
+from textual.widgets import Input
 
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints import catalog
@@ -23,7 +24,9 @@ from llmchat.errors import LlmchatError
 from llmchat.options import StartOptions
 from llmchat.session import ChatSession
 from llmchat.ui.blocks import note_block, session_blocks
+from llmchat.ui.checkpoints import Checkpoints
 from llmchat.ui.laboratory import Laboratory
+from llmchat.ui.prompt_display import PromptDisplay
 from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.ui.screens.help import HelpScreen
 from llmchat.ui.turn_actions import TurnActions
@@ -53,6 +56,10 @@ QUIT_SECONDS = 2.0
 """How long a first ^C on an empty prompt waits for the second."""
 
 
+_BEFORE = "Ask the checkpoint before, on an empty prompt"
+_AFTER = "Ask the checkpoint after, on an empty prompt"
+
+
 class ChatScreen(Screen[None]):
     """Transcript, sidebar, prompt and bars, and what happens between them."""
 
@@ -78,6 +85,8 @@ class ChatScreen(Screen[None]):
         Binding("f3", "model", "Model", False, tooltip="Open another model", id="model"),
         Binding("f4", "next_token", "Next token", False, tooltip="Show or hide the candidates", id="next_token"),
         Binding("f5", "heat", "Token heat", False, tooltip="Colour the reply by probability …", id="heat"),
+        Binding("left_square_bracket", "checkpoint(-1)", _BEFORE, False, priority=True, id="checkpoint.previous"),
+        Binding("right_square_bracket", "checkpoint(1)", _AFTER, False, priority=True, id="checkpoint.next"),
         Binding("pageup", "view('page_up')", "Page up", False, id="page_up"),
         Binding("pagedown", "view('page_down')", "Page down", False, id="page_down"),
         Binding("shift+up", "view('scroll_up')", "Scroll up", False, id="scroll_up"),
@@ -117,6 +126,8 @@ class ChatScreen(Screen[None]):
             autosave=settings.autosave,
         )
         self.laboratory = Laboratory(self)
+        self.checkpoints: Checkpoints = Checkpoints(self)
+        self.prompt_display: PromptDisplay = PromptDisplay(self)
         self.reports = WorkerReports(self)
         self.spec = settings.model_spec()
         self._notices = self._open_transcript(options)
@@ -173,6 +184,7 @@ class ChatScreen(Screen[None]):
         self.refresh_bars()
         for notice in self._notices:
             self.notify(notice, markup=False)
+        self.checkpoints.follow(self.spec)
         self.session.load_model(self.spec)
         if self.options.prompt:
             self.send(self.options.prompt)
@@ -193,6 +205,7 @@ class ChatScreen(Screen[None]):
         session, config = self.session, self.session.config
         self.laboratory.refresh()
         self.header.show_model(session.model)
+        self.header.checkpoint = self.checkpoints.words
         self.header.file_name = session.path.name if session.path is not None else ""
         state = session.state
         self.status.show_state("error" if state == "empty" else state, "no model" if state == "empty" else "")
@@ -325,7 +338,12 @@ class ChatScreen(Screen[None]):
         self.refresh_bars()
 
     def open_model(self, spec: ModelSpec) -> None:
-        """Open another model; the conversation stays."""
+        """Open another model, or follow another run; the conversation stays."""
+        self.checkpoints.follow(spec)
+        self.load(spec)
+
+    def load(self, spec: ModelSpec) -> None:
+        """Open another model of the same run; the conversation stays."""
         self.spec = spec
         self.give_back(self.session.stop())
         self.session.load_model(spec)
@@ -333,6 +351,17 @@ class ChatScreen(Screen[None]):
         self.refresh_bars()
 
     # ── actions ──
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave the keys of checkpoints to whoever writes, and to everybody where there is no run."""
+        if action != "checkpoint":
+            return True
+        is_writing = isinstance(self.focused, Input) or (self.focused is self.prompt and bool(self.prompt.text))
+        return self.checkpoints.timeline is not None and not is_writing
+
+    def action_checkpoint(self, by: int) -> None:
+        """Ask the checkpoint before or after the same."""
+        self.attempt(lambda: self.checkpoints.step(by))
 
     def action_stop(self) -> None:
         """Stop the reply; else close what is open; else stop a download; else go to the prompt."""

@@ -11,7 +11,7 @@ from llmchat.ui.widgets.one_line import OneLine, Piece, shortened
 
 
 class HeaderBar(OneLine):
-    """App name, model, how it is held; at the right the transcript's file name."""
+    """App name, model, checkpoint, how it is held; at the right the transcript's file name."""
 
     DEFAULT_CSS = """
     HeaderBar { background: $surface; }
@@ -21,6 +21,8 @@ class HeaderBar(OneLine):
     """The model's short name."""
     details: reactive[str] = reactive("")
     """How it runs: format, device, threads."""
+    checkpoint: reactive[str] = reactive("")
+    """Which checkpoint of a run it is, and how far it was trained; "" if it belongs to none."""
     file_name: reactive[str] = reactive("")
     """The transcript's file name; "" while there is none."""
 
@@ -39,6 +41,8 @@ class HeaderBar(OneLine):
         pieces = [Piece("llmchat", "bar--strong", 30)]
         if self.model:
             pieces.append(Piece(shortened(self.model, max(self.content_size.width // 2, 12)), "bar--text", 100))
+        if self.checkpoint:
+            pieces.append(Piece(self.checkpoint, "bar--text", 60))
         if self.details:
             pieces.append(Piece(self.details, "bar--muted", 20))
         return pieces

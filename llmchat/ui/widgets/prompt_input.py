@@ -148,6 +148,10 @@ class PromptInput(TextArea):
             return self._offer is not None and bool(self._offer.candidates)
         return True
 
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        """Leave characters to the screen's own keys, such as [ and ], while nothing is written."""
+        return bool(self.text) and super().check_consume_key(key, character)
+
     def render_line(self, y: int) -> Strip:
         """A line of the text; none where the window leaves no room, where a text area would fail."""
         return super().render_line(y) if self.content_size.width > 0 else Strip.blank(self.size.width)

@@ -21,7 +21,7 @@ from llmchat.ui.widgets.transcript_pane import TranscriptPane
 
 ActionName = Literal[
     "copy", "copy_code", "edit", "continue", "regenerate", "branch", "delete",
-    "previous", "next", "probabilities", "tokens", "info",
+    "previous", "next", "probabilities", "tokens", "info", "copy_command", "copy_python",
 ]  # fmt: skip
 
 
@@ -43,6 +43,8 @@ class TranscriptView(TranscriptPane):
         Binding("N", "find_previous", "Match before", show=False, id="transcript.find_previous"),
         Binding("y", "turn('copy')", "Copy", id="turn.copy"),
         Binding("Y", "turn('copy_code')", "Copy code", show=False, id="turn.copy_code"),
+        Binding("C", "turn('copy_command')", "Copy as a command", show=False, id="turn.copy_command"),
+        Binding("P", "turn('copy_python')", "Copy as Python", show=False, id="turn.copy_python"),
         Binding("e", "turn('edit')", "Edit", id="turn.edit"),
         Binding("c", "turn('continue')", "Continue", id="turn.continue"),
         Binding("r", "turn('regenerate')", "Regenerate", id="turn.regenerate"),
