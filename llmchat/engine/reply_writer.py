@@ -44,6 +44,8 @@ class Explained:
 
     token_index: int
     explanation: Explanation
+    taken: int | None
+    """The token that stands there; None if the reply ended there."""
 
 
 class ReplyWriter:
@@ -134,12 +136,13 @@ class ReplyWriter:
             return None
         return self._take(draw, change)
 
-    def explain(self, count: int, config: GenerationConfig | None = None) -> Explained | None:
+    def explain(self, count: int, config: GenerationConfig | None = None, also: Sequence[int] = ()) -> Explained | None:
         """The candidates of the latest position, under the settings in force there or under others.
 
         Args:
             count: How many to list.
             config: Other settings.
+            also: Tokens to list however unlikely they are.
 
         Returns:
             None while no token has been drawn.
@@ -147,11 +150,13 @@ class ReplyWriter:
         if self._seen is None:
             return None
         index, logits = self._seen
+        taken = self._token_ids[index] if index < len(self._token_ids) else None
+        listed = also if taken is None else (*also, taken)
         # The penalties there did not know of the token that was drawn there.
         with self._history.rewound(len(self._token_ids) - index):
-            settings = config or self._config
-            explanation = explain(logits, settings, self._position(index, settings), count, self._seed)
-        return Explained(index, explanation)
+            settings, place = config or self._config, self._position(index, config or self._config)
+            explanation = explain(logits, settings, place, count, self._seed, listed)
+        return Explained(index, explanation, taken)
 
     def end(self) -> ReplyPiece | None:
         """The text that was held back to the end, if there is some."""

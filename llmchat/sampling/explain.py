@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,8 @@ class Explanation:
     """The candidates of one position, and what the chain leaves of them."""
 
     rows: tuple[ExplainedToken, ...]
-    """The likeliest by the model and the likeliest after the chain, by falling probability of the model."""
+    """The likeliest by the model and the likeliest after the chain, and the token that the dice take, by falling
+    probability of the model."""
     survivors: int
     """How many tokens may be drawn."""
     mass: float
@@ -49,7 +51,12 @@ class Explanation:
 
 
 def explain(
-    logits: NDArray[np.floating], config: GenerationConfig, position: Position, count: int, seed: int | None = None
+    logits: NDArray[np.floating],
+    config: GenerationConfig,
+    position: Position,
+    count: int,
+    seed: int | None = None,
+    also: Sequence[int] = (),
 ) -> Explanation:
     """Say what the chain does with the candidates of one position. It changes nothing.
 
@@ -59,6 +66,7 @@ def explain(
         position: The place in the reply.
         count: How many rows to give, 1 or more; fewer if the vocabulary is smaller.
         seed: The dice to throw; None throws none.
+        also: Tokens to list however unlikely they are.
 
     Raises:
         GenerationError: The logits are not finite.
@@ -69,7 +77,10 @@ def explain(
     logprobs = final.log_probabilities()
     spread = np.exp(logprobs)
     entropy = max(-float(np.dot(spread, logprobs)), 0.0)
-    shown = _shown(logits, final, count)
+    drawn = None
+    if seed is not None:
+        drawn = draw(take_branch(branches, seed, position.index).candidates, seed, position.index)
+    shown = _shown(logits, final, count, also if drawn is None else (drawn, *also))
     held = final.holds(shown)
     finals = np.zeros(shown.size)
     finals[held] = spread[np.searchsorted(final.ids, shown[held])]
@@ -80,9 +91,7 @@ def explain(
         mass=min(float(raw.probabilities(final.ids).sum()), 1.0),
         entropy=entropy,
         effective_choices=math.exp(entropy),
-        drawn=None
-        if seed is None
-        else draw(take_branch(branches, seed, position.index).candidates, seed, position.index),
+        drawn=drawn,
     )
 
 
@@ -99,12 +108,12 @@ def _mixture(branches: tuple[Branch, ...]) -> Candidates:
     return Candidates(ids, logits)
 
 
-def _shown(logits: NDArray[np.floating], final: Candidates, count: int) -> IntArray:
-    """The likeliest before the chain and after it, taken in turn until there are enough."""
+def _shown(logits: NDArray[np.floating], final: Candidates, count: int, first: Sequence[int]) -> IntArray:
+    """Some tokens, then the likeliest before the chain and after it, taken in turn until there are enough."""
     before = highest(logits, count)
     before = before[np.argsort(-logits[before], kind="stable")]
     after = final.take(highest(final.logits, count))
-    in_turn = itertools.chain(*itertools.zip_longest(before.tolist(), after.ids[after.ranked()].tolist()))
+    in_turn = itertools.chain(first, *itertools.zip_longest(before.tolist(), after.ids[after.ranked()].tolist()))
     known = (token_id for token_id in in_turn if token_id is not None and logits[token_id] > -np.inf)
     ids = np.array(sorted(itertools.islice(dict.fromkeys(known), count)), dtype=np.int64)
     return ids[np.argsort(-logits[ids], kind="stable")]

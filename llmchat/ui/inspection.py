@@ -83,7 +83,7 @@ class Inspection:
         if place != self._place:
             self._ask()
         elif isinstance(event, NextToken):
-            self._widget.show_candidates(event, self._taken(event))
+            self._widget.show_candidates(event)
         elif isinstance(event, RequestFailed):
             self.close()
             self._screen.show_error(event.error)
@@ -136,13 +136,6 @@ class Inspection:
             f"Token {self._place + 1} of {count}  {label}  "
             f"{math.exp(facts.logprob) * 100:.1f} % · rank {facts.rank + 1}{chosen}"
         )
-
-    def _taken(self, event: NextToken) -> int | None:
-        """The token that stands in the place; behind the last one, what the dice took there."""
-        assert self._reply is not None
-        if self._place < len(self._reply.token_ids):
-            return self._reply.token_ids[self._place]
-        return event.drawn
 
     def _begins_word(self, place: int) -> bool:
         assert self._reply is not None

@@ -116,3 +116,15 @@ def test_a_chosen_token_that_the_chain_removed() -> None:
     assert drawn.token_id == END
     assert drawn.final_logprob == -math.inf
     assert drawn.raw_logprob > -math.inf
+
+
+def test_the_drawn_token_and_those_asked_for_are_always_listed() -> None:
+    """However unlikely they are, among as many rows as were asked for, in their place by probability."""
+    logits = logits_of(5)
+    by_rank = np.argsort(-logits)
+    wanted = int(by_rank[-1])
+    for seed in range(50):
+        explained = explain(logits, NEUTRAL, at(), 4, seed, also=(wanted,))
+        ids = [row.token_id for row in explained.rows]
+        assert len(ids) == 4 and explained.drawn in ids and wanted in ids and int(by_rank[0]) in ids
+        assert ids == sorted(ids, key=lambda token_id: -logits[token_id])

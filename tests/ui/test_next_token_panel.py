@@ -85,7 +85,7 @@ async def test_it_moves_while_the_reply_runs() -> None:
 async def test_a_slider_moves_it_when_nothing_runs_without_the_model() -> None:
     """The stored logits are enough; the dice are the same, and a filter names itself."""
     engine = CountingEngine()
-    async with window(engine, config=FLAT) as it:
+    async with window(engine, config=FLAT.changed(max_new_tokens=3)) as it:
         await it.ask("hi")
         before, runs = it.chat.next_token.candidates, engine.runs
         assert before is not None and before.survivors == 10
@@ -98,6 +98,10 @@ async def test_a_slider_moves_it_when_nothing_runs_without_the_model() -> None:
         assert [row.probability for row in after.rows] == [row.probability for row in before.rows]
         assert {row.removed_by for row in after.rows[4:]} == {"top_k"}
         assert "top-k" in panel_text(it) and "4 tokens hold" in panel_text(it)
+        # What stands in the text is told from what the dice would take now.
+        assert before.drawn == before.taken == after.taken == it.reply.token_ids[-1]
+        assert after.drawn in range(97, 101) and f"▸{chr(after.drawn)}" in panel_text(it)
+        assert f"▹{chr(after.taken)}" in panel_text(it)
         await it.send("/set temperature 0")
         await it.until(lambda: "1 token holds" in panel_text(it))
         assert engine.runs == runs

@@ -9,7 +9,7 @@ import pytest
 
 from llmchat.chat.plain_text import visible
 from llmchat.chat.turn import TokenFacts
-from llmchat.ui.rendering.candidates import bar, candidate_parts, percent, stage_label, token_label
+from llmchat.ui.rendering.candidates import DRAWN, bar, candidate_parts, percent, stage_label, token_label
 from llmchat.ui.rendering.document import Entry
 from llmchat.ui.rendering.heat import HEAT_MODES, HeatMode, heat_level, legend, next_mode
 from llmchat.ui.rendering.source_map import NOWHERE, SourceMap
@@ -255,15 +255,15 @@ def test_rows_say_where_a_candidate_went(width: int) -> None:
     kept = CandidateRow(1, " water", " water", 0.34, 0.41, None)
     cut = CandidateRow(2, " a very long token indeed", " a very long token indeed", 0.03, 0.0, "top_p")
     for row in (kept, cut):
-        parts = candidate_parts(row, width, 8, taken=row is kept, note="banned" if row is cut else "")
+        parts = candidate_parts(row, width, 8, note="banned" if row is cut else "")
         assert sum(len(text) for text, _ in parts) <= width
-    line = "".join(text for text, _ in candidate_parts(kept, width, 8, taken=True))
+    line = "".join(text for text, _ in candidate_parts(kept, width, 8, DRAWN))
     assert line.startswith("▸·water") and "34 →" in line and "41" in line
-    line = "".join(text for text, _ in candidate_parts(cut, width, 8, taken=False, note="banned"))
+    line = "".join(text for text, _ in candidate_parts(cut, width, 8, note="banned"))
     assert "3.0 →" in line and "–" in line
     assert width < 36 or "top-p" in line
     assert width < 70 or "top-p · banned" in line
-    looks = dict((look, text) for text, look in candidate_parts(cut, 70, 8, taken=False))
+    looks = dict((look, text) for text, look in candidate_parts(cut, 70, 8))
     assert looks["removed"].startswith("·a·very")
 
 

@@ -11,12 +11,14 @@ from llmchat.ui.rendering.line import crop
 from llmchat.worker.messages import CandidateRow
 
 ARROW = "→"
-TAKEN = "▸"
+DRAWN = "▸"
 """Stands before the token that the dice take."""
+TAKEN = "▹"
+"""Stands before the token that is in the reply, where the dice would take another one now."""
 
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 _STAND_INS = str.maketrans({" ": "·", "\n": "↵", "\t": "⇥"})
-_STAGES = {"top_n_sigma": "top-nσ", "xtc": "XTC", "dry": "DRY", "bans": "banned", "typical": "typical"}
+_STAGES = {"top_n_sigma": "top-nσ", "xtc": "XTC", "dry": "DRY", "bans": "banned", "typical_p": "typical"}
 """Stages whose name is more than the field's with dashes."""
 
 
@@ -60,7 +62,7 @@ Part = tuple[str, str]
 """A piece of a row and the name of its look."""
 
 
-def candidate_parts(row: CandidateRow, width: int, token_width: int, *, taken: bool, note: str = "") -> list[Part]:
+def candidate_parts(row: CandidateRow, width: int, token_width: int, sign: str = " ", note: str = "") -> list[Part]:
     """One candidate in a row of so many cells.
 
     ▸·water       34 →  41 ████▌
@@ -70,14 +72,14 @@ def candidate_parts(row: CandidateRow, width: int, token_width: int, *, taken: b
         row: The candidate.
         width: Cells of the whole row.
         token_width: Cells for the token.
-        taken: Whether it is the one that was taken.
+        sign: One cell for the row's beginning.
         note: Words for the row's end.
     """
     removed = row.final_probability <= 0
     label = crop(token_label(row.text, row.spoken), token_width)
     parts = [
-        (TAKEN if taken else " ", "taken"),
-        (label, "removed" if removed else "taken" if taken else "text"),
+        (sign, "taken"),
+        (label, "removed" if removed else "taken" if sign != " " else "text"),
         (" " * (token_width - cell_len(label)), "text"),
         (f" {percent(row.probability):>4}", "text"),
         (f" {ARROW} ", "muted"),

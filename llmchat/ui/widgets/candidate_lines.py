@@ -11,7 +11,7 @@ from textual.geometry import Size
 from textual.strip import Strip
 from textual.widget import Widget
 
-from llmchat.ui.rendering.candidates import Part, percent
+from llmchat.ui.rendering.candidates import DRAWN, TAKEN, Part, percent
 from llmchat.worker.messages import NextToken
 
 PREFIX = "candidate--"
@@ -103,3 +103,10 @@ def held(candidates: NextToken) -> str:
     """How many tokens are left, and what part of the model's probability they hold."""
     count = "1 token holds" if candidates.survivors == 1 else f"{candidates.survivors} tokens hold"
     return f"{count} {percent(candidates.mass)} %"
+
+
+def sign_of(token_id: int, candidates: NextToken) -> str:
+    """The sign before a candidate: whether the dice take it, and whether it is what stands there."""
+    if token_id == candidates.drawn:
+        return DRAWN
+    return TAKEN if token_id == candidates.taken else " "

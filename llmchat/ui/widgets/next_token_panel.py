@@ -16,7 +16,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from llmchat.ui.rendering.candidates import Part, candidate_parts
-from llmchat.ui.widgets.candidate_lines import CandidateLines, held
+from llmchat.ui.widgets.candidate_lines import CandidateLines, held, sign_of
 from llmchat.worker.messages import NextToken
 
 FEWEST_ROWS, MOST_ROWS = 5, 12
@@ -111,7 +111,7 @@ class NextTokenPanel(CandidateLines):
         token_width = min(max(width - 26, 6), 18)
         heading: list[Part] = [("Next token", "heading"), ("raw → final %".rjust(token_width + 6), "muted")]
         lines = [
-            candidate_parts(row, width, token_width, taken=row.token_id == candidates.drawn)
+            candidate_parts(row, width, token_width, sign_of(row.token_id, candidates))
             for row in candidates.rows[: self.shown_rows]
         ]
         spare = height - self.shown_rows - _AROUND

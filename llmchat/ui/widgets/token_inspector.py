@@ -21,7 +21,7 @@ from textual.reactive import reactive
 
 from llmchat.ui.keys import key_label
 from llmchat.ui.rendering.candidates import Part, candidate_parts
-from llmchat.ui.widgets.candidate_lines import CandidateLines, held
+from llmchat.ui.widgets.candidate_lines import CandidateLines, held, sign_of
 from llmchat.worker.messages import CandidateRow, NextToken
 
 LISTED = 24
@@ -39,7 +39,7 @@ _HINTS = (
     ("use('take')", "take it"),
     ("use('ban')", "ban"),
     ("use('stop')", "stop here"),
-    ("leave", "leave"),
+    ("leave", "back"),
     ("step(1, 'word')", "word"),
 )
 """Actions and the words for them in the last row."""
@@ -110,8 +110,6 @@ class TokenInspector(CandidateLines, can_focus=True):
         """An inspector that is not seen until it is opened."""
         super().__init__(id=id)
         self._candidates: NextToken | None = None
-        self.taken: int | None = None
-        """The token that stands in the place; None if that is not known."""
         self._banned: Collection[int] = ()
         self._is_true = False
 
@@ -141,16 +139,12 @@ class TokenInspector(CandidateLines, can_focus=True):
         self._is_true = False
         self.redraw()
 
-    def show_candidates(self, candidates: NextToken, taken: int | None) -> None:
-        """List what could have come in the place.
-
-        Args:
-            candidates: The tokens.
-            taken: The one that stands there.
-        """
-        self._candidates, self.taken, self._is_true = candidates, taken, True
+    def show_candidates(self, candidates: NextToken) -> None:
+        """List what could have come in the place; what stands there is chosen at first."""
+        self._candidates, self._is_true = candidates, True
         ids = [row.token_id for row in candidates.rows]
-        self.chosen = ids.index(taken) if taken in ids else 0
+        here = candidates.drawn if candidates.taken is None else candidates.taken
+        self.chosen = ids.index(here) if here in ids else 0
         self.redraw()
 
     def show_banned(self, token_ids: Collection[int]) -> None:
@@ -176,7 +170,9 @@ class TokenInspector(CandidateLines, can_focus=True):
         token_width = min(max(width // 4, 8), 24)
         note = "banned" if row.token_id in self._banned else ""
         inner = min(width - 1, token_width + 14 + _WIDEST_BAR)
-        parts = candidate_parts(row, inner, token_width, taken=row.token_id == self.taken, note=note)
+        assert self._candidates is not None
+        sign = sign_of(row.token_id, self._candidates)
+        parts = candidate_parts(row, inner, token_width, sign, note)
         parts = [("›" if chosen else " ", "taken"), *parts]
         if not self._is_true:
             return [(text, "muted") for text, _ in parts]
