@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,6 +230,14 @@ class Terminal:
             assert readable, self.output
             self._read()
 
+    def until_edited(self) -> None:
+        """Read on until the terminal hands over key by key: the line is being edited."""
+        deadline = time.monotonic() + 30
+        while termios.tcgetattr(self.handle)[3] & termios.ICANON:
+            assert time.monotonic() < deadline, self.output
+            if select.select([self.handle], [], [], 0.01)[0]:
+                self._read()
+
     def wait(self) -> int:
         """Read to the end and return the exit code."""
         with contextlib.suppress(OSError):
@@ -265,8 +274,9 @@ def test_ctrl_c_stops_a_reply_and_twice_at_the_prompt_leaves(terminals: list[Ter
     terminal.type("\x03")
     terminal.read_until("(stopped)")
     terminal.read_until("You: ", times=2)
+    terminal.until_edited()
     terminal.type("half a line")
-    terminal.read_until("half a line")  # Its echo: the line is being read.
+    terminal.read_until("half a line")
     terminal.type("\x03")
     terminal.read_until("Press Ctrl-C again to leave.")
     terminal.read_until("You: ", times=3)
