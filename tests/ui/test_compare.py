@@ -119,7 +119,8 @@ async def test_a_narrow_window_puts_one_below_the_other() -> None:
     """Columns that would be too narrow to read are stacked, and come back with room."""
     async with window(ScriptedEngine("Hello."), size=(60, 30)) as it:
         await it.ready()
-        await finish(it, "/compare greedy now top_k=2 -- hi")
+        await finish(it, "/compare greedy now stop=[b] -- hi")
+        assert "3 · stop=[b]" in it.screen
         columns = list(it.app.screen.query(ReplyColumn))
         assert len({column.region.x for column in columns}) == 1
         assert it.screen.count("Hello.") == 3

@@ -8,6 +8,7 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.content import Content
 from textual.widgets import Static
 
 from llmchat.chat.comparison import MOST_COLUMNS, first_difference
@@ -87,8 +88,8 @@ class CompareScreen(ExperimentScreen):
         self.query_one("#compare-heading", Static).update(self.heading("Compare"))
         for place, column in enumerate(self._columns):
             trial = self.experiment.trials[place]
-            column.border_title = f"{place + 1} · {visible(trial.variant.label)}"
-            column.border_subtitle = self._subtitle(place)
+            column.border_title = Content(f"{place + 1} · {visible(trial.variant.label)}")
+            column.border_subtitle = Content(self._subtitle(place))
             column.show(self._block(place))
         end = "Esc closes" if self._has_ended else "Esc stops"
         keys = f"1–{len(self._columns)} or Enter keeps a reply · a keeps all · ← → column · {end}"

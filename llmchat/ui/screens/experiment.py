@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ENDINGS: Mapping[FinishReason, str] = {"stop": "end", "length": "length", "cancelled": "stopped", "error": "failed"}
 """A finish reason in a word."""
 
+SHOW_SECONDS = 0.04
+"""How often replies that are being written are drawn."""
+
 
 class ExperimentScreen(Screen[None]):
     """Replies to one message under different settings. Nothing is kept unless a key says so."""
@@ -39,6 +42,7 @@ class ExperimentScreen(Screen[None]):
         self.experiment = experiment
         self.reading = ""
         """How far the prompt has been read, in words; "" once it has."""
+        self._will_show = False
 
     @abstractmethod
     def show_all(self) -> None:
@@ -56,9 +60,18 @@ class ExperimentScreen(Screen[None]):
         self.reading = ""
         if isinstance(event, PromptProcessing) and event.done_tokens < event.total_tokens:
             self.reading = f"reading the prompt {event.done_tokens / event.total_tokens:.0%}"
+        if self.experiment.is_done:
+            self.show_all()
+            if self.experiment.error is not None:
+                self.chat.show_error(self.experiment.error)
+        elif not self._will_show:
+            # Every reply has events of its own; all of them are drawn together.
+            self._will_show = True
+            self.set_timer(SHOW_SECONDS, self._show_now)
+
+    def _show_now(self) -> None:
+        self._will_show = False
         self.show_all()
-        if self.experiment.is_done and self.experiment.error is not None:
-            self.chat.show_error(self.experiment.error)
 
     def heading(self, what: str) -> str:
         """What is being done, in a line: the kind, the dice, what was left out, the message."""
@@ -76,6 +89,7 @@ class ExperimentScreen(Screen[None]):
             return
         self.experiment.stop()
         self._close()
+        self.chat.view.follow()
 
     def action_stop(self) -> None:
         """Stop what runs; else close."""
@@ -84,6 +98,7 @@ class ExperimentScreen(Screen[None]):
             self._close()
         else:
             self.experiment.stop()
+            self.show_all()
 
     def action_interrupt(self) -> None:
         """^C: copy a selection, else the same as Esc."""
@@ -100,7 +115,6 @@ class ExperimentScreen(Screen[None]):
         self.dismiss(None)
         self.chat.refresh_turns()
         self.chat.refresh_bars()
-        self.chat.view.follow()
 
 
 def ending(trial: Trial) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
@@ -69,6 +70,7 @@ class SweepScreen(ExperimentScreen):
         """
         super().__init__(chat, experiment)
         self._parameter = parameter
+        self._ended: dict[int, Choice] = {}
         self._width = max(len("value"), *(len(trial.variant.label) for trial in experiment.trials))
 
     def compose(self) -> ComposeResult:
@@ -95,7 +97,16 @@ class SweepScreen(ExperimentScreen):
         self.query_one("#sweep-keys", Static).update(words)
 
     def _rows(self) -> list[Choice]:
-        return [Choice(str(place), _row(trial, self._width)) for place, trial in enumerate(self.experiment.trials)]
+        return [self._row(place, trial) for place, trial in enumerate(self.experiment.trials)]
+
+    def _row(self, place: int, trial: Trial) -> Choice:
+        """A row; that of a reply that has ended is made once."""
+        if place in self._ended:
+            return self._ended[place]
+        row = Choice(str(place), _row(trial, self._width))
+        if trial.reply is not None:
+            self._ended[place] = row
+        return row
 
     @property
     def _place(self) -> int:
@@ -144,7 +155,6 @@ class SweepScreen(ExperimentScreen):
             self._leave_path()
         else:
             super().action_stop()
-            self.show_all()
 
     def _leave_path(self) -> None:
         self.remove_class("-saving")
@@ -176,8 +186,8 @@ class WholeReplyScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """A frame that scrolls."""
         column = ReplyColumn()
-        column.border_title = visible(self._trial.variant.label)
-        column.border_subtitle = ending(self._trial)
+        column.border_title = Content(visible(self._trial.variant.label))
+        column.border_subtitle = Content(ending(self._trial))
         column.show(TurnBlock("whole", "assistant", "", self._trial.text, markdown=not self._raw))
         yield column
 
