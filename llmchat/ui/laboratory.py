@@ -15,7 +15,15 @@ from llmchat.session import Running
 from llmchat.ui.inspection import Inspection
 from llmchat.ui.rendering.heat import HeatMode, next_mode
 from llmchat.ui.rendering.turn_block import TurnBlock
-from llmchat.worker.messages import Event, ExplainRequest, ModelLoading, NextToken, RequestFailed
+from llmchat.worker.messages import (
+    Event,
+    ExplainRequest,
+    ModelLoaded,
+    ModelLoadFailed,
+    ModelLoading,
+    NextToken,
+    RequestFailed,
+)
 
 if TYPE_CHECKING:
     from llmchat.ui.screens.chat import ChatScreen
@@ -44,8 +52,9 @@ class Laboratory:
             case NextToken():
                 self._show_next(event)
             case RequestFailed() if event.request_id == self._asked:
+                self._screen.next_token.show(None)
                 self._answered()
-            case ModelLoading():
+            case ModelLoading() | ModelLoaded() | ModelLoadFailed():
                 self._screen.next_token.show(None)
 
     def refresh(self) -> None:

@@ -155,6 +155,16 @@ def test_rows_of_a_growing_text_are_mapped_once() -> None:
     assert max(looked_at) < len(layout.lines)
 
 
+def test_a_long_text_that_grows_is_not_read_again() -> None:
+    """What is shown of a text with stand-ins and joined characters is the same, however it came."""
+    text = ("海 and\t👩\u200d🚀 \u202e\x1b[0m é\u0301 \r\n" * 40)[:-1]
+    growing = SourceMap()
+    for end in range(0, len(text) + 1, 3):
+        growing.update(text[:end], [])
+    growing.update(text, [])
+    assert growing._source == visible(text).replace("\t", " ")
+
+
 # Heat
 
 

@@ -224,6 +224,23 @@ async def test_bans_and_stop_strings_from_a_candidate() -> None:
         assert "is no text of its own" in it.toasts and settings(it) == ((), ())
 
 
+async def test_candidates_are_chosen_by_keys_and_by_the_mouse() -> None:
+    """The chosen one stays in sight in a list longer than its place."""
+    async with window(UnsureEngine("the Sea"), size=(110, 30)) as it:
+        await it.ask("hi")
+        await it.select()
+        await it.press("enter")
+        await inspected(it)
+        inspector = it.chat.inspector
+        for chosen in (1, 2, 23, 23, 0):
+            await it.press(*["down"] * (chosen - inspector.chosen), *["up"] * (inspector.chosen - chosen))
+            assert inspector.chosen == chosen
+            assert sum(line.strip().startswith("›") for line in it.lines(inspector)) == 1
+        await it.pilot.click(inspector, offset=(10, 3))
+        assert inspector.chosen == 2
+        await it.press("escape")
+
+
 async def test_the_token_that_stands_there_is_no_branch() -> None:
     """Enter on it says so and changes nothing."""
     async with window(UnsureEngine("the Sea")) as it:

@@ -24,12 +24,17 @@ _MARKUP = 80
 _NEAR = 16
 """The same for a single character."""
 
+_CONTEXT = 32
+"""Characters; how a character is shown depends on fewer neighbours than these."""
+
 
 class SourceMap:
     """The offsets of one text's characters, row by row."""
 
     def __init__(self) -> None:
+        self._text = ""
         self._source = ""
+        """The text as it is shown."""
         self._lines: list[Line] = []
         self._offsets: list[list[int]] = []
         self._positions = [0]
@@ -41,7 +46,7 @@ class SourceMap:
         Returns:
             The index of the first row that may have changed.
         """
-        source = visible(text).replace("\t", " ")
+        source = self._shown(text)
         same = 0
         if source.startswith(self._source):
             for line, known in zip(lines, self._lines, strict=False):
@@ -50,13 +55,20 @@ class SourceMap:
                     break
                 same += 1
         del self._lines[same:], self._offsets[same:], self._positions[same + 1 :]
-        self._source = source
+        self._text, self._source = text, source
         for line in lines[same:]:
             offsets, position = self._map(line, self._positions[-1]) if line.body else ([], self._positions[-1])
             self._lines.append(line)
             self._offsets.append(offsets)
             self._positions.append(position)
         return same
+
+    def _shown(self, text: str) -> str:
+        """The text as it is shown, of the same length; what is known of it is not read again."""
+        kept = len(self._text) - _CONTEXT if text.startswith(self._text) else 0
+        if kept < _CONTEXT:
+            return visible(text).replace("\t", " ")
+        return self._source[:kept] + visible(text[kept - _CONTEXT :])[_CONTEXT:].replace("\t", " ")
 
     def row(self, row: int) -> list[int]:
         """For each drawn character of a row its offset in the text, or `NOWHERE`; empty for a row of the frame."""

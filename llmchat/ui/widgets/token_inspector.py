@@ -14,6 +14,7 @@ from collections.abc import Collection
 from typing import ClassVar, Literal
 
 from rich.cells import cell_len
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
@@ -159,12 +160,17 @@ class TokenInspector(CandidateLines, can_focus=True):
         if candidates is None:
             empty: list[list[Part]] = [[]] * (room - 1)
             return [[("  reading the reply up to here …", "muted")], *empty, [], self._hints(width)]
-        first = min(max(self.chosen - room + 1, 0), max(len(candidates.rows) - room, 0))
+        first = self._first(room)
         listed = list(enumerate(candidates.rows))[first : first + room]
         lines = [self._row(row, number == self.chosen, width) for number, row in listed]
         lines += [[]] * (room - len(lines))
         choices = f"choices {candidates.effective_choices:.1f} · entropy {candidates.entropy + 0.0:.2f}"
         return [*lines, [(f"  {held(candidates)} · {choices}", "muted")], self._hints(width)]
+
+    def _first(self, room: int) -> int:
+        """The first candidate that is seen, so that the chosen one is in the middle."""
+        count = 0 if self._candidates is None else len(self._candidates.rows)
+        return max(min(self.chosen - room // 2, count - room), 0)
 
     def _row(self, row: CandidateRow, chosen: bool, width: int) -> list[Part]:
         token_width = min(max(width // 4, 8), 24)
@@ -194,6 +200,13 @@ class TokenInspector(CandidateLines, can_focus=True):
             if key and sum(cell_len(text) for text, _ in parts) + cell_len(key) + len(words) + 3 <= width:
                 parts += [(f"  {key}", "key"), (f" {words}", "muted")]
         return parts
+
+    def on_click(self, event: events.Click) -> None:
+        """A click chooses a candidate."""
+        room = max(self.content_size.height - _BELOW, 1)
+        row = event.y - self.styles.gutter.top
+        if self._candidates is not None and 0 <= row < room:
+            self.chosen = min(self._first(room) + row, len(self._candidates.rows) - 1)
 
     def on_focus(self) -> None:
         """The keys are known now."""
