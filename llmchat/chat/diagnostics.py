@@ -37,6 +37,8 @@ class Loop:
     """Tokens of the block."""
     repeats: int
     """How often it stands there, whole."""
+    begun: int = 0
+    """How many tokens of one more follow."""
 
 
 class LoopDetector:
@@ -68,7 +70,7 @@ class LoopDetector:
         for period, run in enumerate(self._runs, 1):
             repeats = run // period + 1
             if repeats >= LEAST_REPEATS and repeats * period >= LEAST_TOKENS:
-                return Loop(period, repeats)
+                return Loop(period, repeats, run % period)
         return None
 
 
@@ -90,9 +92,12 @@ def repetition(detector: LoopDetector, text: str, starts: Sequence[int]) -> Repe
         starts: Where each token's bytes begin in the text as UTF-8; the last ones are enough.
     """
     loop = detector.loop
-    if loop is None or len(starts) < loop.period:
+    if loop is None or len(starts) < loop.period + loop.begun:
         return None
-    block = text.encode()[starts[-loop.period] :].decode(errors="ignore")
+    # Cut where the first one began, so that it reads as it was written.
+    first = starts[len(starts) - loop.period - loop.begun]
+    behind = starts[-loop.begun] if loop.begun else None
+    block = text.encode()[first:behind].decode(errors="ignore")
     if not any(map(str.isalpha, block)) and loop.period * loop.repeats < LEAST_SIGNS:
         return None
     return Repetition(block, loop.repeats)

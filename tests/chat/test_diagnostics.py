@@ -31,7 +31,7 @@ def loops_in(token_ids: Sequence[int]) -> list[Loop]:
     for token_id in token_ids:
         detector.add(token_id)
         if (loop := detector.loop) is not None:
-            found.append(loop)
+            found.append(Loop(loop.period, loop.repeats))
     return found
 
 
@@ -78,9 +78,10 @@ def test_longer_blocks_than_the_longest_are_not_looked_for() -> None:
 
 
 def test_what_is_repeated_is_quoted() -> None:
-    """The block as text, also where a token is part of a character."""
+    """The block as text from where it began, also where a token is part of a character."""
     words = ["He", " said", ":", *[" I", "'m", " afraid", " é"] * 4]
     assert repeated(words) == Repetition(" I'm afraid é", 4)
+    assert repeated([*words, " I", "'m"]) == Repetition(" I'm afraid é", 4)
     assert repeated(words[:10]) is None
     half = LoopDetector([1, 2] * 8)
     text = "é" * 8

@@ -12,7 +12,6 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.screen import ModalScreen
 from textual.style import Style
-from textual.visual import VisualType
 from textual.widget import Widget
 
 from llmchat.chat.plain_text import visible
@@ -45,7 +44,7 @@ class PromptText(Widget):
         super().__init__()
         self._prompt = prompt
 
-    def render(self) -> VisualType:
+    def render(self) -> Content:
         """The text, or the tokens with a gap after each."""
         return Content.assemble(*(self._tokens() if self.with_ids else self._parts()))
 
@@ -57,8 +56,8 @@ class PromptText(Widget):
         muted = self.get_visual_style("prompt--id")
         for token_id, text, is_control in self._prompt.tokens:
             # A token's own blanks must not be taken for the gap.
-            yield visible(text).replace(" ", "␣"), self._look(is_control)
-            yield f" {token_id}   ", muted
+            yield visible(text).replace(" ", "·"), self._look(is_control)
+            yield f"[{token_id}]  ", muted
 
     def _look(self, is_control: bool) -> Style:
         return self.get_visual_style("prompt--control" if is_control else "prompt--text")

@@ -148,7 +148,7 @@ class PromptInput(TextArea):
             return self._offer is not None and bool(self._offer.candidates)
         return True
 
-    def check_consume_key(self, key: str, character: str | None) -> bool:
+    def check_consume_key(self, key: str, character: str | None = None) -> bool:
         """Leave characters to the screen's own keys, such as [ and ], while nothing is written."""
         return bool(self.text) and super().check_consume_key(key, character)
 
