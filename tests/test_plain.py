@@ -250,6 +250,17 @@ class Terminal:
                 return
         raise AssertionError(self.output)
 
+    def press_to_leave(self, key: str) -> int:
+        """Press a key, again after a while, until the program ends; return the exit code."""
+        with contextlib.suppress(OSError):
+            for _ in range(10):
+                self.type(key)
+                while select.select([self.handle], [], [], 3)[0]:
+                    if not self._read():
+                        break
+            os.kill(self.process, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+
     def wait(self) -> int:
         """Read to the end and return the exit code."""
         with contextlib.suppress(OSError):
@@ -291,8 +302,7 @@ def test_ctrl_c_stops_a_reply_and_twice_at_the_prompt_leaves(terminals: list[Ter
     terminal.read_until("half a line")
     terminal.press_until("\x03", "Press Ctrl-C again to leave.")
     terminal.read_until("You: ", times=3)
-    terminal.type("\x03")
-    assert terminal.wait() == 0
+    assert terminal.press_to_leave("\x03") == 0
     assert "\x1b" not in terminal.output
     (summary,) = list_transcripts()
     assert f"Saved: {summary.path}" in terminal.output
