@@ -117,8 +117,9 @@ def _run_once(options: dict[str, Any]) -> int:
         stats=options["stats"],
         quiet=options["quiet"],
         num_samples=options["num_samples"] or 1,
-        keep=not options["no_save"],
+        keep=not (options["no_save"] or options["dry_run"]),
         trials=trial_options(options, start.config),
+        dry_run=options["dry_run"],
     )
     with libraries_in_log():
         return run(once)

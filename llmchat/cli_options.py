@@ -74,6 +74,11 @@ OPTIONS: tuple[Option, ...] = (
         help="With --once: answer over the values of one setting, as in temperature:0.2..1.4:6 or top_k:20,50.",
     ),
     Option(["--table"], metavar="FILE", help="With --compare or --sweep: write the figures to a .toml or .csv file."),
+    Option(
+        ["--dry-run"],
+        is_flag=True,
+        help="With --once: print the prompt as the model is given it, with its token ids, and make no reply.",
+    ),
     Option(["-q", "--quiet"], is_flag=True, help="No progress and no warnings."),
     Option(["-c", "--continue", "continue_last"], is_flag=True, help="Go on with the last conversation."),
     Option(["--resume"], metavar="FILE", help="Go on with the conversation in a file."),
@@ -97,11 +102,12 @@ _CONFLICTS = (
     ("continue_last", "resume"),
     ("save", "no_save"),
     ("compare", "sweep"),
+    *(("dry_run", other) for other in ("as_jsonl", "num_samples", "stats", "save", "compare", "sweep")),
     *((trial, other) for trial in ("compare", "sweep") for other in ("as_jsonl", "num_samples", "save")),
 )
 """Options that cannot be given together."""
 
-_ONCE_ONLY = ("as_json", "as_jsonl", "stats", "num_samples", "compare", "sweep")
+_ONCE_ONLY = ("as_json", "as_jsonl", "stats", "num_samples", "compare", "sweep", "dry_run")
 """Options that go with --once alone."""
 
 

@@ -20,7 +20,7 @@ from llmchat.chat.generation_config import SEED_LIMIT
 from llmchat.chat.turn import Reply
 from llmchat.errors import LlmchatError
 from llmchat.files import describe
-from llmchat.once_output import Narrator, Output, make_printer
+from llmchat.once_output import Narrator, Output, make_printer, print_prompt
 from llmchat.once_trials import TrialOptions, TrialPrinter
 from llmchat.options import StartOptions
 from llmchat.session import ChatSession
@@ -36,6 +36,8 @@ from llmchat.worker.messages import (
     ModelLoading,
     PromptProcessed,
     PromptProcessing,
+    PromptTokens,
+    RequestFailed,
     TokensGenerated,
 )
 
@@ -63,6 +65,8 @@ class OnceOptions:
     """Whether a conversation that is gone on with is kept."""
     trials: TrialOptions | None = None
     """Settings to be tried side by side, in place of one reply."""
+    dry_run: bool = False
+    """Whether the prompt is printed as the model is given it, in place of a reply."""
 
 
 def run(options: OnceOptions, make_worker: MakeWorker = InferenceWorker) -> int:
@@ -125,6 +129,10 @@ class _Run:
         self._open_transcript()
         self._worker.start()
         session.load_model(start.settings.model_spec())
+        if self._options.dry_run:
+            self._settle()
+            self._print_prompt()
+            return
         if self._options.trials is not None:
             self._settle()
             self._try_all(self._options.trials)
@@ -203,6 +211,21 @@ class _Run:
             event = self._events.get()
             session.handle(event)
             self._show(event)
+
+    def _print_prompt(self) -> None:
+        """Print what the model would be given.
+
+        Raises:
+            GenerationError: It does not fit.
+        """
+        request = self._session.prompt_request(self._options.start.prompt or "")
+        self._worker.submit(request)
+        event = self._events.get()
+        if isinstance(event, RequestFailed):
+            raise event.error
+        assert isinstance(event, PromptTokens) and self._session.model is not None
+        self._narrator.clear()
+        print_prompt(event, self._session.model, as_json=self._options.output == "json")
 
     def _try_all(self, options: TrialOptions) -> None:
         """Make replies under all settings side by side; nothing of them is kept in a conversation.

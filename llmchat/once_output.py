@@ -11,7 +11,7 @@ from typing import Any, Literal
 from llmchat.chat.model import ModelInfo
 from llmchat.chat.plain_text import VisibleStream, visible
 from llmchat.chat.turn import Reply
-from llmchat.worker.messages import PromptProcessed, TokensGenerated
+from llmchat.worker.messages import PromptProcessed, PromptTokens, TokensGenerated
 
 Output = Literal["text", "json", "jsonl"]
 
@@ -115,9 +115,31 @@ def describe_reply(reply: Reply, prompt: str, info: ModelInfo) -> dict[str, Any]
             "generated_tokens": len(reply.token_ids),
             "cached_tokens": reply.cached_tokens,
             "dropped_tokens": reply.dropped_tokens,
+            "unknown_tokens": reply.unknown_tokens,
+            "byte_tokens": reply.byte_tokens,
         },
         "timings": asdict(reply.timings),
     }
+
+
+def print_prompt(prompt: PromptTokens, info: ModelInfo, *, as_json: bool) -> None:
+    """Print a prompt as a model is given it: its text, a line of ---, its ids; or all as one JSON object."""
+    text, ids = "".join(part.text for part in prompt.parts), [token.token_id for token in prompt.tokens]
+    if as_json:
+        write_json(
+            {
+                "prompt": text,
+                "model": info.name,
+                "raw": prompt.raw,
+                "token_ids": ids,
+                "tokens": [token.text for token in prompt.tokens],
+                "dropped_turns": len(prompt.dropped_turns),
+                "dropped_tokens": prompt.dropped_tokens,
+            }
+        )
+        return
+    shown = visible(text) if sys.stdout.isatty() else text
+    write_out(f"{shown}\n{SEPARATOR}{' '.join(map(str, ids))}\n")
 
 
 class Narrator:
@@ -169,13 +191,15 @@ class Narrator:
         """The figures of a reply, a line each; they were asked for, so always printed."""
         times = reply.timings
         dropped = f", {reply.dropped_tokens} dropped" if reply.dropped_tokens else ""
+        lacking = f", {reply.unknown_tokens} unknown" if reply.unknown_tokens else ""
+        lacking += f", {reply.byte_tokens} of them parts of characters" if reply.byte_tokens else ""
         rows = {
             "model": reply.model,
             "finish": f"{reply.finish_reason} ({reply.finish_detail})",
             "seed": str(reply.seed),
             "prompt": f"{reply.prompt_tokens} tokens, {reply.cached_tokens} from the cache{dropped}, "
             f"{times.prompt_tokens_per_second:.1f} tokens/s",
-            "reply": f"{len(reply.token_ids)} tokens, {times.tokens_per_second:.1f} tokens/s",
+            "reply": f"{len(reply.token_ids)} tokens{lacking}, {times.tokens_per_second:.1f} tokens/s",
             "first token": f"{times.time_to_first_token_seconds:.3f} s",
             "load": f"{times.load_seconds:.3f} s",
         }

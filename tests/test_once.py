@@ -34,7 +34,7 @@ KEYS = [
     "usage",
     "timings",
 ]
-USAGE = ["prompt_tokens", "generated_tokens", "cached_tokens", "dropped_tokens"]
+USAGE = ["prompt_tokens", "generated_tokens", "cached_tokens", "dropped_tokens", "unknown_tokens", "byte_tokens"]
 TIMINGS = ["load_seconds", "time_to_first_token_seconds", "prompt_tokens_per_second", "tokens_per_second"]
 
 
