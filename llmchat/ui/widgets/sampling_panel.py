@@ -99,7 +99,7 @@ class SamplingPanel(VerticalScroll, can_focus=False):
         yield MoreSamplers(id="more")
         for slider in sliders:
             if slider.spec.group == "more":
-                yield slider.add_class("-more")
+                yield slider.add_class("-more", update=False)
         yield SeedRow(id="seed")
         yield Container(id="next-token")
         yield Static(id="sampling-note")

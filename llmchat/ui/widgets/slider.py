@@ -139,9 +139,10 @@ class Slider(ValueRow):
         self._show_state()
 
     def _show_state(self) -> None:
-        self.set_class(self.differs, "-differs")
-        self.set_class(self.is_off, "-off")
-        self.set_class(self.is_off or self.inactive, "-idle")
+        states = {"-differs": self.differs, "-off": self.is_off, "-idle": self.is_off or self.inactive}
+        for name, is_so in states.items():
+            # Before it is mounted, styles would be worked out for nothing.
+            self.set_class(is_so, name, update=self.is_attached)
         self.tooltip = Content(self.explanation)
 
     def beside(self, width: int) -> list[Part]:
