@@ -26,9 +26,10 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 
 @pytest.fixture(autouse=True)
 def no_stray_threads() -> Iterator[None]:
-    """Fail a test that leaves an inference worker running."""
+    """Fail a test that leaves an inference worker running, and only that test."""
+    before = threading.enumerate()
     yield
-    stray = [thread for thread in threading.enumerate() if thread.name.startswith("llmchat-")]
+    stray = [thread for thread in threading.enumerate() if thread.name.startswith("llmchat-") and thread not in before]
     for thread in stray:
         thread.join(timeout=10)
     assert not [thread for thread in stray if thread.is_alive()]
