@@ -21,9 +21,6 @@ from llmchat.session import ChatSession
 from llmchat.settings import Settings
 from llmchat.ui.commands import COMMAND_BY_NAME, COMMANDS, Command, CommandSpec
 
-_WINDOW_ONLY = ("copy", "edit", "theme")
-"""Commands that need the window."""
-
 Args = tuple[str, ...]
 
 
@@ -70,7 +67,7 @@ class PlainCommands:
         Raises:
             LlmchatError: It cannot be done now, or needs the window.
         """
-        if command.name in _WINDOW_ONLY:
+        if command.name not in self._actions:
             raise UsageError(f"/{command.name} works in the window only.")
         self._actions[command.name](command.args)
 
@@ -97,7 +94,7 @@ class PlainCommands:
     def _help(self, args: Args) -> None:
         specs = (COMMAND_BY_NAME[args[0]],) if args else COMMANDS
         for spec in specs:
-            if spec.name not in _WINDOW_ONLY or args:
+            if spec.name in self._actions or args:
                 self._say(_described(spec))
         if not args:
             self._say("A line that ends in a backslash goes on with the next. //text sends text with a slash.")

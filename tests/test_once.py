@@ -81,7 +81,7 @@ def test_json_is_one_object_with_everything_known(here: Here) -> None:
     assert all(value > 0 for value in reply["timings"].values())
     assert (reply["prompt"], reply["model"], reply["seed"]) == ("Once upon a time", "tiny", 3)
     assert (reply["finish_reason"], reply["finish_detail"]) == ("length", "max_new_tokens 12")
-    assert reply["usage"] == dict(zip(USAGE, (4, 12, 0, 0), strict=True))
+    assert reply["usage"] == dict(zip(USAGE, (4, 12, 0, 0, 0, 0), strict=True))
     assert len(reply["token_ids"]) == 12
     assert (reply["settings"]["temperature"], reply["settings"]["stop"]) == (1.2, ["zebra"])
     assert reply["settings"]["seed"] == 3

@@ -92,7 +92,7 @@ def test_commands_act_and_a_wrong_one_is_one_line(
 def test_every_command_of_the_window_is_known(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Each command either acts or says why not; none is forgotten."""
+    """Each command of the window that acts here does so."""
     exported, saved = tmp_path / "talk.md", tmp_path / "talk.toml"
     lines = [
         "/help", "/help set", "Once", f"/save {saved}", f"/export {exported}", "/continue", "/regen 2", "/undo",
@@ -107,6 +107,15 @@ def test_every_command_of_the_window_is_known(
     assert "seed 7." in out
     assert "never read" not in out
     assert exported.read_text().startswith("# Once")
+
+
+def test_what_needs_the_window_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Commands that only the window has are refused in words, and not offered by /help."""
+    lines = ["/copy", "/theme", "/compare temperature=0 creative", "/checkpoint newest", "/prompt hi", "/heat off"]
+    talk(monkeypatch, "\n".join(["/help", *lines]))
+    out, err = capsys.readouterr()
+    assert (out + err).count("works in the window only.") == len(lines)
+    assert "/regen [N]" in out and "/checkpoint [" not in out
 
 
 def test_regenerating_greedily_says_the_same_again(
