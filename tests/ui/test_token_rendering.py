@@ -155,6 +155,16 @@ def test_rows_of_a_growing_text_are_mapped_once() -> None:
     assert max(looked_at) < len(layout.lines)
 
 
+def test_of_a_growing_paragraph_only_the_last_rows_change() -> None:
+    """However long it is, one more word is drawn, mapped and coloured in a row or two."""
+    text = "Some more words of the same paragraph " * 60
+    layout, source = TurnLayout(block_of("", markdown=True, live=True), 40), SourceMap()
+    for end in range(0, len(text), 5):
+        first = layout.update(block_of(text[:end], markdown=True, live=True))
+        same = source.update(text[:end], layout.lines)
+        assert len(layout.lines) - min(first, same) <= 3
+
+
 def test_a_long_text_that_grows_is_not_read_again() -> None:
     """What is shown of a text with stand-ins and joined characters is the same, however it came."""
     text = ("海 and\t👩\u200d🚀 \u202e\x1b[0m é\u0301 \r\n" * 40)[:-1]

@@ -32,13 +32,11 @@ class UnsureEngine(ContinuingEngine):
 
 
 def looks(it: Window, row: str) -> list[tuple[str, bool, bool]]:
-    """The pieces of the transcript's row with some words: text, whether underlined, whether bold."""
-    view = it.chat.view
-    for y in range(view.size.height):
-        strip = view.render_line(y)
+    """The pieces of the screen's row with some words: text, whether underlined, whether bold."""
+    for strip in it.app.screen._compositor.render_strips():
         if row in strip.text:
-            return [(part.text, bool(part.style and part.style.underline), bool(part.style and part.style.bold))
-                    for part in strip]  # fmt: skip
+            styled = [(part.text, part.style) for part in strip if part.style is not None]
+            return [(text, bool(style.underline), bool(style.bold)) for text, style in styled]
     raise AssertionError(f"no row with {row!r}:\n{it.screen}")
 
 
@@ -76,6 +74,7 @@ async def test_p_colours_a_reply_and_says_what_the_colours_mean() -> None:
         assert "rank" in it.screen and "beyond" in it.screen
         await it.press("p")
         assert it.blocks[-1] == before and "beyond" not in it.screen
+        assert not any(underlined for _, underlined, _ in looks(it, "the Sea"))
 
 
 async def test_heat_shows_characters_split_over_tokens() -> None:

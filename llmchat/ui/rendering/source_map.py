@@ -50,8 +50,8 @@ class SourceMap:
         same = 0
         if source.startswith(self._source):
             for line, known in zip(lines, self._lines, strict=False):
-                # Rows of the frame are made anew each time; nothing of the text is in them.
-                if line is not known and (line.body or known.body):
+                # Rows of the frame have nothing of the text in them.
+                if line != known and (line.body or known.body):
                     break
                 same += 1
         del self._lines[same:], self._offsets[same:], self._positions[same + 1 :]

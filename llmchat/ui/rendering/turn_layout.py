@@ -39,7 +39,7 @@ class TurnLayout:
         """Lay out another state of the block.
 
         Returns:
-            The index of the first row below the heading that may have changed.
+            The index of the first row below the heading whose text or looks changed.
         """
         if block.markdown != self._markdown:
             self._markdown = block.markdown
@@ -47,9 +47,12 @@ class TurnLayout:
         head = self._head(block)
         first_changed = self._flow.update(block.text, sorted(block.marks))
         key = [legend(block.heat)] if block.heat != "off" else []
-        self.lines = [*head, *self._text(block), *key, *self._notes(block)]
-        # The row above may have carried the cursor.
-        return max(0, len(head) + first_changed - 1)
+        before, self.lines = self.lines, [*head, *self._text(block), *key, *self._notes(block)]
+        # The row above may have carried the cursor; of a growing paragraph, most rows stay.
+        first = max(0, len(head) + first_changed - 1)
+        while first < min(len(before), len(self.lines)) and before[first] == self.lines[first]:
+            first += 1
+        return first
 
     def _make_flow(self) -> Flow:
         return MarkdownFlow(self._width) if self._markdown else PlainFlow(self._width)

@@ -125,7 +125,11 @@ class TranscriptView(TranscriptPane):
         if block == old.block:
             return
         top, height, length = self._document.top(index), old.height, len(old.block.text)
+        only_text = replace(old.block, text=block.text, facts=block.facts) == block
         first_changed = self._document.update(index, block)
+        if not only_text:
+            # Its looks may be others, such as those of tokens, with the same rows.
+            first_changed = 0
         grown = old.height - height
         if grown and not self._following and top + height <= self.scroll_offset.y:
             self._fit_document()
