@@ -18,6 +18,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import pytest
+
 from llmchat.chat.storage import TranscriptFile, latest_transcript, read_transcript
 
 PATIENCE_SECONDS = 60.0
@@ -217,6 +219,24 @@ def test_what_native_code_writes_goes_into_the_log(sandbox: Path) -> None:
         assert it.last_words == ""
     log = (sandbox / "state" / "llmchat.log").read_text()
     assert "noise on one" in log and "noise on two" in log
+
+
+def test_the_editor_of_ones_own_gets_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """^G: it draws on the terminal and reads from it; what it saved stands in the prompt, not sent."""
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\necho "editor is here"\nread answer\necho "typed: $answer" > "$1"\n')
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    with terminal() as it:
+        it.wait_for("ready")
+        it.press("\x07")
+        place = it.wait_for("editor is here")
+        it.press("hello\n")
+        it.wait_for("typed: hello", place)
+        it.press("\x11")
+        assert it.wait_for_end() == 0
+        assert it.raw.count(ENTERED) == it.raw.count(LEFT) == 2 and it.modes_now == it.modes
+        assert latest_transcript() is None
 
 
 def test_settings_that_are_wrong_are_one_line(sandbox: Path) -> None:
