@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from threading import Semaphore
 from time import monotonic
+from typing import Any
 
 from textual.app import App
 from textual.pilot import Pilot
@@ -29,7 +30,7 @@ GREEDY = GenerationConfig(do_sample=False, repetition_penalty=1.0)
 PATIENCE_SECONDS = 30.0
 
 
-async def wait_until(pilot: Pilot[str], is_so: Callable[[], object], what: str = "") -> None:
+async def wait_until(pilot: Pilot[Any], is_so: Callable[[], object], what: str = "") -> None:
     """Let the app run until something is so; fail if it does not come to be."""
     deadline = monotonic() + PATIENCE_SECONDS
     while not is_so():
@@ -38,7 +39,14 @@ async def wait_until(pilot: Pilot[str], is_so: Callable[[], object], what: str =
     await pilot.pause(0)
 
 
-def drawn(app: App[str]) -> str:
+async def resize(pilot: Pilot[Any], width: int, height: int) -> None:
+    """Make the terminal another size and wait until everything has its new place."""
+    await pilot.resize_terminal(width, height)
+    await wait_until(pilot, lambda: pilot.app.screen.size == (width, height), "another size")
+    await pilot.pause()
+
+
+def drawn(app: App[Any]) -> str:
     """Everything on the screen, a line for each row."""
     rows = app.screen._compositor.render_strips()
     return "\n".join("".join(part.text for part in row) for row in rows).replace("\xa0", " ")
@@ -47,7 +55,7 @@ def drawn(app: App[str]) -> str:
 class Window:
     """A running app: what a person can do with it, and what they see."""
 
-    def __init__(self, app: LlmchatApp, pilot: Pilot[str]) -> None:
+    def __init__(self, app: LlmchatApp, pilot: Pilot[Any]) -> None:
         self.app = app
         self.pilot = pilot
         self.chat = app.chat
@@ -76,6 +84,10 @@ class Window:
         """Press keys, one after the other."""
         await self.pilot.press(*keys)
         await self.pilot.pause(0)
+
+    async def resize(self, width: int, height: int) -> None:
+        """Make the terminal another size and wait until everything has its new place."""
+        await resize(self.pilot, width, height)
 
     async def write(self, text: str) -> None:
         """Put a text into the prompt as a whole, as an editor would."""

@@ -56,8 +56,8 @@ async def test_the_sidebar_of_the_settings() -> None:
     """Sidebar = false starts without it; a wide window keeps the choice through a narrow one."""
     async with window(ScriptedEngine(), options=options_of(sidebar=False), size=(120, 30)) as it:
         assert not sidebar_is_seen(it.screen)
-        await it.pilot.resize_terminal(80, 30)
-        await it.pilot.resize_terminal(120, 30)
+        await it.resize(80, 30)
+        await it.resize(120, 30)
         assert not sidebar_is_seen(it.screen)
         await it.press("ctrl+b")
         assert sidebar_is_seen(it.screen)
@@ -69,7 +69,7 @@ async def test_any_size_is_drawn() -> None:
         await it.ask("tell me " * 9)
         await it.press("ctrl+b", "ctrl+b")
         for size in ((60, 16), (20, 5), (1, 1), (12, 40), (120, 40)):
-            await it.pilot.resize_terminal(*size)
+            await it.resize(*size)
             await it.pilot.pause()
             assert len(it.lines()) == size[1]
         assert "The sea is wide." in it.screen and sidebar_is_seen(it.screen)

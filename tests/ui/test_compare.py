@@ -124,9 +124,8 @@ async def test_a_narrow_window_puts_one_below_the_other() -> None:
         columns = list(it.app.screen.query(ReplyColumn))
         assert len({column.region.x for column in columns}) == 1
         assert it.screen.count("Hello.") == 3
-        await it.pilot.resize_terminal(120, 30)
-        await it.pilot.pause()
-        assert len({column.region.y for column in columns}) == 1
+        await it.resize(120, 30)
+        await it.until(lambda: len({column.region.y for column in columns}) == 1, "columns side by side")
 
 
 @pytest.mark.parametrize(

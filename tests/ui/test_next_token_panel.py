@@ -147,11 +147,11 @@ async def test_hidden_it_costs_nothing() -> None:
         await it.until(lambda: worker.explained_rows == 0)
         await it.press("ctrl+b")
         await it.until(lambda: worker.explained_rows == MOST_ROWS)
-        await it.pilot.resize_terminal(120, 18)
+        await it.resize(120, 18)
         await it.until(lambda: worker.explained_rows == 0)
-        await it.pilot.resize_terminal(120, 26)
+        await it.resize(120, 26)
         await it.until(lambda: FEWEST_ROWS <= worker.explained_rows < MOST_ROWS)
-        await it.pilot.resize_terminal(80, 40)
+        await it.resize(80, 40)
         await it.until(lambda: worker.explained_rows == 0)
 
 

@@ -110,7 +110,9 @@ async def test_enter_alone_leads_to_a_settings_file() -> None:
             seen.append(person.title)
             await person.press("enter")
         assert seen == ["Model", "Device", "Preset", "Theme"]
-        await person.press("pagedown", "enter")
+        await person.press("pagedown")
+        await person.press("enter")
+        await person.until(lambda: person.app.results, "it is kept")
         assert person.app.results == [Settings()]
     assert load_settings() == Settings()
 

@@ -17,6 +17,7 @@ from llmchat.ui.rendering.looks import LOOK_STYLES
 from llmchat.ui.rendering.turn_block import Notice, TurnBlock
 from llmchat.ui.widgets.transcript_view import TranscriptView
 from tests.test_themes import contrast
+from tests.ui.helpers import resize, wait_until
 
 REPLY = "The sea is an old woman who never sleeps.\n\n- **salt** for the sailors\n- foam\n\n```python\nx = 1\n```"
 
@@ -290,16 +291,15 @@ async def test_a_new_width_keeps_the_turn_at_the_top() -> None:
     app = TranscriptApp(conversation(60, REPLY.replace("sleeps", "sleeps " * 30)))
     async with app.run_test(size=(90, 20)) as pilot:
         view = app.view
-        await pilot.resize_terminal(50, 20)
+        await resize(pilot, 50, 20)
         await pilot.pause()
         assert view.is_following
         assert view.scroll_offset.y == view.max_scroll_y
         await pilot.press("pageup", "pageup", "pageup", "pageup")
         top, _ = view._document.locate(view.scroll_offset.y)
-        await pilot.resize_terminal(100, 24)
-        await pilot.pause(0.5)
+        await resize(pilot, 100, 24)
+        await wait_until(pilot, lambda: view._document.next_unsettled() is None)
         assert view._document.locate(view.scroll_offset.y)[0] == top
-        assert view._document.next_unsettled() is None
 
 
 async def test_turns_out_of_the_context_are_dimmed_below_a_line_that_says_so() -> None:
