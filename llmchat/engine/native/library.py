@@ -72,6 +72,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         "llmchat_cache_new": (c_void_p, [c_void_p, c_int]),
         "llmchat_cache_free": (None, [c_void_p]),
         "llmchat_cache_copy": (None, [c_void_p, c_void_p, c_void_p, c_int]),
+        "llmchat_workers": (c_int, [c_void_p]),
         "llmchat_step": (None, [c_void_p, c_void_p, c_void_p, POINTER(c_void_p), c_int, c_void_p, c_int]),
     }  # fmt: skip
     for name, (result, arguments) in signatures.items():

@@ -137,6 +137,7 @@ struct Model {
     std::vector<float> norm, norm_bias, positions, cosines, sines;
     std::vector<std::unique_ptr<Memory>> memory;
     Team team;
+    std::vector<Pace> paces;  // of steps without logits, for each number of positions, then of those with
 
     struct Scratch {  // of one worker
         std::vector<float> normed, scores;
@@ -150,7 +151,7 @@ struct Model {
     std::vector<float> x, qkv, attended, hidden, up;
     int qkv_rows, padded_qkv, padded_ffn, padded_dim, widest;
 
-    Model(const Shape& s, const Kernels* k) : shape(s), kernels(k), layers(s.layers), team(s.threads) {
+    Model(const Shape& s, const Kernels* k) : shape(s), kernels(k), layers(s.layers), team(s.threads), paces(2 * kTile, Pace(team.size())) {
         auto padded = [](int n) { return (n + kGroup - 1) / kGroup * kGroup; };
         qkv_rows = (s.heads + 2 * s.kv_heads) * s.head_dim;
         padded_qkv = padded(qkv_rows), padded_ffn = padded(s.ffn), padded_dim = padded(s.dim);
@@ -182,7 +183,7 @@ struct Model {
     }
 
     void multiply(int worker, const Matrix& m, const Activations* in, int count, float* y, size_t stride, bool add) {
-        const int blocks = m.blocks(), size = team.size();
+        const int blocks = m.blocks(), size = team.active();
         kernels->multiply(m, in, count, int(int64_t(blocks) * worker / size), int(int64_t(blocks) * (worker + 1) / size),
                           y, stride, add);
     }
@@ -239,8 +240,8 @@ struct Model {
 
     void attend(int worker, int layer, int count, const int32_t* positions_, Cache* const* caches) {
         const int size = shape.head_dim, group = shape.heads / shape.kv_heads, items = count * shape.heads;
-        int item = int(int64_t(items) * worker / team.size());
-        const int end = int(int64_t(items) * (worker + 1) / team.size());
+        int item = int(int64_t(items) * worker / team.active());
+        const int end = int(int64_t(items) * (worker + 1) / team.active());
         auto& scores = scratch[worker].scores;
         while (item < end) {
             const int t = item / shape.heads, head = item % shape.heads, kv = head / group;
@@ -270,8 +271,8 @@ struct Model {
     }
 
     void share(int worker, int count, int& from, int& to) const {
-        from = int(int64_t(count) * worker / team.size());
-        to = int(int64_t(count) * (worker + 1) / team.size());
+        from = int(int64_t(count) * worker / team.active());
+        to = int(int64_t(count) * (worker + 1) / team.active());
     }
 
     // x += matrix * in + bias, each worker for its own rows.
@@ -438,6 +439,9 @@ void llmchat_cache_copy(const Model* model, const Cache* from, Cache* to, int le
     }
 }
 
+// How many workers the next step of one position with logits gets.
+int llmchat_workers(const Model* model) { return model->paces[kTile].workers(); }
+
 // Runs `count` positions (at most kTile) and writes the logits of those from `logits_from` on,
 // each row with whole blocks of the vocabulary. `embedded` holds their input rows, `dim` floats each.
 void llmchat_step(Model* model, const float* embedded, const int32_t* positions, Cache* const* caches, int count,
@@ -451,6 +455,7 @@ void llmchat_step(Model* model, const float* embedded, const int32_t* positions,
             for (int i = 0; i < s.dim; i++) x[i] += place[i];
         }
     }
-    model->team.run([&](int worker) { model->tile(worker, count, positions, caches, logits, logits_from); });
+    Pace& pace = model->paces[(logits_from < count) * kTile + count - 1];
+    run_at_pace(model->team, pace, [&](int worker) { model->tile(worker, count, positions, caches, logits, logits_from); });
 }
 }
