@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "decode.h"
+#include "memory.h"
 #include "threads.h"
 
 namespace llmchat {
@@ -26,26 +27,6 @@ size_t repacked_bytes(Format format, int rows, int cols) {
 }
 
 namespace {
-
-// Zeroed memory in huge pages where the system gives them.
-struct Memory {
-    void* base = nullptr;
-    size_t bytes = 0;
-    explicit Memory(size_t wanted) : bytes((wanted + (2u << 20) - 1) & ~size_t((2u << 20) - 1)) {
-        if (!bytes) return;
-        void* found = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (found == MAP_FAILED) throw std::bad_alloc();
-        base = found;
-#if defined(MADV_HUGEPAGE)
-        madvise(base, bytes, MADV_HUGEPAGE);
-#endif
-    }
-    ~Memory() {
-        if (base) munmap(base, bytes);
-    }
-    Memory(const Memory&) = delete;
-    Memory& operator=(const Memory&) = delete;
-};
 
 enum Source : int32_t { SOURCE_F32, SOURCE_F16, SOURCE_BF16, SOURCE_Q4_0, SOURCE_Q4_1, SOURCE_Q8_0 };
 
@@ -135,7 +116,7 @@ struct Model {
     std::vector<Layer> layers;
     Matrix head;
     std::vector<float> norm, norm_bias, positions, cosines, sines;
-    std::vector<std::unique_ptr<Memory>> memory;
+    Arena memory;
     Team team;
     std::vector<Pace> paces;  // of steps without logits, for each number of positions, then of those with
 
@@ -376,7 +357,7 @@ int llmchat_set_matrix(Model* model, int layer, int slot, int source, int parts,
     for (int i = 0; i < parts; i++) all_rows += rows[i];
     Matrix m;
     m.format = kept_format(Source(source)), m.rows = all_rows, m.cols = cols;
-    auto memory = std::make_unique<Memory>(repacked_bytes(m.format, all_rows, cols));
+    uint8_t* to = model->memory.take(repacked_bytes(m.format, all_rows, cols));
     std::vector<uint8_t> joined;
     const uint8_t* from = static_cast<const uint8_t*>(data[0]);
     if (parts > 1) {
@@ -388,9 +369,8 @@ int llmchat_set_matrix(Model* model, int layer, int slot, int source, int parts,
         }
         from = joined.data();
     }
-    if (!repack(Source(source), from, all_rows, cols, static_cast<uint8_t*>(memory->base))) return 1;
-    m.data = static_cast<const uint8_t*>(memory->base);
-    model->memory.push_back(std::move(memory));
+    if (!repack(Source(source), from, all_rows, cols, to)) return 1;
+    m.data = to;
     (layer < 0 ? model->head : model->layers[layer].matrices[slot]) = m;
     return 0;
 } catch (const std::bad_alloc&) {
