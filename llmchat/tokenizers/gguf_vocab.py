@@ -93,15 +93,14 @@ def _byte_level(
             f"The way this model cuts text into words ({pre}) is not known; GPT-2's is used, replies may be worse.",
         )
     assert rules is not None
-    vocab: dict[str, int] = {}
-    for token_id, piece in enumerate(pieces):
-        vocab.setdefault(piece, token_id)
+    # Of pieces that are listed twice the first counts.
+    vocab = dict(zip(reversed(pieces), range(len(pieces) - 1, -1, -1), strict=True))
     merges = [_merge(line) for line in _listed(keys, "merges", str)]
     with LibraryErrors(_damaged("a merge names no token").message):
         backend = tokenizers.Tokenizer(models.BPE(vocab, merges, ignore_merges=rules.ignore_merges))
     backend.pre_tokenizer = build_pre_tokenizer(rules)
     backend.decoder = decoders.ByteLevel()
-    typed = list(zip(pieces, types, strict=True))
+    typed = [(piece, kind) for piece, kind in zip(pieces, types, strict=True) if kind is not PieceType.NORMAL]
     backend.add_special_tokens([_added(p, True) for p, kind in typed if kind in (PieceType.CONTROL, PieceType.UNKNOWN)])
     backend.add_tokens([_added(piece, False) for piece, kind in typed if kind is PieceType.USER_DEFINED])
     tokenizer = TokenizerJson(
@@ -110,14 +109,15 @@ def _byte_level(
         eos_id=_token_id(keys, "eos_token_id"),
         unk_id=_token_id(keys, "unknown_token_id"),
         adds_bos=bool(keys.get("add_bos_token", rules.adds_bos)),
+        vocab_size=max(vocab.values()) + 1,
     )
     return tokenizer, notes
 
 
 def _merge(line: str) -> tuple[str, str]:
     # A piece may itself begin with the separator, so the search starts at its second character.
-    middle = line.find(" ", 1)
-    return line[:middle], line[middle + 1 :]
+    left, _, right = line[1:].partition(" ")
+    return line[:1] + left, right
 
 
 def _added(piece: str, is_special: bool) -> AddedToken:
