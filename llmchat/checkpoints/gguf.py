@@ -80,6 +80,7 @@ def load_gguf(spec: ModelSpec, progress: Progress) -> Checkpoint:
         tokenizer_path=spec.tokenizer or str(path),
         chat_template=template if isinstance(template, str) and template.strip() else None,
         end_ids=end_ids,
+        forget=file.forget,
         notes=(*window_notes, *tokenizer_notes),
     )
 
@@ -220,9 +221,7 @@ def _check_types(file: GGUFFile) -> None:
         try:
             dequantise(kind, tensor.data.reshape(-1, tensor.data.shape[-1])[:1])
         except NotImplementedError:
-            raise ModelLoadError(
-                f"{file.path} holds weights of the type {kind}, which llmchat cannot read."
-            ) from None
+            raise ModelLoadError(f"{file.path} holds weights of the type {kind}, which llmchat cannot read.") from None
 
 
 def _main_type(file: GGUFFile) -> str:

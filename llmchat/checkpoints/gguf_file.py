@@ -57,6 +57,8 @@ class GGUFFile:
     metadata: Mapping[str, Any]
     """Values by key: numbers, bools, strings, and lists of them."""
     tensors: Mapping[str, GGUFTensor]
+    content: mmap.mmap
+    """The whole file, mapped."""
 
     @classmethod
     def open(cls, path: Path) -> GGUFFile:
@@ -65,12 +67,18 @@ class GGUFFile:
         Raises:
             ModelLoadError: There is no such file, it is no GGUF file, damaged or cut short.
         """
-        header = _Header(path, _map(path))
+        content = _map(path)
+        header = _Header(path, content)
         try:
             metadata, tensors = header.read()
         except struct.error:
             raise header.damaged("it ends inside its header") from None
-        return cls(path, metadata, tensors)
+        return cls(path, metadata, tensors, content)
+
+    def forget(self) -> None:
+        """Give back the memory that what was read takes; the system reads it anew where it is asked for."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.content.madvise(mmap.MADV_DONTNEED)
 
 
 def _map(path: Path) -> mmap.mmap:

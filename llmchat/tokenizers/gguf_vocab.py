@@ -64,7 +64,7 @@ def load_gguf_vocab(metadata: Mapping[str, Any]) -> GGUFVocab:
 def _listed(keys: Mapping[str, Any], name: str, kind: type) -> list[Any]:
     """A key's list with items of one kind; empty if the file has none."""
     values = keys.get(name, [])
-    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+    if not isinstance(values, list) or not set(map(type, values)) <= {kind}:
         raise _damaged(f"{name} is no list of {kind.__name__}")
     return values
 
@@ -95,7 +95,7 @@ def _byte_level(
     assert rules is not None
     # Of pieces that are listed twice the first counts.
     vocab = dict(zip(reversed(pieces), range(len(pieces) - 1, -1, -1), strict=True))
-    merges = [_merge(line) for line in _listed(keys, "merges", str)]
+    merges = _merges(_listed(keys, "merges", str))
     with LibraryErrors(_damaged("a merge names no token").message):
         backend = tokenizers.Tokenizer(models.BPE(vocab, merges, ignore_merges=rules.ignore_merges))
     backend.pre_tokenizer = build_pre_tokenizer(rules)
@@ -114,10 +114,9 @@ def _byte_level(
     return tokenizer, notes
 
 
-def _merge(line: str) -> tuple[str, str]:
+def _merges(lines: Sequence[str]) -> list[tuple[str, str]]:
     # A piece may itself begin with the separator, so the search starts at its second character.
-    left, _, right = line[1:].partition(" ")
-    return line[:1] + left, right
+    return [(line[:1] + left, right) for line in lines for left, _, right in [line[1:].partition(" ")]]
 
 
 def _added(piece: str, is_special: bool) -> AddedToken:

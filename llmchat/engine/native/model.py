@@ -100,7 +100,9 @@ class NativeModel:
         for layer in range(config.n_layers):
             progress("repacking weights", layer / config.n_layers)
             self._load_layer(layer, f"{prefix}.{layer}.")
+            checkpoint.forget()
         self._load_globals()
+        checkpoint.forget()
 
     def __del__(self) -> None:
         if getattr(self, "handle", None):
