@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, Progress, RawTensor, RopeScaling
 from llmchat.checkpoints.llama_family import Fields, LazyTensors, check_config, check_tensors, visible_context
+from llmchat.checkpoints.mapping import forget
 from llmchat.errors import ModelLoadError
 from llmchat.tokenizers.tokenizer import Tokenizer
 
@@ -80,7 +81,7 @@ def load_gguf(spec: ModelSpec, progress: Progress) -> Checkpoint:
         tokenizer_path=spec.tokenizer or str(path),
         chat_template=template if isinstance(template, str) and template.strip() else None,
         end_ids=end_ids,
-        forget=file.forget,
+        forget=partial(forget, [file.content]),
         notes=(*window_notes, *tokenizer_notes),
     )
 

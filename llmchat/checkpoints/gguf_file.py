@@ -75,11 +75,6 @@ class GGUFFile:
             raise header.damaged("it ends inside its header") from None
         return cls(path, metadata, tensors, content)
 
-    def forget(self) -> None:
-        """Give back the memory that what was read takes; the system reads it anew where it is asked for."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self.content.madvise(mmap.MADV_DONTNEED)
-
 
 def _map(path: Path) -> mmap.mmap:
     try:
