@@ -41,7 +41,6 @@ _FILE = click.Path(path_type=Path)
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, "-V", "--version", message="llmchat %(version)s")
 @click.pass_context
 def cli(context: click.Context, /, **options: Any) -> None:
     """Chat with a language model that runs in this program, and move its sampling sliders as it writes.
@@ -52,7 +51,9 @@ def cli(context: click.Context, /, **options: Any) -> None:
     if context.invoked_subcommand is not None:
         return
     check_combination(options)
-    if options["paths"]:
+    if options["version"]:
+        _show_version(in_full=options["verbose"])
+    elif options["paths"]:
         _show_paths()
     elif options["once"]:
         context.exit(_run_once(options))
@@ -153,6 +154,15 @@ def _run_conversation(options: dict[str, Any]) -> int:
     from llmchat.ui.launch import run_window
 
     return run_window(start)
+
+
+def _show_version(*, in_full: bool) -> None:
+    if not in_full:
+        print(f"llmchat {__version__}")
+        return
+    from llmchat.about import about
+
+    print(*about(), sep="\n")
 
 
 def _show_paths() -> None:

@@ -52,8 +52,17 @@ class ModelInfo:
     """Whether prompts are rendered through a chat template unless `--raw` is given."""
     training: Mapping[str, int | float] = field(default_factory=dict)
     """What the checkpoint says of its training: step, epoch, loss."""
+    torch_reason: str = ""
+    """Why torch runs it and not the native step; "" if the native step does."""
     notes: tuple[str, ...] = ()
     """Sentences a person should see once, such as a vocabulary that does not match."""
+
+    @property
+    def path_words(self) -> str:
+        """What runs it, such as "native avx512" or "torch bfloat16 on cuda"."""
+        if self.dtype.startswith("native"):
+            return self.dtype
+        return f"torch {self.dtype}" + (f" on {self.device}" if self.device != "cpu" else "")
 
 
 def recorded_tokenizer(model_path: str, tokenizer_path: str) -> str | None:

@@ -55,10 +55,20 @@ def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | N
 
 def runs_natively(spec: ModelSpec) -> bool:
     """Whether the native decode step is used: on a CPU, in the weights' own precision, where it was built."""
-    from llmchat.engine.native.library import kernels_name
+    return not why_torch(spec)
 
-    on_cpu = spec.device == "cpu" or (spec.device == "auto" and not _may_have_gpu())
-    return on_cpu and spec.dtype == "auto" and bool(kernels_name())
+
+def why_torch(spec: ModelSpec) -> str:
+    """Why torch runs a model and not the native step, in a few words; "" if the native step does."""
+    from llmchat.engine.native.library import why_not
+
+    if spec.device not in ("auto", "cpu"):
+        return f"the device {spec.device} was asked for"
+    if spec.device == "auto" and _may_have_gpu():
+        return "this machine seems to have a GPU"
+    if spec.dtype != "auto":
+        return f"the precision {spec.dtype} was asked for"
+    return why_not()
 
 
 def _may_have_gpu() -> bool:
@@ -244,6 +254,7 @@ def _build(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = str(dtype).removeprefix("torch.")
     info = _describe(checkpoint, str(device), precision, threads, parameters, has_template=style is not None)
+    info = replace(info, torch_reason=why_torch(spec))
     return TorchEngine(model, checkpoint.tokenizer, info, end_ids=checkpoint.end_ids, prompt_style=style, device=device)
 
 

@@ -14,7 +14,6 @@ from llmchat.tokenizers.model_proto import Piece, PieceType, build_bpe_model
 from llmchat.tokenizers.piece_bytes import BYTE_PIECE
 from llmchat.tokenizers.pre_tokenizers import build_pre_tokenizer, pre_tokenizer_rules
 from llmchat.tokenizers.readable import conventional_end_ids
-from llmchat.tokenizers.sentencepiece import SentencePieceTokenizer
 from llmchat.tokenizers.tokenizer import Tokenizer
 from llmchat.tokenizers.tokenizer_json import LibraryErrors, TokenizerJson
 
@@ -125,6 +124,8 @@ def _added(piece: str, is_special: bool) -> AddedToken:
 
 def _sentencepiece(keys: Mapping[str, Any], pieces: Sequence[str], types: Sequence[PieceType]) -> Tokenizer:
     """A SentencePiece BPE vocabulary, as Llama 2 and Mistral have."""
+    from llmchat.tokenizers.sentencepiece import SentencePieceTokenizer
+
     scores = _listed(keys, "scores", float)
     if len(scores) != len(pieces):
         raise _damaged(f"{len(pieces)} tokens, {len(scores)} scores")
