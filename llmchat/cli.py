@@ -30,6 +30,7 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_CLOSED_PIPE = 141
 
+_MACHINE = os.uname().machine if hasattr(os, "uname") else ""
 _YOUNG_OBJECTS = 20_000
 """So many new objects are made between two looks for garbage."""
 
@@ -232,6 +233,10 @@ def main() -> NoReturn:
     prepare_streams()
     # Starting makes hundreds of thousands of objects and hardly any garbage: looking for some takes a while.
     gc.set_threshold(_YOUNG_OBJECTS)
+    if _MACHINE == "x86_64":
+        # numpy's BLAS, which nothing here uses, would start a thread for every core and have it spin. Where torch
+        # comes with the same BLAS, on other machines, it needs them.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     exit_code = run(sys.argv[1:])
     finish_output()
     if threading.active_count() > 1:

@@ -392,7 +392,7 @@ int llmchat_set_matrix(Model* model, int layer, int slot, int source_, int parts
     m.format = kept_format(source), m.rows = int(from.size()), m.cols = cols;
     uint8_t* to = model->memory.take(repacked_bytes(m.format, m.rows, cols));
     m.data = to;
-    model->team.run([&](int worker) {
+    model->team.run(model->team.size(), [&](int worker) {
         int first, end;  // blocks
         model->share(worker, m.blocks(), first, end);
         for (int row = first * kRows; row < std::min(end * kRows, m.rows); row++) repack_row(source, from[row], row, cols, to);
