@@ -250,7 +250,8 @@ def test_the_native_path_loads_no_torch(code: str, form: str, request: pytest.Fi
     """A reply on the native step waits for neither torch nor anything else that it does not need."""
     directory = Path(__file__).parent / "data" / "huggingface" / "qwen2"
     model = directory if form == "safetensors" else request.getfixturevalue("default_model_path")
-    unneeded = {"torch", "textual", "gguf", "sentencepiece", "llmchat.checkpoints.torch_file"}
+    unneeded = {"torch", "textual", "gguf", "sentencepiece"}
+    unneeded |= {"llmchat.checkpoints.torch_file", "llmchat.checkpoints.timeline", "llmchat.once_trials"}
     assert loaded_by(code.format(model=str(model)), unneeded | {"llmchat.engine.native.model"}) == {
         "llmchat.engine.native.model"
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,11 @@ class ModelInfo:
         if self.dtype.startswith("native"):
             return self.dtype
         return f"torch {self.dtype}" + (f" on {self.device}" if self.device != "cpu" else "")
+
+
+def is_pattern(model: str) -> bool:
+    """Whether a model is asked for by a pattern such as runs/step_*.pt, and not by the name of a file."""
+    return any(sign in model for sign in "*?[") and not os.path.exists(os.path.expanduser(model))
 
 
 def recorded_tokenizer(model_path: str, tokenizer_path: str) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmchat.chat.model import ModelInfo, ModelSpec
+from llmchat.chat.model import ModelInfo, ModelSpec, is_pattern
 from llmchat.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -126,9 +126,9 @@ def locate(spec: ModelSpec, progress: Progress, cancel: threading.Event) -> Mode
     """
     if spec.model.startswith(_HUB_PREFIX):
         return replace(spec, model=str(_hub_snapshot(spec.model.removeprefix(_HUB_PREFIX))))
-    from llmchat.checkpoints.timeline import is_pattern, newest_checkpoint
-
     if is_pattern(spec.model):
+        from llmchat.checkpoints.timeline import newest_checkpoint
+
         return replace(spec, model=str(newest_checkpoint(spec.model)))
     path = Path(spec.model).expanduser()
     if spec.model and path.exists():
