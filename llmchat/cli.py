@@ -7,12 +7,13 @@ torch nor textual.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -21,9 +22,17 @@ from llmchat.chat.plain_text import visible
 from llmchat.cli_options import MODEL_OPTIONS, OPTIONS, check_combination, join_settings, start_options
 from llmchat.errors import LlmchatError, UsageError
 
+if TYPE_CHECKING:
+    from llmchat.chat.generation_config import GenerationConfig
+    from llmchat.once_trials import TrialOptions
+
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_CLOSED_PIPE = 141
+
+_MACHINE = os.uname().machine if hasattr(os, "uname") else ""
+_YOUNG_OBJECTS = 20_000
+"""So many new objects are made between two looks for garbage."""
 
 _FILE = click.Path(path_type=Path)
 
@@ -33,7 +42,6 @@ _FILE = click.Path(path_type=Path)
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, "-V", "--version", message="llmchat %(version)s")
 @click.pass_context
 def cli(context: click.Context, /, **options: Any) -> None:
     """Chat with a language model that runs in this program, and move its sampling sliders as it writes.
@@ -44,7 +52,9 @@ def cli(context: click.Context, /, **options: Any) -> None:
     if context.invoked_subcommand is not None:
         return
     check_combination(options)
-    if options["paths"]:
+    if options["version"]:
+        _show_version(in_full=options["verbose"])
+    elif options["paths"]:
         _show_paths()
     elif options["once"]:
         context.exit(_run_once(options))
@@ -101,7 +111,6 @@ def export(file: Path, kind: str) -> None:
 
 def _run_once(options: dict[str, Any]) -> int:
     from llmchat.once import OnceOptions, run
-    from llmchat.once_trials import trial_options
     from llmchat.streams import libraries_in_log
 
     start = start_options(options)
@@ -118,11 +127,19 @@ def _run_once(options: dict[str, Any]) -> int:
         quiet=options["quiet"],
         num_samples=options["num_samples"] or 1,
         keep=not (options["no_save"] or options["dry_run"]),
-        trials=trial_options(options, start.config),
+        trials=_trials(options, start.config),
         dry_run=options["dry_run"],
     )
     with libraries_in_log():
         return run(once)
+
+
+def _trials(options: dict[str, Any], config: GenerationConfig) -> TrialOptions | None:
+    if not (options["compare"] or options["sweep"] or options["table"]):
+        return None
+    from llmchat.once_trials import trial_options
+
+    return trial_options(options, config)
 
 
 def _run_conversation(options: dict[str, Any]) -> int:
@@ -138,6 +155,15 @@ def _run_conversation(options: dict[str, Any]) -> int:
     from llmchat.ui.launch import run_window
 
     return run_window(start)
+
+
+def _show_version(*, in_full: bool) -> None:
+    if not in_full:
+        print(f"llmchat {__version__}")
+        return
+    from llmchat.about import about
+
+    print(*about(), sep="\n")
 
 
 def _show_paths() -> None:
@@ -205,6 +231,12 @@ def main() -> NoReturn:
     from llmchat.streams import finish_output, prepare_streams
 
     prepare_streams()
+    # Starting makes hundreds of thousands of objects and hardly any garbage: looking for some takes a while.
+    gc.set_threshold(_YOUNG_OBJECTS)
+    if _MACHINE == "x86_64":
+        # numpy's BLAS, which nothing here uses, would start a thread for every core and have it spin. Where torch
+        # comes with the same BLAS, on other machines, it needs them.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     exit_code = run(sys.argv[1:])
     finish_output()
     if threading.active_count() > 1:

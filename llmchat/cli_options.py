@@ -90,6 +90,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(["--plain"], is_flag=True, help="A conversation line by line, for screen readers and simple terminals."),
     Option(["--config", "config_path"], metavar="FILE", help="Another settings file."),
     Option(["--paths"], is_flag=True, help="Show where llmchat keeps things."),
+    Option(["-V", "--version"], is_flag=True, help="Show the version; with -v, also what models run on here, and why."),
+    Option(["-v", "--verbose"], is_flag=True, help="With --version: say more."),
 )
 
 _CONFLICTS = (
@@ -125,6 +127,8 @@ def check_combination(options: dict[str, Any]) -> None:
     for name in _ONCE_ONLY:
         if name in given and "once" not in given:
             raise UsageError(f"{flags[name]} goes with --once.")
+    if "verbose" in given and "version" not in given:
+        raise UsageError("--verbose goes with --version.")
     if "table" in given and not given & {"compare", "sweep"}:
         raise UsageError("--table goes with --compare or --sweep.")
 

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +47,8 @@ def replace_file(
     Raises:
         OSError: It could not be written; the old file is untouched.
     """
+    import tempfile
+
     # A link is written through, so that a settings file kept elsewhere stays a link.
     target = path.resolve()
     try:

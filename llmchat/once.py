@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from llmchat.chat.archive import read_transcript
 from llmchat.chat.generation_config import SEED_LIMIT
@@ -21,10 +22,8 @@ from llmchat.chat.turn import Reply
 from llmchat.errors import LlmchatError
 from llmchat.files import describe
 from llmchat.once_output import Narrator, Output, make_printer, print_prompt
-from llmchat.once_trials import TrialOptions, TrialPrinter
 from llmchat.options import StartOptions
 from llmchat.session import ChatSession
-from llmchat.session.laboratory import Experiment
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import (
     Event,
@@ -40,6 +39,10 @@ from llmchat.worker.messages import (
     RequestFailed,
     TokensGenerated,
 )
+
+if TYPE_CHECKING:
+    from llmchat.once_trials import TrialOptions
+    from llmchat.session.laboratory import Experiment
 
 EXIT_CLOSED_PIPE = 141
 """What a shell reports for a program that SIGPIPE ended."""
@@ -233,6 +236,9 @@ class _Run:
         Raises:
             LlmchatError: They could not be made, or their table not be written.
         """
+        from llmchat.once_trials import TrialPrinter
+        from llmchat.session.laboratory import Experiment
+
         session = self._session
         assert session.model is not None
         experiment = self._experiment = Experiment(session, options.variants, self._options.start.prompt)

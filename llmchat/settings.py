@@ -7,7 +7,6 @@ come on top by `Settings.merged`, sampling values by `resolve_generation`.
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -172,6 +171,8 @@ def _join(key: str, message: str) -> str:
 
 def _nearest(word: str, known: Iterable[str]) -> str:
     names = list(known)
+    import difflib
+
     near = difflib.get_close_matches(word, names, n=1)
     return f" Did you mean {near[0]}?" if near else f" Known: {', '.join(names)}."
 

@@ -179,7 +179,9 @@ def _color(key: str, value: object) -> str:
 
 
 def _check_variables(variables: Mapping[str, Any], theme: Theme) -> None:
-    known = [*OWN_VARIABLES, *theme.to_color_system().generate()]
+    # Working out all of textual's takes a while, and most themes name none of them.
+    is_all_own = set(variables) <= set(OWN_VARIABLES)
+    known = [*OWN_VARIABLES, *([] if is_all_own else theme.to_color_system().generate())]
     for key, value in variables.items():
         if key not in known:
             raise ThemeError(f"there is no variable {key!r}.{_nearest(key, known)}")

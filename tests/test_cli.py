@@ -45,11 +45,30 @@ def test_help_has_a_flag_for_every_parameter(here: Here) -> None:
     assert here("-h").out == done.out
 
 
+@pytest.mark.parametrize(
+    ("kernels", "words"),
+    [
+        ("portable", "models run on: native portable · "),
+        ("none", "models run on: torch, because LLMCHAT_KERNELS=none asks for torch · "),
+        ("altivec", "models run on: torch, because this machine cannot run LLMCHAT_KERNELS=altivec · "),
+    ],
+)
+def test_the_version_in_full(here: Here, monkeypatch: pytest.MonkeyPatch, kernels: str, words: str) -> None:
+    """A bug report can say which path models take, and why it is not the native one."""
+    monkeypatch.setenv("LLMCHAT_KERNELS", kernels)
+    monkeypatch.setattr("llmchat.engine.opening._may_have_gpu", lambda: False)
+    done = here("--version", "-v")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"llmchat {__version__}\n{words}")
+    assert "torch 2." in done.out
+
+
 def test_version_and_paths(here: Here, sandbox: Path) -> None:
     """Both need neither settings nor a model; a broken settings file does not stand in their way."""
     (sandbox / "config").mkdir()
     (sandbox / "config" / "settings.toml").write_text("broken")
     assert here("--version") == here("-V") == Outcome(0, f"llmchat {__version__}\n", "")
+    assert here("-v").code == 2
     done = here("--paths")
     assert (done.code, done.err) == (0, "")
     places = dict(line.split(":", 1) for line in done.out.splitlines())

@@ -63,6 +63,7 @@ LAYERS: dict[str, set[str]] = {
         "llmchat.ui",
         *FINDERS,
     },
+    "llmchat.about": BASE | {"llmchat.chat", "llmchat.engine"},
     "llmchat.cli_options": BASE | {"llmchat.chat"},
     "llmchat.cli": BASE | {"llmchat.chat", "llmchat.cli_options"},
     "llmchat.__main__": {"llmchat.cli"},
@@ -222,6 +223,7 @@ def catches_everything(caught: ast.expr | None) -> bool:
         ("import llmchat.ui.app", HEAVY - {"textual"}),
         ("from llmchat import cli; cli.run(['--help'])", HEAVY | {"platformdirs", "tomllib", "llmchat.worker"}),
         ("from llmchat import cli; cli.run(['--version'])", HEAVY),
+        ("from llmchat import cli; cli.run(['--version', '--verbose'])", HEAVY - {ENGINE}),
         ("from llmchat import cli; cli.run(['models'])", HEAVY),
         ("from llmchat import cli; cli.run(['--paths'])", HEAVY),
         ("from llmchat import cli; cli.run(['export', 'none.toml'])", HEAVY),
@@ -231,6 +233,36 @@ def catches_everything(caught: ast.expr | None) -> bool:
 )
 def test_a_fresh_interpreter_loads_nothing_heavy(code: str, forbidden: set[str]) -> None:
     """Help, lists, errors and the window's first paint do not wait for torch, nor do scripts for textual."""
-    check = f"{code}\nimport sys; print('loaded', *sorted({forbidden!r} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=60)
-    assert done.stdout.splitlines()[-1] == "loaded", done.stderr
+    assert loaded_by(code, forbidden) == set()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from llmchat import cli; cli.run(['--once', '-p', 'x', '-n', '1', '-m', {model!r}])",
+        "from llmchat import cli; cli.run(['--plain', '-p', 'x', '-n', '1', '--no-save', '-m', {model!r}])",
+        "import llmchat; llmchat.generate_text({model!r}, prompt='x', max_new_tokens=1)",
+    ],
+    ids=["once", "plain", "api"],
+)
+@pytest.mark.parametrize("form", ["gguf", "safetensors"])
+def test_the_native_path_loads_no_torch(code: str, form: str, request: pytest.FixtureRequest) -> None:
+    """A reply on the native step waits for neither torch nor anything else that it does not need."""
+    directory = Path(__file__).parent / "data" / "huggingface" / "qwen2"
+    model = directory if form == "safetensors" else request.getfixturevalue("default_model_path")
+    unneeded = {"torch", "textual", "gguf", "sentencepiece"}
+    unneeded |= {"llmchat.checkpoints.torch_file", "llmchat.checkpoints.timeline", "llmchat.once_trials"}
+    assert loaded_by(code.format(model=str(model)), unneeded | {"llmchat.engine.native.model"}) == {
+        "llmchat.engine.native.model"
+    }
+
+
+def loaded_by(code: str, modules: set[str]) -> set[str]:
+    """Which of some modules a fresh interpreter has loaded when it has carried out the code."""
+    check = f"{code}\nimport sys; print('\\nloaded', *sorted({modules!r} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", check], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+    word, *found = done.stdout.splitlines()[-1].split()
+    assert word == "loaded", done.stderr
+    return set(found)

@@ -8,7 +8,6 @@ made, so one that exists is valid.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self
@@ -303,6 +302,8 @@ def canonical_name(name: str) -> str:
     word = _ALIASES.get(word, word)
     if word in _NAMES:
         return word
+    import difflib
+
     near = difflib.get_close_matches(word, [*_NAMES, *_ALIASES], n=1)
     hint = f" Did you mean {near[0]}?" if near else f" Known: {', '.join(_NAMES)}."
     raise UsageError(f"There is no setting called {name!r}.{hint}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +53,22 @@ class ModelInfo:
     """Whether prompts are rendered through a chat template unless `--raw` is given."""
     training: Mapping[str, int | float] = field(default_factory=dict)
     """What the checkpoint says of its training: step, epoch, loss."""
+    torch_reason: str = ""
+    """Why torch runs it and not the native step; "" if the native step does."""
     notes: tuple[str, ...] = ()
     """Sentences a person should see once, such as a vocabulary that does not match."""
+
+    @property
+    def path_words(self) -> str:
+        """What runs it, such as "native avx512" or "torch bfloat16 on cuda"."""
+        if self.dtype.startswith("native"):
+            return self.dtype
+        return f"torch {self.dtype}" + (f" on {self.device}" if self.device != "cpu" else "")
+
+
+def is_pattern(model: str) -> bool:
+    """Whether a model is asked for by a pattern such as runs/step_*.pt, and not by the name of a file."""
+    return any(sign in model for sign in "*?[") and not os.path.exists(os.path.expanduser(model))
 
 
 def recorded_tokenizer(model_path: str, tokenizer_path: str) -> str | None:

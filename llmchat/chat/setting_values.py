@@ -5,7 +5,7 @@ A value is checked when a config is made; typed text becomes a value first.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -55,7 +55,7 @@ class SettingKind:
 
 def roll_seed() -> int:
     """A new random seed of at most six digits, short enough to read out and type again."""
-    return secrets.randbelow(1_000_000)
+    return int.from_bytes(os.urandom(8), "little") % 1_000_000
 
 
 def check_seed(seed: object) -> int | None:

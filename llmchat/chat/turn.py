@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -144,7 +144,7 @@ def continue_reply(first: Reply, whole: Reply) -> Reply:
 
 def new_id() -> str:
     """A short random name for a turn or a transcript, 12 hexadecimal digits."""
-    return secrets.token_hex(6)
+    return os.urandom(6).hex()
 
 
 def now() -> datetime:

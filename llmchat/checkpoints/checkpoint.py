@@ -101,5 +101,7 @@ class Checkpoint:
     """Every token that ends a reply."""
     training: Mapping[str, int | float] = field(default_factory=dict)
     """step, epoch, loss, as far as the file says."""
+    forget: Callable[[], None] = lambda: None
+    """Gives back the memory in which the file's bytes lie; they are read anew where they are asked for."""
     notes: tuple[str, ...] = ()
     """Sentences a person should see once."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, Progress, RawTensor, RopeScaling
 from llmchat.checkpoints.llama_family import Fields, LazyTensors, check_config, check_tensors, visible_context
+from llmchat.checkpoints.mapping import forget
 from llmchat.errors import ModelLoadError
 from llmchat.tokenizers.tokenizer import Tokenizer
 
@@ -73,13 +74,14 @@ def load_gguf(spec: ModelSpec, progress: Progress) -> Checkpoint:
         path=str(path),
         config=config,
         tensors=_tensors(file, named, config, architecture, progress),
-        raw={name: RawTensor(tensor.type.name, tensor.shape, tensor.data) for name, tensor in named.items()},
+        raw={name: RawTensor(tensor.kind, tensor.shape, tensor.data) for name, tensor in named.items()},
         interleaved_rope=architecture == "llama",
         weight_format=_main_type(file),
         tokenizer=tokenizer,
         tokenizer_path=spec.tokenizer or str(path),
         chat_template=template if isinstance(template, str) and template.strip() else None,
         end_ids=end_ids,
+        forget=partial(forget, [file.content]),
         notes=(*window_notes, *tokenizer_notes),
     )
 
@@ -140,13 +142,19 @@ def _rope_scaling(file: GGUFFile, fields: Fields, architecture: str) -> RopeScal
     factors = file.tensors.get(_ROPE_FACTORS)
     if factors is not None:
         # Llama 3.1 and later: converters write the finished factors instead of the rule.
-        return RopeScaling(kind="factors", factor=1.0, factors=tuple(_dequantised(factors).flatten().tolist()))
+        return RopeScaling(kind="factors", factor=1.0, factors=_factors(factors))
     kind = file.metadata.get(f"{architecture}.rope.scaling.type", "none")
     if kind == "linear":
         return RopeScaling(kind="linear", factor=fields.number("rope.scaling.factor"))
     if kind != "none":
         raise ModelLoadError(f"{file.path} stretches its positions by {kind!r}; llmchat knows linear and Llama 3's.")
     return None
+
+
+def _factors(tensor: GGUFTensor) -> tuple[float, ...]:
+    from llmchat.checkpoints.blocks import dequantise
+
+    return tuple(dequantise(tensor.kind, tensor.data.reshape(1, -1)).ravel().tolist())
 
 
 def _our_name(name: str) -> str:
@@ -180,13 +188,14 @@ def _read(tensor: GGUFTensor, interleaved_heads: int) -> Tensor:
 def _dequantised(tensor: GGUFTensor) -> Tensor:
     """The values as float32, made some rows at a time."""
     import torch
-    from gguf.quants import dequantize
+
+    from llmchat.checkpoints.blocks import dequantise
 
     rows = tensor.data.reshape(-1, tensor.data.shape[-1])
     values = torch.empty(len(rows), tensor.shape[-1])
     for start in range(0, len(rows), _CHUNK_ROWS):
         part = slice(start, start + _CHUNK_ROWS)
-        values.numpy()[part] = dequantize(rows[part], tensor.type)
+        values.numpy()[part] = dequantise(tensor.kind, rows[part])
     return values.view(tensor.shape)
 
 
@@ -206,23 +215,21 @@ def _tokenizer(spec: ModelSpec, file: GGUFFile) -> tuple[Tokenizer, tuple[int, .
 
 def _check_types(file: GGUFFile) -> None:
     """Refuse types that cannot be dequantised, by trying a row of each."""
-    from gguf.quants import dequantize
+    from llmchat.checkpoints.blocks import dequantise
 
-    samples = {tensor.type: tensor for tensor in file.tensors.values()}
+    samples = {tensor.kind: tensor for tensor in file.tensors.values()}
     for kind, tensor in samples.items():
         try:
-            dequantize(tensor.data.reshape(-1, tensor.data.shape[-1])[:1], kind)
+            dequantise(kind, tensor.data.reshape(-1, tensor.data.shape[-1])[:1])
         except NotImplementedError:
-            raise ModelLoadError(
-                f"{file.path} holds weights of the type {kind.name}, which llmchat cannot read."
-            ) from None
+            raise ModelLoadError(f"{file.path} holds weights of the type {kind}, which llmchat cannot read.") from None
 
 
 def _main_type(file: GGUFFile) -> str:
     """The type that most bytes of the file are in."""
     sizes: Counter[str] = Counter()
     for tensor in file.tensors.values():
-        sizes[tensor.type.name] += tensor.data.nbytes
+        sizes[tensor.kind] += tensor.data.nbytes
     return sizes.most_common(1)[0][0]
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 import mmap
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from llmchat.checkpoints.blocks import FORMATS, BlockFormat
 from llmchat.errors import ModelLoadError
 from llmchat.files import describe
 
@@ -39,7 +39,8 @@ class GGUFTensor:
     """One tensor as it lies in the file."""
 
     name: str
-    type: GGMLQuantizationType
+    kind: str
+    """The format of its blocks: F32, Q4_1, Q6_K …"""
     shape: tuple[int, ...]
     """Rows first, as torch has it; the file names the row length first."""
     offset: int
@@ -56,6 +57,8 @@ class GGUFFile:
     metadata: Mapping[str, Any]
     """Values by key: numbers, bools, strings, and lists of them."""
     tensors: Mapping[str, GGUFTensor]
+    content: mmap.mmap
+    """The whole file, mapped."""
 
     @classmethod
     def open(cls, path: Path) -> GGUFFile:
@@ -64,12 +67,13 @@ class GGUFFile:
         Raises:
             ModelLoadError: There is no such file, it is no GGUF file, damaged or cut short.
         """
-        header = _Header(path, _map(path))
+        content = _map(path)
+        header = _Header(path, content)
         try:
             metadata, tensors = header.read()
         except struct.error:
             raise header.damaged("it ends inside its header") from None
-        return cls(path, metadata, tensors)
+        return cls(path, metadata, tensors, content)
 
 
 def _map(path: Path) -> mmap.mmap:
@@ -121,35 +125,33 @@ class _Header:
         """All tensors, their data checked to lie inside the file."""
         listed = [self.tensor_head() for _ in range(count)]
         start = math.ceil(self.position / alignment) * alignment
-        tensors = {name: self.tensor(name, kind, shape, start + offset) for name, kind, shape, offset in listed}
+        tensors = {name: self.tensor(name, form, shape, start + offset) for name, form, shape, offset in listed}
         if len(tensors) != count:
             raise self.damaged("two tensors have the same name")
         return tensors
 
-    def tensor_head(self) -> tuple[str, GGMLQuantizationType, tuple[int, ...], int]:
-        """Name, type, shape and offset of one tensor."""
+    def tensor_head(self) -> tuple[str, BlockFormat, tuple[int, ...], int]:
+        """Name, format, shape and offset of one tensor."""
         name = self.string()
         dimensions = self.number("I")
         if not 1 <= dimensions <= _MAX_DIMENSIONS:
             raise self.damaged(f"the tensor {name[:80]!r} has {dimensions} dimensions")
         shape = tuple(self.number("Q") for _ in range(dimensions))[::-1]
         type_number, offset = self.number("I"), self.number("Q")
-        try:
-            return name, GGMLQuantizationType(type_number), shape, offset
-        except ValueError:
+        if type_number not in FORMATS:
             raise ModelLoadError(
                 f"{self.path}: the tensor {name[:80]!r} is of type {type_number}, which llmchat does not know."
-            ) from None
+            )
+        return name, FORMATS[type_number], shape, offset
 
-    def tensor(self, name: str, kind: GGMLQuantizationType, shape: tuple[int, ...], offset: int) -> GGUFTensor:
+    def tensor(self, name: str, form: BlockFormat, shape: tuple[int, ...], offset: int) -> GGUFTensor:
         """The tensor with its view of the file."""
-        block_size, block_bytes = GGML_QUANT_SIZES[kind]
-        row_bytes, rest = divmod(shape[-1] * block_bytes, block_size)
+        row_bytes, rest = divmod(shape[-1] * form.bytes, form.values)
         size = math.prod(shape[:-1]) * row_bytes
-        if rest or shape[-1] % block_size or size == 0 or offset + size > self.size:
+        if rest or shape[-1] % form.values or size == 0 or offset + size > self.size:
             raise self.damaged(f"the tensor {name[:80]!r} does not fit into it")
         view = np.frombuffer(self.content, np.uint8, size, offset)
-        return GGUFTensor(name, kind, shape, offset, view.reshape(*shape[:-1], row_bytes))
+        return GGUFTensor(name, form.name, shape, offset, view.reshape(*shape[:-1], row_bytes))
 
     def alignment(self, metadata: Mapping[str, Any]) -> int:
         """Bytes to a multiple of which the tensors' data begins."""
@@ -197,5 +199,19 @@ class _Header:
             items: list[Any] = values.tolist()
             return items
         count = self.count("Q", 8, "items in a list")
-        read: Callable[[], Any] = self.string if kind == _STRING else lambda: self.value(kind, nesting + 1)
-        return [read() for _ in range(count)]
+        if kind == _STRING:
+            return self.strings(count)
+        return [self.value(kind, nesting + 1) for _ in range(count)]
+
+    def strings(self, count: int) -> list[str]:
+        """So many strings. A vocabulary has a hundred thousand and more, so this is `string` with nothing to spare."""
+        content, position, size, length_at = self.content, self.position, self.size, struct.Struct("<Q").unpack_from
+        items = []
+        for _ in range(count):
+            start = position + 8
+            position = start + length_at(content, position)[0]
+            if position > size:
+                raise self.damaged("it ends inside a list of strings")
+            items.append(content[start:position].decode("utf-8", "replace"))
+        self.position = position
+        return items

@@ -6,13 +6,15 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llmchat.chat.model import ModelSpec
-from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, Progress, RopeScaling
+from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, Progress, RawTensor, RopeScaling
 from llmchat.checkpoints.huggingface_weights import Weight, open_weights
 from llmchat.checkpoints.llama_family import Fields, LazyTensors, check_config, check_tensors, visible_context
+from llmchat.checkpoints.mapping import forget
 from llmchat.errors import ModelLoadError
 from llmchat.files import describe
 from llmchat.tokenizers.loading import load_tokenizer
@@ -79,6 +81,8 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
         tokenizer_path=str(tokenizer_path),
         chat_template=_chat_template(path),
         end_ids=_end_ids(path, described, tokenizer),
+        raw=_raw_tensors(weights),
+        forget=partial(forget, {weight.content for weight in weights.values() if weight.content is not None}),
         notes=notes,
     )
 
@@ -172,6 +176,12 @@ def _our_name(name: str) -> str:
 def _tensors(weights: Mapping[str, Weight], progress: Progress) -> LazyTensors:
     readers = {name: weight.read for name, weight in weights.items()}
     return LazyTensors(readers, lambda count: progress("reading weights", min(count / len(readers), 1.0)))
+
+
+def _raw_tensors(weights: Mapping[str, Weight]) -> dict[str, RawTensor] | None:
+    """The tensors as the files hold them, if all can be used so."""
+    raw = {name: weight.raw for name, weight in weights.items() if weight.raw is not None}
+    return raw if len(raw) == len(weights) else None
 
 
 def _main_dtype(path: Path, weights: Mapping[str, Weight]) -> str:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import safetensors
-import torch
-from torch import Tensor
 
-from llmchat.checkpoints.checkpoint import Progress
-from llmchat.checkpoints.torch_file import load_torch_file
+from llmchat.checkpoints.checkpoint import Progress, RawTensor
 from llmchat.errors import ModelLoadError
 from llmchat.files import describe
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _SAFE_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_RAW_KINDS = ("F32", "F16", "BF16")
 _INDEX_LIMIT = 64 * 2**20
 
 
@@ -31,6 +34,10 @@ class Weight:
     dtype: str
     """torch's name of the type, or the file's where torch has none that we use."""
     read: Callable[[], Tensor]
+    raw: RawTensor | None = None
+    """Its bytes in the mapped file, where they can be used as they are."""
+    content: mmap.mmap | None = None
+    """The mapped file."""
 
     @property
     def size(self) -> int:
@@ -92,21 +99,38 @@ def _parts(index: Path) -> list[str]:
 
 def _open_safetensors(file: Path) -> dict[str, Weight]:
     try:
-        opened: Any = safetensors.safe_open(str(file), framework="pt")
-        weights = {}
-        for name in opened.keys():  # noqa: SIM118 - it is no mapping
-            head = opened.get_slice(name)
-            kind = head.get_dtype()
-            read = partial(_read_safetensor, file, opened, name)
-            weights[name] = Weight(tuple(head.get_shape()), _SAFE_DTYPES.get(kind, kind), read)
+        # The package makes sure that every tensor lies inside the file.
+        checked: Any = safetensors.safe_open(str(file), framework="np")
+        names = list(checked.keys())
+        with file.open("rb") as stream:
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        start = 8 + int.from_bytes(content[:8], "little")
+        heads = json.loads(content[8:start])
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise _damaged(file, error) from error
+    opened = cache(partial(safetensors.safe_open, str(file), framework="pt"))
+    weights = {}
+    for name in names:
+        kind, shape = heads[name]["dtype"], tuple(heads[name]["shape"])
+        raw = _raw(content, kind, shape, start + heads[name]["data_offsets"][0])
+        weights[name] = Weight(
+            shape, _SAFE_DTYPES.get(kind, kind), partial(_read_safetensor, file, opened, name), raw, content
+        )
     return weights
 
 
-def _read_safetensor(file: Path, opened: Any, name: str) -> Tensor:
+def _raw(content: mmap.mmap, kind: str, shape: tuple[int, ...], offset: int) -> RawTensor | None:
+    """A tensor's bytes in the mapped file; None if it is empty or its format has to be changed."""
+    if kind not in _RAW_KINDS or not shape or not math.prod(shape):
+        return None
+    row_bytes = shape[-1] * (4 if kind == "F32" else 2)
+    data = np.frombuffer(content, np.uint8, math.prod(shape[:-1]) * row_bytes, offset)
+    return RawTensor(kind, shape, data.reshape(*shape[:-1], row_bytes))
+
+
+def _read_safetensor(file: Path, opened: Callable[[], Any], name: str) -> Tensor:
     try:
-        tensor: Tensor = opened.get_tensor(name)
+        tensor: Tensor = opened().get_tensor(name)
     except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise _damaged(file, error) from error
     return tensor
@@ -118,6 +142,10 @@ def _damaged(file: Path, error: Exception) -> ModelLoadError:
 
 
 def _open_torch(file: Path, progress: Progress) -> dict[str, Weight]:
+    import torch
+
+    from llmchat.checkpoints.torch_file import load_torch_file
+
     payload = load_torch_file(file, progress)
     if not isinstance(payload, Mapping):
         raise ModelLoadError(f"{file} holds no table of tensors.")

@@ -34,11 +34,6 @@ Training = Mapping[str, int | float]
 """step, epoch and loss, as far as a checkpoint says."""
 
 
-def is_pattern(model: str) -> bool:
-    """Whether a model is asked for by a pattern such as runs/step_*.pt, and not by the name of a file."""
-    return any(sign in model for sign in "*?[") and not os.path.exists(os.path.expanduser(model))
-
-
 def newest_checkpoint(pattern: str) -> Path:
     """The checkpoint of a run that was made last, of those that are whole.
 

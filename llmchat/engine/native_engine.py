@@ -15,7 +15,7 @@ from llmchat.tokenizers.tokenizer import Tokenizer
 PREFILL_CHUNK = 32
 """Tokens read between two looks at the stop signal."""
 
-_FIRST_CAPACITY = 2048
+_FIRST_CAPACITY = 256
 
 
 class NativeEngine:

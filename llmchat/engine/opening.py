@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmchat.chat.model import ModelInfo, ModelSpec
+from llmchat.chat.model import ModelInfo, ModelSpec, is_pattern
 from llmchat.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -55,10 +55,20 @@ def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | N
 
 def runs_natively(spec: ModelSpec) -> bool:
     """Whether the native decode step is used: on a CPU, in the weights' own precision, where it was built."""
-    from llmchat.engine.native.library import kernels_name
+    return not why_torch(spec)
 
-    on_cpu = spec.device == "cpu" or (spec.device == "auto" and not _may_have_gpu())
-    return on_cpu and spec.dtype == "auto" and bool(kernels_name())
+
+def why_torch(spec: ModelSpec) -> str:
+    """Why torch runs a model and not the native step, in a few words; "" if the native step does."""
+    from llmchat.engine.native.library import why_not
+
+    if spec.device not in ("auto", "cpu"):
+        return f"the device {spec.device} was asked for"
+    if spec.device == "auto" and _may_have_gpu():
+        return "this machine seems to have a GPU"
+    if spec.dtype != "auto":
+        return f"the precision {spec.dtype} was asked for"
+    return why_not()
 
 
 def _may_have_gpu() -> bool:
@@ -116,9 +126,9 @@ def locate(spec: ModelSpec, progress: Progress, cancel: threading.Event) -> Mode
     """
     if spec.model.startswith(_HUB_PREFIX):
         return replace(spec, model=str(_hub_snapshot(spec.model.removeprefix(_HUB_PREFIX))))
-    from llmchat.checkpoints.timeline import is_pattern, newest_checkpoint
-
     if is_pattern(spec.model):
+        from llmchat.checkpoints.timeline import newest_checkpoint
+
         return replace(spec, model=str(newest_checkpoint(spec.model)))
     path = Path(spec.model).expanduser()
     if spec.model and path.exists():
@@ -244,6 +254,7 @@ def _build(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = str(dtype).removeprefix("torch.")
     info = _describe(checkpoint, str(device), precision, threads, parameters, has_template=style is not None)
+    info = replace(info, torch_reason=why_torch(spec))
     return TorchEngine(model, checkpoint.tokenizer, info, end_ids=checkpoint.end_ids, prompt_style=style, device=device)
 
 

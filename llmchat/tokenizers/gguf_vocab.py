@@ -14,7 +14,6 @@ from llmchat.tokenizers.model_proto import Piece, PieceType, build_bpe_model
 from llmchat.tokenizers.piece_bytes import BYTE_PIECE
 from llmchat.tokenizers.pre_tokenizers import build_pre_tokenizer, pre_tokenizer_rules
 from llmchat.tokenizers.readable import conventional_end_ids
-from llmchat.tokenizers.sentencepiece import SentencePieceTokenizer
 from llmchat.tokenizers.tokenizer import Tokenizer
 from llmchat.tokenizers.tokenizer_json import LibraryErrors, TokenizerJson
 
@@ -64,7 +63,7 @@ def load_gguf_vocab(metadata: Mapping[str, Any]) -> GGUFVocab:
 def _listed(keys: Mapping[str, Any], name: str, kind: type) -> list[Any]:
     """A key's list with items of one kind; empty if the file has none."""
     values = keys.get(name, [])
-    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+    if not isinstance(values, list) or not set(map(type, values)) <= {kind}:
         raise _damaged(f"{name} is no list of {kind.__name__}")
     return values
 
@@ -93,15 +92,14 @@ def _byte_level(
             f"The way this model cuts text into words ({pre}) is not known; GPT-2's is used, replies may be worse.",
         )
     assert rules is not None
-    vocab: dict[str, int] = {}
-    for token_id, piece in enumerate(pieces):
-        vocab.setdefault(piece, token_id)
-    merges = [_merge(line) for line in _listed(keys, "merges", str)]
+    # Of pieces that are listed twice the first counts.
+    vocab = dict(zip(reversed(pieces), range(len(pieces) - 1, -1, -1), strict=True))
+    merges = _merges(_listed(keys, "merges", str))
     with LibraryErrors(_damaged("a merge names no token").message):
         backend = tokenizers.Tokenizer(models.BPE(vocab, merges, ignore_merges=rules.ignore_merges))
     backend.pre_tokenizer = build_pre_tokenizer(rules)
     backend.decoder = decoders.ByteLevel()
-    typed = list(zip(pieces, types, strict=True))
+    typed = [(piece, kind) for piece, kind in zip(pieces, types, strict=True) if kind is not PieceType.NORMAL]
     backend.add_special_tokens([_added(p, True) for p, kind in typed if kind in (PieceType.CONTROL, PieceType.UNKNOWN)])
     backend.add_tokens([_added(piece, False) for piece, kind in typed if kind is PieceType.USER_DEFINED])
     tokenizer = TokenizerJson(
@@ -110,14 +108,14 @@ def _byte_level(
         eos_id=_token_id(keys, "eos_token_id"),
         unk_id=_token_id(keys, "unknown_token_id"),
         adds_bos=bool(keys.get("add_bos_token", rules.adds_bos)),
+        vocab_size=max(vocab.values()) + 1,
     )
     return tokenizer, notes
 
 
-def _merge(line: str) -> tuple[str, str]:
+def _merges(lines: Sequence[str]) -> list[tuple[str, str]]:
     # A piece may itself begin with the separator, so the search starts at its second character.
-    middle = line.find(" ", 1)
-    return line[:middle], line[middle + 1 :]
+    return [(line[:1] + left, right) for line in lines for left, _, right in [line[1:].partition(" ")]]
 
 
 def _added(piece: str, is_special: bool) -> AddedToken:
@@ -126,6 +124,8 @@ def _added(piece: str, is_special: bool) -> AddedToken:
 
 def _sentencepiece(keys: Mapping[str, Any], pieces: Sequence[str], types: Sequence[PieceType]) -> Tokenizer:
     """A SentencePiece BPE vocabulary, as Llama 2 and Mistral have."""
+    from llmchat.tokenizers.sentencepiece import SentencePieceTokenizer
+
     scores = _listed(keys, "scores", float)
     if len(scores) != len(pieces):
         raise _damaged(f"{len(pieces)} tokens, {len(scores)} scores")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +55,7 @@ def message_of(turn: Turn, tokenizer: Tokenizer) -> PromptMessage:
 
 def new_mark() -> str:
     """Letters and digits that are in no other text."""
-    return secrets.token_hex(12)
+    return os.urandom(12).hex()
 
 
 def token_bytes(tokenizer: Tokenizer, token_ids: Sequence[int]) -> bytes:

@@ -30,6 +30,7 @@ class TokenizerJson:
         eos_id: The end token; None for none.
         unk_id: The token for what the vocabulary lacks; None for none.
         adds_bos: Whether plain texts are meant to begin with `bos_id`.
+        vocab_size: One more than the highest id, where the caller knows it; looking for it takes a while.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class TokenizerJson:
         eos_id: int | None,
         unk_id: int | None,
         adds_bos: bool,
+        vocab_size: int | None = None,
     ) -> None:
         backend.no_truncation()
         backend.no_padding()
@@ -48,7 +50,8 @@ class TokenizerJson:
         self._added = backend.get_added_tokens_decoder()
         self._added_ids = {token.content: token_id for token_id, token in self._added.items()}
         self.adds_space_prefix = self._rules.adds_space_prefix
-        self.vocab_size = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        highest = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) if vocab_size is None else -1
+        self.vocab_size = highest + 1 if vocab_size is None else vocab_size
         self.bos_id, self.eos_id, self.unk_id = bos_id, eos_id, unk_id
         self.adds_bos = adds_bos and bos_id is not None
 

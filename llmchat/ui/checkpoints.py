@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmchat.chat.model import ModelSpec
+from llmchat.chat.model import ModelSpec, is_pattern
 from llmchat.chat.turn import Turn
-from llmchat.checkpoints.timeline import Timeline, is_pattern, training_words
+from llmchat.checkpoints.timeline import Timeline, training_words
 from llmchat.errors import UsageError
 from llmchat.ui.widgets.header_bar import HeaderBar
 

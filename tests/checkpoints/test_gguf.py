@@ -239,7 +239,7 @@ def test_the_container_is_read_as_the_gguf_package_reads_it(default_model_path: 
     assert file.metadata == {name: value for name, value in fields.items() if not name.startswith("GGUF.")}
     for listed in reader.tensors:
         found = file.tensors[listed.name]
-        assert (found.type, found.offset) == (listed.tensor_type, listed.data_offset)
+        assert (found.kind, found.offset) == (listed.tensor_type.name, listed.data_offset)
         assert found.shape == tuple(int(size) for size in reversed(listed.shape))
         assert np.array_equal(found.data.ravel(), listed.data.view(np.uint8).ravel())
     assert len(file.tensors) == len(reader.tensors)

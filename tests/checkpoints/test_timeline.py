@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from llmchat.checkpoints.timeline import Timeline, is_pattern, newest_checkpoint, training_words
+from llmchat.chat.model import is_pattern
+from llmchat.checkpoints.timeline import Timeline, newest_checkpoint, training_words
 from llmchat.errors import ModelLoadError, UsageError
 from tests.checkpoints.runs import save_checkpoint
 from tests.conftest import DATA

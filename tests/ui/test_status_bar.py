@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -22,6 +23,21 @@ INFO = ModelInfo(
     device="cpu", dtype="float32", threads=2, vocab_size=49152, context_length=8192, parameter_count=134_515_008,
     has_chat_template=True,
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "words"),
+    [
+        ("cpu", "native avx512", "Q4_1 · native avx512 · 2 threads"),
+        ("cpu", "float32", "Q4_1 · torch float32 · 2 threads"),
+        ("cuda", "bfloat16", "Q4_1 · torch bfloat16 on cuda"),
+    ],
+)
+def test_the_header_says_what_runs_the_model(device: str, dtype: str, words: str) -> None:
+    """The native step, or torch in which precision and where."""
+    header = HeaderBar()
+    header.show_model(replace(INFO, device=device, dtype=dtype))
+    assert header.details == words
 
 
 class BarsApp(ThemedApp):
@@ -145,7 +161,7 @@ async def test_header_names_model_and_file() -> None:
         header.show_model(INFO)
         header.file_name = "the-sea.toml"
         line = app.line(HeaderBar)
-        assert line.startswith("llmchat   SmolLM2-135M-Instruct   Q4_1 · cpu · 2 threads")
+        assert line.startswith("llmchat   SmolLM2-135M-Instruct   Q4_1 · torch float32 · 2 threads")
         assert line.endswith("the-sea.toml")
         assert len(line) == 106
         header.show_model(None)

@@ -54,9 +54,12 @@ def why_not() -> str:
     """Why the native step is not used, in a few words; "" if it is."""
     if load_library() is None:
         return "the native step was not built: there was no C++ compiler when llmchat was installed"
-    if not kernels_name():
-        return f"{KERNELS_VARIABLE} asks for something else"
-    return ""
+    if kernels_name():
+        return ""
+    wanted = os.environ.get(KERNELS_VARIABLE, "")
+    if wanted == "none":
+        return f"{KERNELS_VARIABLE}=none asks for torch"
+    return f"this machine cannot run {KERNELS_VARIABLE}={wanted}"
 
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "decode.h"
+#include "memory.h"
 #include "threads.h"
 
 namespace llmchat {
@@ -26,26 +27,6 @@ size_t repacked_bytes(Format format, int rows, int cols) {
 }
 
 namespace {
-
-// Zeroed memory in huge pages where the system gives them.
-struct Memory {
-    void* base = nullptr;
-    size_t bytes = 0;
-    explicit Memory(size_t wanted) : bytes((wanted + (2u << 20) - 1) & ~size_t((2u << 20) - 1)) {
-        if (!bytes) return;
-        void* found = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (found == MAP_FAILED) throw std::bad_alloc();
-        base = found;
-#if defined(MADV_HUGEPAGE)
-        madvise(base, bytes, MADV_HUGEPAGE);
-#endif
-    }
-    ~Memory() {
-        if (base) munmap(base, bytes);
-    }
-    Memory(const Memory&) = delete;
-    Memory& operator=(const Memory&) = delete;
-};
 
 enum Source : int32_t { SOURCE_F32, SOURCE_F16, SOURCE_BF16, SOURCE_Q4_0, SOURCE_Q4_1, SOURCE_Q8_0 };
 
@@ -66,50 +47,76 @@ uint16_t negated_eighth_up(uint16_t half) {
     return uint16_t((half ^ 0x8000) + (3 << 10));
 }
 
-// Puts a row-major matrix in the file's format into blocks. False: a scale does not fit.
-bool repack(Source source, const uint8_t* from, int rows, int cols, uint8_t* to) {
-    const int groups = cols / kGroup;
-    for (int row = 0; row < rows; row++) {
-        const int block = row / kRows, lane = row % kRows;
-        if (source <= SOURCE_BF16) {
-            const size_t size = source == SOURCE_F32 ? 4 : 2;
-            uint8_t* p = to + size_t(block) * cols * kRows * size + lane * size;
-            const uint8_t* q = from + size_t(row) * cols * size;
-            for (int k = 0; k < cols; k++) std::memcpy(p + size_t(k) * kRows * size, q + k * size, size);
-            continue;
-        }
-        for (int g = 0; g < groups; g++) {
-            if (source == SOURCE_Q8_0) {
-                const uint8_t* q = from + (size_t(row) * groups + g) * 34;
-                uint8_t* p = to + (size_t(block) * groups + g) * (kRows * kGroup + 2 * kRows);
-                for (int k = 0; k < kGroup; k++) p[64 * (k / 4) + 4 * lane + k % 4] = uint8_t(q[2 + k] + 128);
-                std::memcpy(p + kRows * kGroup + 2 * lane, q, 2);
-                continue;
-            }
-            const bool has_least = source == SOURCE_Q4_1;
-            const uint8_t* q = from + (size_t(row) * groups + g) * (has_least ? 20 : 18);
-            uint8_t* p = to + (size_t(block) * groups + g) * (kRows * kGroup / 2 + 4 * kRows);
-            const uint8_t* nibbles = q + (has_least ? 4 : 2);
-            for (int k = 0; k < kGroup; k++) {
-                const uint8_t value = k < 16 ? nibbles[k] & 15 : nibbles[k - 16] >> 4;
-                uint8_t& byte = p[64 * (k / 8) + 4 * lane + k % 4];
-                byte |= uint8_t(k % 8 < 4 ? value : value << 4);
-            }
-            uint16_t scale, least;
-            std::memcpy(&scale, q, 2);
-            if (has_least) {
-                std::memcpy(&least, q + 2, 2);
-            } else if ((scale & 0x7fff) == 0) {
-                least = 0;
-            } else {
-                least = negated_eighth_up(scale);
-                if (least == 0xffff) return false;
-            }
-            std::memcpy(p + 256 + 2 * lane, &scale, 2);
-            std::memcpy(p + 288 + 2 * lane, &least, 2);
-        }
+// Bytes of a group of 32 columns of one row in the file.
+size_t group_bytes(Source source) {
+    switch (source) {
+        case SOURCE_F32: return 4 * kGroup;
+        case SOURCE_Q4_0: return 18;
+        case SOURCE_Q4_1: return 20;
+        case SOURCE_Q8_0: return 34;
+        default: return 2 * kGroup;
+    }
+}
+
+// Whether a matrix keeps its numbers to the last bit: each scale of Q4_0 must also be had times -8.
+bool keeps_scales(Source source, const uint8_t* from, size_t groups) {
+    if (source != SOURCE_Q4_0) return true;
+    for (size_t g = 0; g < groups; g++) {
+        uint16_t scale;
+        std::memcpy(&scale, from + g * 18, 2);
+        if ((scale & 0x7fff) && negated_eighth_up(scale) == 0xffff) return false;
     }
     return true;
+}
+
+// One group of 32 columns of one row into its lane of a block; words are of four columns.
+void repack_q4(const uint8_t* from, bool has_least, int lane, uint8_t* to) {
+    constexpr uint32_t kLow = 0x0f0f0f0f;
+    uint16_t scale, least;
+    std::memcpy(&scale, from, 2);
+    if (has_least) {
+        std::memcpy(&least, from + 2, 2);
+    } else {
+        least = scale & 0x7fff ? negated_eighth_up(scale) : 0;
+    }
+    uint32_t q[4];  // low halves: columns 0 to 15, high halves: 16 to 31
+    std::memcpy(q, from + (has_least ? 4 : 2), 16);
+    const uint32_t words[4] = {(q[0] & kLow) | (q[1] & kLow) << 4, (q[2] & kLow) | (q[3] & kLow) << 4,
+                               (q[0] >> 4 & kLow) | (q[1] & ~kLow), (q[2] >> 4 & kLow) | (q[3] & ~kLow)};
+    for (int i = 0; i < 4; i++) std::memcpy(to + 64 * i + 4 * lane, &words[i], 4);
+    std::memcpy(to + 256 + 2 * lane, &scale, 2);
+    std::memcpy(to + 288 + 2 * lane, &least, 2);
+}
+
+void repack_q8(const uint8_t* from, int lane, uint8_t* to) {
+    for (int i = 0; i < kGroup / 4; i++) {
+        uint32_t word;
+        std::memcpy(&word, from + 2 + 4 * i, 4);
+        word ^= 0x80808080;  // 128 more each
+        std::memcpy(to + 64 * i + 4 * lane, &word, 4);
+    }
+    std::memcpy(to + kRows * kGroup + 2 * lane, from, 2);
+}
+
+template <typename Number>
+void repack_dense(const uint8_t* from, int cols, int lane, uint8_t* to) {
+    for (int k = 0; k < cols; k++) std::memcpy(to + (size_t(k) * kRows + lane) * sizeof(Number), from + k * sizeof(Number), sizeof(Number));
+}
+
+// Puts one row, as it lies in the file, into its place among the blocks of a matrix.
+void repack_row(Source source, const uint8_t* from, int row, int cols, uint8_t* to) {
+    const int lane = row % kRows, groups = cols / kGroup;
+    to += repacked_bytes(kept_format(source), row / kRows * kRows, cols);
+    if (source == SOURCE_F32) return repack_dense<uint32_t>(from, cols, lane, to);
+    if (source <= SOURCE_BF16) return repack_dense<uint16_t>(from, cols, lane, to);
+    const size_t step = group_bytes(source), kept = repacked_bytes(kept_format(source), kRows, kGroup);
+    for (int g = 0; g < groups; g++, from += step, to += kept) {
+        if (source == SOURCE_Q8_0) {
+            repack_q8(from, lane, to);
+        } else {
+            repack_q4(from, source == SOURCE_Q4_1, lane, to);
+        }
+    }
 }
 
 enum Slot : int32_t { QKV, OUT, GATE, UP, DOWN, LAYER_MATRICES };
@@ -135,7 +142,7 @@ struct Model {
     std::vector<Layer> layers;
     Matrix head;
     std::vector<float> norm, norm_bias, positions, cosines, sines;
-    std::vector<std::unique_ptr<Memory>> memory;
+    Arena memory;
     Team team;
     std::vector<Pace> paces;  // of steps without logits, for each number of positions, then of those with
 
@@ -370,27 +377,26 @@ Model* llmchat_model_new(const Shape* shape, const char* kernels) {
 void llmchat_model_free(Model* model) { delete model; }
 
 // Repacks one matrix: parts of it one below the other. Returns 0, or 1 if it cannot be kept exactly, 2 without memory.
-int llmchat_set_matrix(Model* model, int layer, int slot, int source, int parts, const void* const* data,
+int llmchat_set_matrix(Model* model, int layer, int slot, int source_, int parts, const void* const* data,
                        const int* rows, int cols) try {
-    int all_rows = 0;
-    for (int i = 0; i < parts; i++) all_rows += rows[i];
-    Matrix m;
-    m.format = kept_format(Source(source)), m.rows = all_rows, m.cols = cols;
-    auto memory = std::make_unique<Memory>(repacked_bytes(m.format, all_rows, cols));
-    std::vector<uint8_t> joined;
-    const uint8_t* from = static_cast<const uint8_t*>(data[0]);
-    if (parts > 1) {
-        const size_t row_bytes = source <= SOURCE_BF16 ? size_t(cols) * (source == SOURCE_F32 ? 4 : 2)
-                                                       : size_t(cols / kGroup) * (source == SOURCE_Q8_0 ? 34 : source == SOURCE_Q4_1 ? 20 : 18);
-        for (int i = 0; i < parts; i++) {
-            const uint8_t* p = static_cast<const uint8_t*>(data[i]);
-            joined.insert(joined.end(), p, p + row_bytes * rows[i]);
-        }
-        from = joined.data();
+    const Source source = Source(source_);
+    const size_t row_bytes = source <= SOURCE_BF16 ? size_t(cols) * group_bytes(source) / kGroup
+                                                   : size_t(cols / kGroup) * group_bytes(source);
+    std::vector<const uint8_t*> from;  // of each row
+    for (int i = 0; i < parts; i++) {
+        const uint8_t* part = static_cast<const uint8_t*>(data[i]);
+        if (!keeps_scales(source, part, size_t(rows[i]) * (cols / kGroup))) return 1;
+        for (int row = 0; row < rows[i]; row++) from.push_back(part + row * row_bytes);
     }
-    if (!repack(Source(source), from, all_rows, cols, static_cast<uint8_t*>(memory->base))) return 1;
-    m.data = static_cast<const uint8_t*>(memory->base);
-    model->memory.push_back(std::move(memory));
+    Matrix m;
+    m.format = kept_format(source), m.rows = int(from.size()), m.cols = cols;
+    uint8_t* to = model->memory.take(repacked_bytes(m.format, m.rows, cols));
+    m.data = to;
+    model->team.run(model->team.size(), [&](int worker) {
+        int first, end;  // blocks
+        model->share(worker, m.blocks(), first, end);
+        for (int row = first * kRows; row < std::min(end * kRows, m.rows); row++) repack_row(source, from[row], row, cols, to);
+    });
     (layer < 0 ? model->head : model->layers[layer].matrices[slot]) = m;
     return 0;
 } catch (const std::bad_alloc&) {

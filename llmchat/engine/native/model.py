@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmchat.checkpoints.blocks import dequantise
 from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig, LlamaConfig, RawTensor
 from llmchat.engine.architectures.frequencies import rope_frequencies
 from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, TILE, Shape, load_library
@@ -99,7 +100,9 @@ class NativeModel:
         for layer in range(config.n_layers):
             progress("repacking weights", layer / config.n_layers)
             self._load_layer(layer, f"{prefix}.{layer}.")
+            checkpoint.forget()
         self._load_globals()
+        checkpoint.forget()
 
     def __del__(self) -> None:
         if getattr(self, "handle", None):
@@ -272,14 +275,7 @@ def _from_floats(values: Floats) -> RawTensor:
 
 def _values(tensor: RawTensor) -> Floats:
     """A tensor's numbers as float32."""
-    if tensor.kind == "F32":
-        return np.ascontiguousarray(tensor.data).view(np.float32).reshape(tensor.shape)
-    from gguf import GGMLQuantizationType
-    from gguf.quants import dequantize
-
-    rows = tensor.data.reshape(-1, tensor.data.shape[-1])
-    values: Floats = dequantize(rows, GGMLQuantizationType[tensor.kind])
-    return values.reshape(tensor.shape)
+    return dequantise(tensor.kind, tensor.data.reshape(-1, tensor.data.shape[-1])).reshape(tensor.shape)
 
 
 def _as_float32(tensor: RawTensor) -> RawTensor:

@@ -32,9 +32,8 @@ class HeaderBar(OneLine):
             self.model = self.details = ""
             return
         self.model = info.name
-        threads = f"{info.threads} thread{'s' if info.threads != 1 else ''}" if info.device == "cpu" else info.dtype
-        where = info.dtype if info.dtype.startswith("native") else info.device
-        self.details = " · ".join(part for part in (info.weight_format, where, threads) if part)
+        threads = f"{info.threads} thread{'s' if info.threads != 1 else ''}" if info.device == "cpu" else ""
+        self.details = " · ".join(part for part in (info.weight_format, info.path_words, threads) if part)
 
     def left(self) -> Sequence[Piece]:
         """The app's name, the model, and how it runs."""

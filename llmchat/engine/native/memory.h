@@ -1,0 +1,58 @@
+// Where weights lie: zeroed memory in huge pages where the system gives them.
+
+#pragma once
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <vector>
+
+namespace llmchat {
+
+struct Memory {
+    void* base = nullptr;
+    size_t bytes = 0;
+    explicit Memory(size_t wanted) : bytes((wanted + (2u << 20) - 1) & ~size_t((2u << 20) - 1)) {
+        if (!bytes) return;
+        void* found = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (found == MAP_FAILED) throw std::bad_alloc();
+        base = found;
+#if defined(MADV_HUGEPAGE)
+        madvise(base, bytes, MADV_HUGEPAGE);
+#endif
+    }
+    ~Memory() {
+        if (base) munmap(base, bytes);
+    }
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
+};
+
+// Gives out pieces of a few large areas, one behind the other: a matrix with pages of its own would waste up to
+// two megabytes. What is never written to takes no memory.
+class Arena {
+public:
+    uint8_t* take(size_t bytes) {
+        bytes = (bytes + 63) & ~size_t(63);
+        if (bytes > left_) {
+            areas_.push_back(std::make_unique<Memory>(std::max(bytes, kArea)));
+            next_ = static_cast<uint8_t*>(areas_.back()->base);
+            left_ = areas_.back()->bytes;
+        }
+        uint8_t* taken = next_;
+        next_ += bytes, left_ -= bytes;
+        return taken;
+    }
+
+private:
+    static constexpr size_t kArea = 256u << 20;
+    std::vector<std::unique_ptr<Memory>> areas_;
+    uint8_t* next_ = nullptr;
+    size_t left_ = 0;
+};
+
+}  // namespace llmchat

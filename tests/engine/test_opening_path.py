@@ -1,0 +1,58 @@
+"""Which path a model takes, and that its memory is that of one copy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmchat.chat.model import ModelSpec
+from llmchat.engine import opening
+from llmchat.engine.opening import open_engine, why_torch
+from tests.conftest import DATA
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (ModelSpec(), ""),
+        (ModelSpec(device="cpu"), ""),
+        (ModelSpec(device="cuda"), "the device cuda was asked for"),
+        (ModelSpec(dtype="float32"), "the precision float32 was asked for"),
+    ],
+)
+def test_why_torch_runs_a_model(spec: ModelSpec, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The native step runs whatever nothing speaks against; else the reason is known."""
+    monkeypatch.setattr(opening, "_may_have_gpu", lambda: False)
+    monkeypatch.delenv("LLMCHAT_KERNELS", raising=False)
+    assert why_torch(spec) == words
+    monkeypatch.setattr(opening, "_may_have_gpu", lambda: True)
+    if spec == ModelSpec():
+        assert why_torch(spec) == "this machine seems to have a GPU"
+
+
+def test_an_opened_model_tells_its_path() -> None:
+    """Window and `/stats` show what runs the model."""
+    directory = str(DATA / "huggingface" / "qwen2")
+    native, torch = (
+        open_engine(ModelSpec(directory, device="cpu", dtype=dtype), lambda stage, fraction: None).info
+        for dtype in ("auto", "float32")
+    )
+    assert native.path_words.startswith("native ") and native.torch_reason == ""
+    assert torch.path_words == "torch float32"
+    assert torch.torch_reason == "the precision float32 was asked for"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system must tell the peak of memory")
+def test_weights_are_in_memory_once(default_model_path: Path) -> None:
+    """The default model's peak is its weights, a short KV cache and Python: no file's bytes or torch beside them."""
+    code = (
+        "from llmchat import cli; import re\n"
+        f"cli.run(['--once', '-p', 'hi', '-n', '2', '-m', {str(default_model_path)!r}])\n"
+        "print(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    kilobytes = int(done.stdout.split()[-1])
+    assert kilobytes * 1024 < 2.75 * default_model_path.stat().st_size, done.stderr
