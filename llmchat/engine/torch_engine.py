@@ -168,9 +168,9 @@ class TorchFork:
 
 def _weight_bytes(model: GPT | Llama) -> int:
     """Bytes of weights that every token reads; of an embedding that is not the output layer too, it reads one row."""
-    is_gpt = isinstance(model, GPT)
-    head, embedding = (model.lm_head, model.token_embedding) if is_gpt else (model.head, model.embedding)
-    read_whole = [module for module in model.modules() if not isinstance(module, nn.Embedding)]
-    if head is None:
-        read_whole.append(embedding)
+    read_whole: list[nn.Module] = [module for module in model.modules() if not isinstance(module, nn.Embedding)]
+    if isinstance(model, GPT):
+        read_whole += [model.token_embedding] if model.lm_head is None else []
+    else:
+        read_whole += [model.embedding] if model.head is None else []
     return sum(weights.nbytes for module in read_whole for weights in module.parameters(recurse=False))
