@@ -63,7 +63,10 @@ def main() -> int:
     path, ids, table = model_path(options.model), random_ids(options.context), Rounds("tok/s")
     alone, ours = open_ours(path, 1), open_ours(path, options.threads)
     peers = open_peers(path, options.threads, ["llama.cpp"])
-    figure, idle = f"decode with a busy core, {options.threads} threads", "llmchat idle, 1 thread"
+    figure, idle = (
+        f"decode with a busy core, {options.threads} thread{'s' * (options.threads > 1)}",
+        "llmchat idle, 1 thread",
+    )
     for _ in range(options.rounds):
         idle_rate = sustained_rate(alone, ids)
         with busy_core():

@@ -166,7 +166,7 @@ def compare(worker: OurWorker, contenders: dict[str, Ask], rounds: int) -> bool:
         turns.append(Turn("assistant", worker.answer(turns, REPLY_TOKENS)[0]))
     for ask in contenders.values():
         ask([*turns, Turn("user", "And then?")])
-    table, figure = Rounds("s", inverse=True), "first token of turn 5"
+    table, figure = Rounds("s"), "first token of turn 5"
     for number in range(rounds):
         last = Turn("user", f"{LAST[number % len(LAST)]} does it end? Tell me in one short sentence.")
         for name, ask in contenders.items():

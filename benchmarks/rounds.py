@@ -29,15 +29,9 @@ class Goal:
 class Rounds:
     """What each contender reached in each round. The first one added is llmchat, which the others are compared with."""
 
-    def __init__(self, unit: str, *, inverse: bool = False) -> None:
-        """A table without rows.
-
-        Args:
-            unit: Of every value.
-            inverse: Less is better, as of seconds, and is told as "how many times as long (or as much)".
-        """
+    def __init__(self, unit: str) -> None:
+        """A table without rows; `unit` is that of every value."""
         self._unit = unit
-        self._inverse = inverse
         self._values: dict[str, dict[str, list[float]]] = {}
 
     def add(self, figure: str, contender: str, value: float) -> None:
@@ -66,9 +60,8 @@ class Rounds:
                 reached = reached and is_reached
                 wanted = "" if goal is None else f"{goal}{'' if is_reached else ': MISSED'}"
                 rows.append([figure, self._spread(ours), peer, self._spread(theirs), spread(ratios, 2), wanted])
-        what = "part of the peer's" if self._inverse else "times the peer's"
         unit = self._unit
-        print_table(["figure", f"llmchat, {unit}", "peer", f"peer, {unit}", f"llmchat in {what}", "to reach"], rows)
+        print_table(["figure", f"llmchat, {unit}", "peer", f"peer, {unit}", "llmchat ÷ peer", "to reach"], rows)
         return reached
 
     def _spread(self, values: Sequence[float]) -> str:

@@ -80,7 +80,7 @@ def main() -> int:
     options = parser.parse_args()
     contenders = jobs(model_file(options.model), options.threads)
     first, memory = "shell to first token", "peak memory"
-    times, sizes = Rounds("s", inverse=True), Rounds("MB", inverse=True)
+    times, sizes = Rounds("s"), Rounds("MB")
     for job in contenders:
         run(job)
     for _ in range(options.rounds):
