@@ -109,6 +109,23 @@ def export(file: Path, kind: str) -> None:
     export_transcript(file, kind)
 
 
+@cli.command(params=[*MODEL_OPTIONS])
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--repeats", type=click.IntRange(1, 1000), default=5, show_default=True, help="How often each thing is measured."
+)
+@click.pass_context
+def bench(context: click.Context, /, as_json: bool, repeats: int, **options: Any) -> None:
+    """Measure how fast a model runs on this machine, and how near that is to what its memory allows."""
+    from llmchat.commands import bench_model
+    from llmchat.streams import libraries_in_log
+
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = join_settings({**context.obj, **given, "continue_last": False, "resume": None, "save": None})
+    with libraries_in_log():
+        bench_model(settings, repeats=repeats, as_json=as_json)
+
+
 def _run_once(options: dict[str, Any]) -> int:
     from llmchat.once import OnceOptions, run
     from llmchat.streams import libraries_in_log

@@ -1,4 +1,4 @@
-"""The subcommands: models, pull, replay, export. Results on standard output."""
+"""The subcommands: models, pull, replay, export, bench. Results on standard output."""
 
 from __future__ import annotations
 
@@ -125,3 +125,29 @@ def export_transcript(file: Path, kind: str) -> None:
     transcript, _ = read_transcript(file)
     render = {"markdown": export.to_markdown, "text": export.to_text, "json": export.to_json}[kind]
     sys.stdout.write(render(transcript).rstrip("\n") + "\n")
+
+
+def bench_model(settings: Settings, *, repeats: int, as_json: bool) -> None:
+    """Measure how fast a model runs here and print the figures.
+
+    Args:
+        settings: The model, and where it runs.
+        repeats: How often each thing is measured.
+        as_json: Print one object in place of a table.
+
+    Raises:
+        ModelLoadError: It cannot be opened.
+    """
+    from llmchat.bench import run_bench
+    from llmchat.bench_output import bench_lines, describe_bench
+    from llmchat.once_output import Narrator, write_json
+
+    narrator = Narrator(quiet=False)
+    try:
+        report = run_bench(settings.model_spec(), repeats, narrator.progress)
+    finally:
+        narrator.clear()
+    if as_json:
+        write_json(describe_bench(report))
+    else:
+        print("\n".join(bench_lines(report)))

@@ -84,6 +84,10 @@ class ScriptedEngine:
         """Prompt and reply so far."""
         return self._prompt_tokens + self._said
 
+    def streamed_bytes(self, context: int) -> int:
+        """It reads nothing."""
+        return 0
+
     def prefill(
         self, token_ids: Sequence[int], should_stop: StopSignal, on_progress: PrefillProgress | None = None
     ) -> Prefill:

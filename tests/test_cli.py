@@ -40,7 +40,7 @@ def test_help_has_a_flag_for_every_parameter(here: Here) -> None:
     documented = """--model --tokenizer --chat-template --device --dtype --threads --heads --prompt --prompt-file
         --system --prefill --raw --stop --greedy --seed --max-tokens --preset --once --json --jsonl --stats
         --num-samples --quiet --continue --resume --save --no-save --setup --interactive --theme --plain
-        --config --paths --version models pull replay export"""
+        --config --paths --version models pull replay export bench"""
     assert not [name for name in documented.split() if name not in words]
     assert here("-h").out == done.out
 

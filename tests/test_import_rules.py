@@ -48,6 +48,7 @@ LAYERS: dict[str, set[str]] = {
     "llmchat.once_output": BASE | {"llmchat.chat", "llmchat.worker"},
     "llmchat.once": BASE | SETTINGS | {"llmchat.chat", "llmchat.worker", "llmchat.session", "llmchat.once_output"},
     "llmchat.replay": BASE | {"llmchat.chat", "llmchat.worker"},
+    "llmchat.bench": BASE | {"llmchat.chat"},
     "llmchat.commands": BASE | {"llmchat.chat"},
     "llmchat.api": BASE | {"llmchat.chat"},
     "llmchat.plain": BASE

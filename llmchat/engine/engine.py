@@ -73,6 +73,9 @@ class Engine(Protocol):
     def context_tokens(self) -> int:
         """How many tokens the model has before it now."""
 
+    def streamed_bytes(self, context: int) -> int:
+        """Bytes that a token behind this many others must read from memory: weights as kept, and their KV cache."""
+
     def prefill(
         self, token_ids: Sequence[int], should_stop: StopSignal, on_progress: PrefillProgress | None = None
     ) -> Prefill:

@@ -37,6 +37,11 @@ class KVCache:
         """How many positions fit."""
         return self.keys.shape[3]
 
+    @property
+    def position_bytes(self) -> int:
+        """Bytes of one position of one sequence."""
+        return 2 * self.keys[:, 0, :, 0].nbytes
+
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new positions of one layer and return all of that layer's positions so far.
 

@@ -47,6 +47,10 @@ class NativeEngine:
         """How many tokens the model has before it now."""
         return min(len(self._ids), self.info.context_length)
 
+    def streamed_bytes(self, context: int) -> int:
+        """Bytes that a token behind this many others must read from memory."""
+        return self.model.weight_bytes + context * self.model.position_bytes
+
     def prefill(
         self, token_ids: Sequence[int], should_stop: StopSignal, on_progress: PrefillProgress | None = None
     ) -> Prefill:

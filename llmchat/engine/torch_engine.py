@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmchat.chat.model import ModelInfo
 from llmchat.engine.architectures.gpt import GPT
@@ -54,6 +54,10 @@ class TorchEngine:
     def context_tokens(self) -> int:
         """How many tokens the model has before it now."""
         return min(len(self._ids), self.info.context_length)
+
+    def streamed_bytes(self, context: int) -> int:
+        """Bytes that a token behind this many others must read from memory."""
+        return _weight_bytes(self._model) + context * self._cache.position_bytes
 
     @torch.inference_mode()
     def prefill(
@@ -160,3 +164,13 @@ class TorchFork:
         """Go on with some of the lanes, by their present places; one that is named twice becomes two."""
         self._texts = [list(self._texts[lane]) for lane in lanes]
         self._cache.keep(lanes)
+
+
+def _weight_bytes(model: GPT | Llama) -> int:
+    """Bytes of weights that every token reads; of an embedding that is not the output layer too, it reads one row."""
+    read_whole: list[nn.Module] = [module for module in model.modules() if not isinstance(module, nn.Embedding)]
+    if isinstance(model, GPT):
+        read_whole += [model.token_embedding] if model.lm_head is None else []
+    else:
+        read_whole += [model.embedding] if model.head is None else []
+    return sum(weights.nbytes for module in read_whole for weights in module.parameters(recurse=False))

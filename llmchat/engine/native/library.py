@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_size_t, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int, c_int32, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -72,6 +72,9 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
             c_int, [c_void_p, c_int, c_int, c_int, c_int, POINTER(c_void_p), POINTER(c_int), c_int],
         ),
         "llmchat_set_vector": (None, [c_void_p, c_int, c_int, c_void_p, c_size_t]),
+        "llmchat_weight_bytes": (c_size_t, [c_void_p]),
+        "llmchat_position_bytes": (c_size_t, [c_void_p]),
+        "llmchat_read_bandwidth": (c_double, [c_void_p, c_size_t, c_int]),
         "llmchat_cache_new": (c_void_p, [c_void_p, c_int]),
         "llmchat_cache_free": (None, [c_void_p]),
         "llmchat_cache_copy": (None, [c_void_p, c_void_p, c_void_p, c_int]),

@@ -412,6 +412,24 @@ void llmchat_set_vector(Model* model, int layer, int slot, const float* data, si
     globals[slot]->assign(data, data + count);
 }
 
+// Bytes of weights that every token reads, as they are kept; of the embedding it reads one row, which is not among them.
+size_t llmchat_weight_bytes(const Model* model) {
+    size_t bytes = repacked_bytes(model->head.format, model->head.rows, model->head.cols);
+    for (const Layer& layer : model->layers) {
+        for (const Matrix& m : layer.matrices) {
+            if (m.data) bytes += repacked_bytes(m.format, m.rows, m.cols);
+        }
+        for (const auto& vector : layer.vectors) bytes += vector.size() * sizeof(float);
+    }
+    return bytes + (model->norm.size() + model->norm_bias.size()) * sizeof(float);
+}
+
+// Bytes of one position's keys and values in all layers.
+size_t llmchat_position_bytes(const Model* model) {
+    const Shape& s = model->shape;
+    return size_t(2) * s.layers * s.kv_heads * s.head_dim * sizeof(float);
+}
+
 Cache* llmchat_cache_new(const Model* model, int capacity) {
     const Shape& s = model->shape;
     auto cache = std::make_unique<Cache>();

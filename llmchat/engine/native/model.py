@@ -113,6 +113,16 @@ class NativeModel:
         """How many numbers the model has."""
         return sum(int(np.prod(tensor.shape)) for tensor in self._raw.values())
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that every token reads, as they are kept."""
+        return int(self.library.llmchat_weight_bytes(self.handle))
+
+    @property
+    def position_bytes(self) -> int:
+        """Bytes of one position in a KV cache."""
+        return int(self.library.llmchat_position_bytes(self.handle))
+
     def embed(self, token_ids: Sequence[int]) -> Floats:
         """Embedding rows, shape (tokens, dim)."""
         name = "token_embedding.weight" if isinstance(self.config, GPTConfig) else "embedding.weight"

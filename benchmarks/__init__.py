@@ -1,0 +1,1 @@
+"""Side-by-side measurements against peers and against ourselves; never part of the tests."""
