@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.sampling import mirostat, penalties, processors
 from llmchat.sampling.candidates import Candidates
+from llmchat.sampling.distribution import Distribution
 from llmchat.sampling.draw import draw, xtc_number
 from llmchat.sampling.history import TokenHistory
-from llmchat.sampling.raw import RawDistribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,5 +190,5 @@ def sample(
     branches = run_chain(logits, config, position)
     index = position.index
     token_id = draw(take_branch(branches, seed, index).candidates, seed, index) if chosen is None else chosen
-    raw = RawDistribution.of(logits)
+    raw = Distribution.of(logits)
     return Draw(token_id, raw.logprob(token_id), final_logprob(branches, token_id), raw.rank(token_id), raw.entropy)
