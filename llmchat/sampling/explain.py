@@ -10,13 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmchat.chat.generation_config import GenerationConfig
 from llmchat.sampling.candidates import BoolArray, Candidates, IntArray
-from llmchat.sampling.chain import Branch, Position, run_chain, take_branch
+from llmchat.sampling.chain import Branch, Prospect
 from llmchat.sampling.distribution import Distribution
-from llmchat.sampling.draw import draw
 from llmchat.sampling.selection import highest
-
 
 _SMALLEST = np.finfo(np.float64).tiny
 """Probabilities below it act like it, so that their logarithms are finite."""
@@ -54,35 +51,20 @@ class Explanation:
     """The token that the dice take under these settings."""
 
 
-def explain(
-    logits: NDArray[np.floating],
-    config: GenerationConfig,
-    position: Position,
-    count: int,
-    seed: int | None = None,
-    also: Sequence[int] = (),
-) -> Explanation:
+def explain(prospect: Prospect, count: int, seed: int | None = None, also: Sequence[int] = ()) -> Explanation:
     """Say what the chain does with the candidates of one position. It changes nothing.
 
     Args:
-        logits: Shape (vocab_size,).
-        config: The settings to explain.
-        position: The place in the reply.
+        prospect: The position.
         count: How many rows to give, 1 or more; fewer if the vocabulary is smaller.
         seed: The dice to throw; None throws none.
         also: Tokens to list however unlikely they are.
-
-    Raises:
-        GenerationError: The logits are not finite.
     """
-    branches = run_chain(logits, config, position)
-    raw = Distribution.of(logits)
+    raw, branches = prospect.raw, prospect.branches
     final = _mixture(branches)
     spread = Distribution.of(final.logits)
-    drawn = None
-    if seed is not None:
-        drawn = draw(take_branch(branches, seed, position.index).candidates, seed, position.index)
-    shown = _shown(logits, final, count, also if drawn is None else (drawn, *also))
+    drawn = None if seed is None else prospect.throw(seed)
+    shown = _shown(raw.logits, final, count, also if drawn is None else (drawn, *also))
     held = final.holds(shown)
     finals = np.zeros(shown.size)
     finals[held] = spread.probabilities(np.searchsorted(final.ids, shown[held]))
