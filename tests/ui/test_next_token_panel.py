@@ -143,7 +143,7 @@ async def test_hidden_it_costs_nothing() -> None:
         await it.until(lambda: worker.explained_rows == 0)
         await it.send("/panel on")
         await it.until(lambda: worker.explained_rows == MOST_ROWS)
-        await it.press("ctrl+b")
+        await it.press("ctrl+b", "ctrl+b")
         await it.until(lambda: worker.explained_rows == 0)
         await it.press("ctrl+b")
         await it.until(lambda: worker.explained_rows == MOST_ROWS)

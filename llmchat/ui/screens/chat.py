@@ -75,7 +75,9 @@ class ChatScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop, close, or back to the prompt", False, id="stop"),
         Binding("ctrl+c", "interrupt", "Copy, stop, clear, or quit", False, id="interrupt"),
-        Binding("ctrl+b", "sidebar", "Sidebar", False, tooltip="Show or hide the sliders", id="sidebar"),
+        Binding(
+            "ctrl+b", "sidebar", "Sidebar", False, tooltip="Go to the sliders; from there, hide them", id="sidebar"
+        ),
         Binding("ctrl+r", "regenerate", "Regenerate", False, tooltip="Answer the last message again", id="regenerate"),
         Binding("ctrl+n", "new", "New conversation", False, tooltip="This one stays in its file", id="new"),
         Binding("ctrl+o", "open", "Open a conversation", False, tooltip="Go on with a saved one", id="open"),
@@ -375,7 +377,8 @@ class ChatScreen(Screen[None]):
             self.editing = None
             self.prompt.write("")
         elif self.panel.has_class("-overlay") and not self.panel.has_class("-hidden"):
-            self.action_sidebar()
+            self.show_sidebar(False)
+            self.prompt.focus()
         elif self.find_bar.is_open:
             self.find_bar.close()
             self.view.find("")
@@ -420,11 +423,12 @@ class ChatScreen(Screen[None]):
         self.notify(result.message, severity=severity, markup=False, timeout=3)
 
     def action_sidebar(self) -> None:
-        """Show the sliders and go to them, or hide them."""
-        self.show_sidebar(self.panel.has_class("-hidden"))
-        if self.panel.has_class("-hidden"):
+        """Go to the sliders, shown if they were not; from there, hide them."""
+        if self.panel.has_focus_within:
+            self.show_sidebar(False)
             self.prompt.focus()
         else:
+            self.show_sidebar(True)
             self.panel.focus_slider()
 
     def show_sidebar(self, shown: bool) -> None:
