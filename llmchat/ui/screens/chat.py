@@ -282,7 +282,7 @@ class ChatScreen(Screen[None]):
     @on(TranscriptView.TextTyped)
     def type_into_prompt(self, event: TranscriptView.TextTyped) -> None:
         """Whoever types or pastes in the transcript means the prompt."""
-        self.prompt.focus()
+        self.set_focus(self.prompt)
         self.prompt.insert(event.text)
 
     @on(TranscriptView.TurnAction)
@@ -328,7 +328,7 @@ class ChatScreen(Screen[None]):
     @on(FindBar.Closed)
     def end_search(self) -> None:
         """Back to the prompt; matches stay marked for n and N."""
-        self.prompt.focus()
+        self.set_focus(self.prompt)
 
     def attempt(self, act: Callable[[], object]) -> None:
         """Do something that may be refused; the reason is shown."""
@@ -378,22 +378,22 @@ class ChatScreen(Screen[None]):
             self.prompt.write("")
         elif self.panel.has_class("-overlay") and not self.panel.has_class("-hidden"):
             self.show_sidebar(False)
-            self.prompt.focus()
+            self.set_focus(self.prompt)
         elif self.find_bar.is_open:
             self.find_bar.close()
             self.view.find("")
-            self.prompt.focus()
+            self.set_focus(self.prompt)
         elif self.status.state == "fetching" and self.session.load is not None:
             self.session.load.cancel.set()
         else:
-            self.prompt.focus()
+            self.set_focus(self.prompt)
 
     def give_back(self, text: str | None) -> None:
         """Put text that was not sent back into the prompt, before what is there."""
         if text:
             written = self.prompt.text
             self.prompt.write(f"{text}\n\n{written}" if written.strip() else text)
-            self.prompt.focus()
+            self.set_focus(self.prompt)
 
     async def action_interrupt(self) -> None:
         """^C: copy a selection, else stop, else clear the prompt, else quit at the second press."""
@@ -426,7 +426,7 @@ class ChatScreen(Screen[None]):
         """Go to the sliders, shown if they were not; from there, hide them."""
         if self.panel.has_focus_within:
             self.show_sidebar(False)
-            self.prompt.focus()
+            self.set_focus(self.prompt)
         else:
             self.show_sidebar(True)
             self.panel.focus_slider()
@@ -447,7 +447,7 @@ class ChatScreen(Screen[None]):
         self.clear_notes()
         self.give_back(self.session.stop())
         self.attempt(self.session.new)
-        self.prompt.focus()
+        self.set_focus(self.prompt)
 
     def action_find(self) -> None:
         """Look for words in the transcript."""

@@ -244,4 +244,5 @@ class SamplingPanel(VerticalScroll, can_focus=False):
         """Move the focus by a line, within the panel."""
         lines = [widget for widget in self.query("PresetHeading, ValueRow, MoreSamplers") if widget.display]
         here = next((index for index, widget in enumerate(lines) if widget.has_focus), 0)
-        lines[min(max(here + by, 0), len(lines) - 1)].focus()
+        # At once, so that a key pressed right after goes there.
+        self.screen.set_focus(lines[min(max(here + by, 0), len(lines) - 1)])
