@@ -126,12 +126,13 @@ def _follows_dropped(blocks: list[TurnBlock], place: int) -> bool:
 
 
 def _details(reply: Reply, *, is_done: bool = True) -> str:
-    """The settings stamp: what differs from the default, the seed; then the number of tokens and why they ended."""
-    parts = [*_stamp(reply), f"seed {reply.seed}"]
+    """Temperature, seed, number of tokens and why they ended; then, as far as there is room, what else was set."""
+    heat, *others = _stamp(reply)
+    parts = [heat, f"seed {reply.seed}"]
     if is_done:
         parts += [f"{len(reply.token_ids)} tok", _ENDINGS.get(reply.finish_reason) or _own_ending(reply)]
         parts += _lacking(reply)
-    return " · ".join(parts)
+    return " · ".join([*parts, *others])
 
 
 def _own_ending(reply: Reply) -> str:

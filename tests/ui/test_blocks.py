@@ -59,11 +59,11 @@ def test_each_role_has_its_heading() -> None:
     ("changes", "stamp"),
     [
         ({}, "temp 0.80 · seed 8417 · 6 tok · end token"),
-        ({"config": GenerationConfig(temperature=1.2, top_k=7)}, "temp 1.20 · top-k 7 · seed 8417 · 6 tok · end token"),
+        ({"config": GenerationConfig(temperature=1.2, top_k=7)}, "temp 1.20 · seed 8417 · 6 tok · end token · top-k 7"),
         ({"config": GenerationConfig(do_sample=False)}, "greedy · seed 8417 · 6 tok · end token"),
         (
             {"changes": (SettingsChange(2, 2, {"temperature": 1.2}), SettingsChange(4, 4, {"top_p": 0.5}))},
-            "temp 0.80→1.20 · top-p 0.90→0.50 · seed 8417 · 6 tok · end token",
+            "temp 0.80→1.20 · seed 8417 · 6 tok · end token · top-p 0.90→0.50",
         ),
     ],
 )
