@@ -87,6 +87,19 @@ def test_marks_tell_each_move_from_the_value_before() -> None:
     )
 
 
+def test_a_drag_is_marked_where_it_begins_and_ends() -> None:
+    """A hundred marks would bury the text; a move long after, or of another slider, is one of its own."""
+    drag = [SettingsChange(token, 2 * token, {"temperature": token / 10}) for token in (1, 3, 4, 12)]
+    apart = [SettingsChange(21, 42, {"temperature": 2.0}), SettingsChange(22, 44, {"top_k": 7})]
+    assert block_of(reply_of(changes=(*drag, *apart))).marks == (
+        (2, "temperature 0.80 →"),
+        (24, "→ 1.20"),
+        (42, "temperature 1.20 → 2.00"),
+        (44, "top-k 50 → 7"),
+    )
+    assert len(block_of(reply_of(changes=tuple(drag[:2]))).marks) == 2
+
+
 @pytest.mark.parametrize(
     ("reason", "detail", "notices"),
     [
