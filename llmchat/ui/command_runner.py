@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmchat.chat import export
-from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, apply_preset, parse_setting
+from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, Value, apply_preset, parse_setting
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
 from llmchat.ui.commands import COMMAND_BY_NAME, Command
@@ -65,8 +65,19 @@ def _show_settings(screen: ChatScreen, name: str) -> None:
         differs = "≠" if value != usual else " "
         spec = SPEC_BY_NAME.get(key)
         text = f"   {spec.help} {spec.range_text}." if spec is not None and name else ""
-        lines.append(f"{differs} {key} = {value if value not in (None, ()) else '—'}{text}")
+        lines.append(f"{differs} {key} = {_written(value)}{text}")
     screen.note("\n".join(lines))
+
+
+def _written(value: Value) -> str:
+    """A value as `/set` takes it."""
+    if value is None or value == ():
+        return "—"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return " ".join(str(item) if str(item).isidentifier() else repr(item) for item in value)
+    return str(value)
 
 
 def _reset(screen: ChatScreen, name: str) -> None:

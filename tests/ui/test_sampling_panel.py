@@ -262,6 +262,23 @@ async def test_the_seed_is_locked_typed_rolled_and_freed() -> None:
         assert app.panel.config.seed is not None
 
 
+async def test_what_has_no_slider_is_shown_too() -> None:
+    """Another order of the stages, and bans, count as changes and are named."""
+    app = PanelApp(GenerationConfig(temperature_last=True, banned_tokens=(3, 5)))
+    async with app.run_test(size=(100, 40)) as pilot:
+        line = app.query_one(MoreSamplers)
+        assert line.render().plain == " More samplers ▸  temp last · 2 banned"
+        assert app.query_one(PresetPicker).heading.count == 2
+        order = tuple(reversed(GenerationConfig().sampler_order))
+        app.panel.config = GenerationConfig(sampler_order=order, typical_p=0.9)
+        await pilot.pause()
+        assert line.render().plain == " More samplers ▸  1 on · own order"
+        app.panel.config = GenerationConfig()
+        await pilot.pause()
+        assert line.render().plain == " More samplers ▸"
+        assert app.query_one(PresetPicker).heading.count == 0
+
+
 async def test_more_samplers_unfold() -> None:
     """The less usual parameters are one line, with a count of those that are on, until they are asked for."""
     app = PanelApp(GenerationConfig(dry_multiplier=0.8, dry_base=2.0, typical_p=0.9))
