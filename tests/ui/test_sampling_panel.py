@@ -262,6 +262,16 @@ async def test_the_seed_is_locked_typed_rolled_and_freed() -> None:
         assert app.panel.config.seed is not None
 
 
+async def test_keys_typed_ahead_go_to_the_line_that_was_reached() -> None:
+    """Down and Space in one go switch the line below, not the one that is left."""
+    app = PanelApp(GenerationConfig())
+    async with app.run_test(size=(100, 40)) as pilot:
+        app.panel.slider("temperature").focus()
+        await pilot.pause()
+        app.panel.action_move(1)
+        assert app.focused is app.panel.slider("top_k")
+
+
 async def test_what_has_no_slider_is_shown_too() -> None:
     """Another order of the stages, and bans, count as changes and are named."""
     app = PanelApp(GenerationConfig(temperature_last=True, banned_tokens=(3, 5)))
