@@ -42,7 +42,7 @@ class UsageError(LlmchatError):
     """A flag, a command or a typed value is wrong."""
 
     exit_code = 2
-    title = "Not understood"
+    title = "Not possible"
 
 
 class SettingsError(UsageError):

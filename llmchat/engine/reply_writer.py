@@ -16,7 +16,7 @@ from llmchat.chat.turn import FinishReason, Reply, SettingsChange, Timings, Toke
 from llmchat.engine.engine import Engine, Logits, StopSignal
 from llmchat.engine.prompt import Prompt
 from llmchat.engine.token_sets import ids_containing
-from llmchat.sampling.chain import Draw, Position, sample
+from llmchat.sampling.chain import Draw, Position, Prospect
 from llmchat.sampling.explain import Explanation, explain
 from llmchat.sampling.history import TokenHistory
 from llmchat.sampling.mirostat import limit_after
@@ -95,7 +95,7 @@ class ReplyWriter:
         self._facts: list[TokenFacts] = []
         self._loops = LoopDetector(prompt.continued_ids)
         self._forced = tuple(forced)
-        self._seen: tuple[int, Logits] | None = None
+        self._seen: tuple[Logits, Prospect] | None = None
         self._text: list[str] = []
         self._text_length = 0
         self._changes: list[SettingsChange] = []
@@ -128,8 +128,9 @@ class ReplyWriter:
             GenerationError: The model's numbers are not finite.
         """
         change = self._read_config()
-        self._seen = (self._index, logits)
-        draw = self._draw(logits)
+        prospect = Prospect.of(logits, self._config, self._position(self._index, self._config))
+        self._seen = (logits, prospect)
+        draw = prospect.draw(self._seed, dict(self._forced).get(self._index))
         self._note_time()
         if draw.token_id in self._engine.end_ids:
             self._finish = ("stop", f"end token {self._engine.tokenizer.token_text(draw.token_id)}")
@@ -149,13 +150,14 @@ class ReplyWriter:
         """
         if self._seen is None:
             return None
-        index, logits = self._seen
+        logits, prospect = self._seen
+        index = prospect.index
         taken = self._token_ids[index] if index < len(self._token_ids) else None
-        listed = also if taken is None else (*also, taken)
-        # The penalties there did not know of the token that was drawn there.
-        with self._history.rewound(len(self._token_ids) - index):
-            settings, place = config or self._config, self._position(index, config or self._config)
-            explanation = explain(logits, settings, place, count, self._seed, listed)
+        if config is not None:
+            # The penalties there did not know of the token that was drawn there.
+            with self._history.rewound(len(self._token_ids) - index):
+                prospect = Prospect.of(logits, config, self._position(index, config))
+        explanation = explain(prospect, count, self._seed, also if taken is None else (*also, taken))
         return Explained(index, explanation, taken)
 
     def end(self) -> ReplyPiece | None:
@@ -210,12 +212,6 @@ class ReplyWriter:
     def _earlier_text(self) -> str:
         """The text of the ids that are gone on from."""
         return "".join(map(self._detokenizer.add, self._prompt.continued_ids))
-
-    def _draw(self, logits: Logits) -> Draw:
-        """The next token, by the dice or by the person's choice."""
-        position = self._position(self._index, self._config)
-        chosen = dict(self._forced).get(self._index)
-        return sample(logits, self._config, position, self._seed, chosen=chosen)
 
     def _position(self, index: int, config: GenerationConfig) -> Position:
         """What the sampling chain may know; of the vocabulary only what the settings ask for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.sampling import mirostat, penalties, processors
 from llmchat.sampling.candidates import Candidates
+from llmchat.sampling.distribution import Distribution
 from llmchat.sampling.draw import draw, xtc_number
 from llmchat.sampling.history import TokenHistory
-from llmchat.sampling.raw import RawDistribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +147,6 @@ def take_branch(branches: tuple[Branch, ...], seed: int, index: int) -> Branch:
     return branches[0] if acts else branches[1]
 
 
-def final_logprob(branches: tuple[Branch, ...], token_id: int) -> float:
-    """Natural logarithm of a token's probability after the chain, whatever XTC's dice; -inf if it was removed."""
-    logprobs = [math.log(branch.share) + branch.candidates.logprob(token_id) for branch in branches]
-    return float(np.logaddexp.reduce(logprobs))
-
-
 @dataclass(frozen=True, slots=True)
 class Draw:
     """A token, and how likely it was."""
@@ -167,28 +162,39 @@ class Draw:
     """Entropy of the model's distribution, in nats."""
 
 
-def sample(
-    logits: NDArray[np.floating],
-    config: GenerationConfig,
-    position: Position,
-    seed: int,
-    *,
-    chosen: int | None = None,
-) -> Draw:
-    """Draw the next token.
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What may come at one place: all that a draw needs, and its explanation."""
 
-    Args:
-        logits: Shape (vocab_size,).
-        config: The settings for this token.
-        position: The place in the reply.
-        seed: The dice.
-        chosen: A token that the person took, in place of the dice.
+    index: int
+    """Which token of the reply it is, from 0."""
+    raw: Distribution
+    """What the model says, before any stage."""
+    branches: tuple[Branch, ...]
+    """What the chain leaves."""
 
-    Raises:
-        GenerationError: The logits are not finite.
-    """
-    branches = run_chain(logits, config, position)
-    index = position.index
-    token_id = draw(take_branch(branches, seed, index).candidates, seed, index) if chosen is None else chosen
-    raw = RawDistribution.of(logits)
-    return Draw(token_id, raw.logprob(token_id), final_logprob(branches, token_id), raw.rank(token_id), raw.entropy)
+    @classmethod
+    def of(cls, logits: NDArray[np.floating], config: GenerationConfig, position: Position) -> Self:
+        """Run the chain; arguments and errors as for `run_chain`."""
+        branches = run_chain(logits, config, position)
+        return cls(position.index, Distribution.of(logits), branches)
+
+    def throw(self, seed: int) -> int:
+        """The token that the dice take."""
+        return draw(take_branch(self.branches, seed, self.index).candidates, seed, self.index)
+
+    def draw(self, seed: int, chosen: int | None = None) -> Draw:
+        """Draw the token.
+
+        Args:
+            seed: The dice.
+            chosen: A token that the person took, in place of the dice.
+        """
+        token_id = self.throw(seed) if chosen is None else chosen
+        raw = self.raw
+        return Draw(token_id, raw.logprob(token_id), self.final_logprob(token_id), raw.rank(token_id), raw.entropy)
+
+    def final_logprob(self, token_id: int) -> float:
+        """Natural logarithm of a token's probability after the chain, whatever XTC's dice; -inf if it was removed."""
+        logprobs = [math.log(branch.share) + branch.candidates.logprob(token_id) for branch in self.branches]
+        return float(np.logaddexp.reduce(logprobs))

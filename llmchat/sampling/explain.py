@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmchat.chat.generation_config import GenerationConfig
 from llmchat.sampling.candidates import BoolArray, Candidates, IntArray
-from llmchat.sampling.chain import Branch, Position, run_chain, take_branch
-from llmchat.sampling.draw import draw
-from llmchat.sampling.processors import highest
-from llmchat.sampling.raw import RawDistribution
+from llmchat.sampling.chain import Branch, Prospect
+from llmchat.sampling.distribution import Distribution
+from llmchat.sampling.selection import highest
+
+_SMALLEST = np.finfo(np.float64).tiny
+"""Probabilities below it act like it, so that their logarithms are finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,47 +51,30 @@ class Explanation:
     """The token that the dice take under these settings."""
 
 
-def explain(
-    logits: NDArray[np.floating],
-    config: GenerationConfig,
-    position: Position,
-    count: int,
-    seed: int | None = None,
-    also: Sequence[int] = (),
-) -> Explanation:
+def explain(prospect: Prospect, count: int, seed: int | None = None, also: Sequence[int] = ()) -> Explanation:
     """Say what the chain does with the candidates of one position. It changes nothing.
 
     Args:
-        logits: Shape (vocab_size,).
-        config: The settings to explain.
-        position: The place in the reply.
+        prospect: The position.
         count: How many rows to give, 1 or more; fewer if the vocabulary is smaller.
         seed: The dice to throw; None throws none.
         also: Tokens to list however unlikely they are.
-
-    Raises:
-        GenerationError: The logits are not finite.
     """
-    branches = run_chain(logits, config, position)
-    raw = RawDistribution.of(logits)
+    raw, branches = prospect.raw, prospect.branches
     final = _mixture(branches)
-    logprobs = final.log_probabilities()
-    spread = np.exp(logprobs)
-    entropy = max(-float(np.dot(spread, logprobs)), 0.0)
-    drawn = None
-    if seed is not None:
-        drawn = draw(take_branch(branches, seed, position.index).candidates, seed, position.index)
-    shown = _shown(logits, final, count, also if drawn is None else (drawn, *also))
+    spread = Distribution.of(final.logits)
+    drawn = None if seed is None else prospect.throw(seed)
+    shown = _shown(raw.logits, final, count, also if drawn is None else (drawn, *also))
     held = final.holds(shown)
     finals = np.zeros(shown.size)
-    finals[held] = spread[np.searchsorted(final.ids, shown[held])]
+    finals[held] = spread.probabilities(np.searchsorted(final.ids, shown[held]))
     columns = (shown.tolist(), raw.probabilities(shown).tolist(), finals.tolist(), _removers(branches, shown, held))
     return Explanation(
         rows=tuple(ExplainedToken(*row) for row in zip(*columns, strict=True)),
         survivors=len(final),
         mass=min(float(raw.probabilities(final.ids).sum()), 1.0),
-        entropy=entropy,
-        effective_choices=math.exp(entropy),
+        entropy=spread.entropy,
+        effective_choices=math.exp(spread.entropy),
         drawn=drawn,
     )
 
@@ -99,13 +83,13 @@ def _mixture(branches: tuple[Branch, ...]) -> Candidates:
     """The tokens that may be drawn on any branch, with the exact probabilities as their logits' softmax."""
     if len(branches) == 1:
         return branches[0].candidates
-    ids = np.union1d(*(branch.candidates.ids for branch in branches))
-    logits = np.full(ids.size, -np.inf)
+    size = 1 + max(int(branch.candidates.ids[-1]) for branch in branches)
+    is_left, probabilities = np.zeros(size, dtype=bool), np.zeros(size)
     for branch in branches:
-        places = np.searchsorted(ids, branch.candidates.ids)
-        own = branch.candidates.log_probabilities() + math.log(branch.share)
-        logits[places] = np.logaddexp(logits[places], own)
-    return Candidates(ids, logits)
+        is_left[branch.candidates.ids] = True
+        probabilities[branch.candidates.ids] += branch.share * branch.candidates.probabilities()
+    ids = np.flatnonzero(is_left)
+    return Candidates(ids, np.log(np.maximum(probabilities[ids], _SMALLEST)))
 
 
 def _shown(logits: NDArray[np.floating], final: Candidates, count: int, first: Sequence[int]) -> IntArray:

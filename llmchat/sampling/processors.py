@@ -7,12 +7,12 @@ a limit up to rounding count as reaching it.
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from llmchat.sampling.candidates import Candidates, FloatArray, IntArray
+from llmchat.sampling.candidates import Candidates
+from llmchat.sampling.selection import highest, smallest_set
 
 _ROUNDING = 1e-9
 
@@ -56,43 +56,6 @@ def keep_top_k(candidates: Candidates, k: int) -> Candidates:
     return candidates.take(highest(candidates.logits, k)) if 0 < k < len(candidates) else candidates
 
 
-def highest(scores: NDArray[np.floating], count: int) -> IntArray:
-    """The positions, ascending, of the highest scores; of equal ones, of the first."""
-    if count >= scores.size:
-        return np.arange(scores.size)
-    places = _places_to_search(scores, count)
-    found = scores[places]
-    smallest_kept = np.partition(found, -count)[-count]
-    mask = found >= smallest_kept
-    surplus = np.count_nonzero(mask) - count
-    if surplus:
-        mask[np.flatnonzero(found == smallest_kept)[-surplus:]] = False
-    kept: IntArray = places[mask]
-    return kept
-
-
-def _places_to_search(scores: NDArray[np.floating], count: int) -> IntArray:
-    """Positions, ascending and few, among which all the highest scores are, and all that equal them."""
-    width = scores.size // (8 * count)
-    if width <= 1:
-        return np.arange(scores.size)
-    # The count-th largest maximum of the blocks is reached by at least so many scores: few pass it.
-    blocks = scores[: scores.size // width * width].reshape(-1, width).max(axis=1)
-    return np.flatnonzero(scores >= np.partition(blocks, -count)[-count])
-
-
-def _smallest_set(scores: FloatArray, weights: FloatArray, goal: float) -> IntArray:
-    """The positions, ascending, of the fewest highest scores whose weights sum to the goal."""
-    # The set is usually small, so a short head is ranked first and the whole only at need.
-    for size in (256, 4096, scores.size):
-        head = highest(scores, size)
-        order = head[np.argsort(-scores[head], kind="stable")]
-        reached = np.cumsum(weights[order]) >= goal
-        if reached.any():
-            return np.sort(order[: int(np.argmax(reached)) + 1])
-    return np.arange(scores.size)
-
-
 def keep_top_p(candidates: Candidates, p: float) -> Candidates:
     """Keep the smallest set of likeliest tokens whose probabilities sum to `p` (Holtzman et al. 2020).
 
@@ -103,7 +66,7 @@ def keep_top_p(candidates: Candidates, p: float) -> Candidates:
     if p >= 1.0:
         return candidates
     weights = np.exp(candidates.logits - candidates.logits.max())
-    return candidates.take(_smallest_set(candidates.logits, weights, (p - _ROUNDING) * float(weights.sum())))
+    return candidates.keep(smallest_set(candidates.logits, weights, (p - _ROUNDING) * float(weights.sum())))
 
 
 def keep_min_p(candidates: Candidates, share: float) -> Candidates:
@@ -129,7 +92,7 @@ def keep_typical(candidates: Candidates, p: float) -> Candidates:
     weights = np.exp(log_probabilities)
     strangeness = np.abs(log_probabilities - np.dot(weights, log_probabilities))
     # Equal tokens must not be told apart by the last bits of the logarithms.
-    return candidates.take(_smallest_set(-np.round(strangeness, 9), weights, p - _ROUNDING))
+    return candidates.keep(smallest_set(-np.round(strangeness, 9), weights, p - _ROUNDING))
 
 
 def keep_top_n_sigma(candidates: Candidates, count: float) -> Candidates:
@@ -143,7 +106,7 @@ def keep_top_n_sigma(candidates: Candidates, count: float) -> Candidates:
     return candidates.keep(logits >= logits.max() - count * logits.std() - _ROUNDING)
 
 
-def exclude_top_choices(candidates: Candidates, threshold: float, *protected: Container[int]) -> Candidates:
+def exclude_top_choices(candidates: Candidates, threshold: float, *protected: Iterable[int]) -> Candidates:
     """Remove all tokens that reach a probability but the least likely of them (XTC, p-e-w 2024; as in llama.cpp).
 
     Args:
@@ -151,10 +114,12 @@ def exclude_top_choices(candidates: Candidates, threshold: float, *protected: Co
         threshold: The probability, 0 to 1; above 0.5 at most one token reaches it and none goes.
         protected: Ids that stay in any case.
     """
-    top = np.flatnonzero(candidates.probabilities() >= threshold - _ROUNDING)
+    is_top = candidates.probabilities() >= threshold - _ROUNDING
+    top = np.flatnonzero(is_top)
     if top.size < 2:
         return candidates
-    order = top[np.argsort(-candidates.logits[top], kind="stable")]
-    mask = np.ones(len(candidates), dtype=bool)
-    mask[order[:-1]] = [any(token in ids for ids in protected) for token in candidates.ids[order[:-1]].tolist()]
-    return candidates.keep(mask)
+    logits = candidates.logits[top]
+    least = top[np.flatnonzero(logits == logits.min())[-1]]
+    is_top[least] = False
+    is_top[candidates.positions(np.array(sorted(set().union(*protected)), dtype=np.int64))] = False
+    return candidates.keep(~is_top)

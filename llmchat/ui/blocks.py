@@ -28,6 +28,12 @@ _NOT_TOLD = ("min_new_tokens", "max_new_tokens")
 
 _ENDINGS = {"length": "length", "cancelled": "stopped", "error": "failed"}
 
+_DRAG_TOKENS = 8
+"""A slider that moves again within so many tokens is still being dragged."""
+
+_FEWEST_MOVES = 3
+"""So many moves make a drag; fewer are marked one by one."""
+
 _QUOTED = 40
 """Characters of a repeated text that are quoted."""
 
@@ -126,12 +132,13 @@ def _follows_dropped(blocks: list[TurnBlock], place: int) -> bool:
 
 
 def _details(reply: Reply, *, is_done: bool = True) -> str:
-    """The settings stamp: what differs from the default, the seed; then the number of tokens and why they ended."""
-    parts = [*_stamp(reply), f"seed {reply.seed}"]
+    """Temperature, seed, number of tokens and why they ended; then, as far as there is room, what else was set."""
+    heat, *others = _stamp(reply)
+    parts = [heat, f"seed {reply.seed}"]
     if is_done:
         parts += [f"{len(reply.token_ids)} tok", _ENDINGS.get(reply.finish_reason) or _own_ending(reply)]
         parts += _lacking(reply)
-    return " · ".join(parts)
+    return " · ".join([*parts, *others])
 
 
 def _own_ending(reply: Reply) -> str:
@@ -185,14 +192,38 @@ def _last_values(config: GenerationConfig, changes: Iterable[SettingsChange]) ->
 
 
 def _marks(reply: Reply) -> tuple[tuple[int, str], ...]:
-    """Where settings moved within the text, and from what to what."""
+    """Where settings moved within the text, and from what to what; of a drag, where it began and where it ended."""
     values = reply.config.values()
     marks = []
-    for change in reply.changes:
-        moved = ", ".join(_moved(name, values.get(name), value) for name, value in change.values.items())
-        values.update(change.values)
-        marks.append((change.text_offset, moved))
+    for drag in _drags(reply.changes):
+        before = dict(values)
+        for change in drag:
+            moved = ", ".join(_moved(name, values.get(name), value) for name, value in change.values.items())
+            values.update(change.values)
+            marks.append((change.text_offset, moved))
+        if len(drag) >= _FEWEST_MOVES:
+            (name,) = drag[0].values
+            start, _, end = _moved(name, before.get(name), values[name]).rpartition(f" {ARROW} ")
+            marks[-len(drag) :] = [(drag[0].text_offset, f"{start} {ARROW}"), (drag[-1].text_offset, f"{ARROW} {end}")]
     return tuple(marks)
+
+
+def _drags(changes: Iterable[SettingsChange]) -> list[list[SettingsChange]]:
+    """Changes, those together in which one slider moves again and again."""
+    drags: list[list[SettingsChange]] = []
+    for change in changes:
+        last = drags[-1][-1] if drags else None
+        goes_on = (
+            last is not None
+            and len(change.values) == 1
+            and change.values.keys() == last.values.keys()
+            and change.token_index - last.token_index <= _DRAG_TOKENS
+        )
+        if goes_on:
+            drags[-1].append(change)
+        else:
+            drags.append([change])
+    return drags
 
 
 def _moved(name: str, old: Value, new: Value) -> str:

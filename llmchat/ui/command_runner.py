@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmchat.chat import export
-from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, apply_preset, parse_setting
+from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, Value, apply_preset, parse_setting
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
 from llmchat.ui.commands import COMMAND_BY_NAME, Command
 from llmchat.ui.rendering.heat import HEAT_MODES
-from llmchat.ui.take_along import copy_reply
+from llmchat.ui.take_along import taken_along
 from llmchat.ui.turn_actions import describe as describe_turn
 
 if TYPE_CHECKING:
@@ -65,8 +65,19 @@ def _show_settings(screen: ChatScreen, name: str) -> None:
         differs = "≠" if value != usual else " "
         spec = SPEC_BY_NAME.get(key)
         text = f"   {spec.help} {spec.range_text}." if spec is not None and name else ""
-        lines.append(f"{differs} {key} = {value if value not in (None, ()) else '—'}{text}")
+        lines.append(f"{differs} {key} = {_written(value)}{text}")
     screen.note("\n".join(lines))
+
+
+def _written(value: Value) -> str:
+    """A value as `/set` takes it."""
+    if value is None or value == ():
+        return "—"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return " ".join(str(item) if str(item).isidentifier() else repr(item) for item in value)
+    return str(value)
 
 
 def _reset(screen: ChatScreen, name: str) -> None:
@@ -139,19 +150,21 @@ def _export(screen: ChatScreen, name: str) -> None:
     screen.note(f"Written to {path}")
 
 
-def _copy(screen: ChatScreen, name: str) -> None:
+def _copy(screen: ChatScreen, words: str) -> None:
     reply = next((turn for turn in reversed(screen.session.transcript.path()) if turn.role == "assistant"), None)
     if reply is None:
         raise UsageError("There is no reply to copy yet.")
+    first, _, rest = words.partition(" ")
+    if first in ("command", "python"):
+        text, name = taken_along(screen, reply, "command" if first == "command" else "python"), rest.strip()
+    else:
+        text, name = reply.text, words
     if not name:
-        screen.copy(reply.text)
-        return
-    if name in ("command", "python"):
-        copy_reply(screen, reply, "command" if name == "command" else "python")
+        screen.copy(text)
         return
     path = Path(name).expanduser()
-    _write(path, reply.text.rstrip("\n") + "\n")
-    screen.note(f"The reply was written to {path}")
+    _write(path, text.rstrip("\n") + "\n")
+    screen.note(f"Written to {path}")
 
 
 def _write(path: Path, text: str) -> None:

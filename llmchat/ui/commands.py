@@ -87,8 +87,8 @@ COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec("export", "Write the conversation as Markdown, text or JSON.", "FILE", "path"),
     CommandSpec(
         "copy",
-        "Copy the last reply; as a command or Python that makes it again; or write it to a file.",
-        "[command|python|FILE]",
+        "Copy the last reply, or the command or Python that makes it again; with FILE, write it there.",
+        "[command|python] [FILE]",
         "path",
     ),
     CommandSpec("regen", "Answer the last message again, N times.", "[N]", "count"),

@@ -41,6 +41,8 @@ class Laboratory:
         self._heat: dict[str, HeatMode] = {}
         """What single replies are coloured by; those to come are as the last one was."""
         self._heat_to_come: HeatMode = "off"
+        self._latest: tuple[str, NextToken] | None = None
+        """The reply that was drawn last, and the candidates at its end."""
         self._asked: int | None = None
         """The question that is under way; at most one is."""
         self._ask_again = False
@@ -52,18 +54,19 @@ class Laboratory:
             case NextToken():
                 self._show_next(event)
             case RequestFailed() if event.request_id == self._asked:
-                self._screen.next_token.show(None)
+                self._forget()
                 self._answered()
             case ModelLoading() | ModelLoaded() | ModelLoadFailed():
-                self._screen.next_token.show(None)
+                self._forget()
 
     def refresh(self) -> None:
         """Forget a conversation that is no longer there; follow settings that have changed."""
         if self._session.transcript is not self._transcript:
             self._transcript = self._session.transcript
-            self._screen.next_token.show(None)
+            self._forget()
             self._heat.clear()
         self.inspection.refresh()
+        self._show_only_at_its_end()
         if self._session.config is not self._config:
             self._config = self._session.config
             self._ask()
@@ -155,7 +158,26 @@ class Laboratory:
                 return
         elif running is None or event.request_id != running.request.request_id:
             return
+        turn_id = running.turn_id if running is not None else self._latest[0] if self._latest is not None else ""
+        self._latest = turn_id, event
         self._screen.next_token.show(event)
+
+    def _forget(self) -> None:
+        """There are no candidates any more."""
+        self._latest = None
+        self._screen.next_token.show(None)
+
+    def _show_only_at_its_end(self) -> None:
+        """Of a conversation that ends with another reply, the candidates say nothing."""
+        if self._session.running is not None:
+            return
+        panel, leaf = self._screen.next_token, self._session.transcript.leaf
+        fits = self._latest is not None and leaf is not None and leaf.id == self._latest[0]
+        if not fits:
+            panel.show(None)
+        elif panel.candidates is None and self._latest is not None:
+            panel.show(self._latest[1])
+            self._ask()
 
     def _answered(self) -> None:
         self._asked = None

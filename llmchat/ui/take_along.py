@@ -22,14 +22,14 @@ Form = Literal["command", "python"]
 """The forms that a reply can be taken along in."""
 
 
-def copy_reply(screen: ChatScreen, turn: Turn, form: Form) -> None:
-    """Copy what makes a reply again.
+def taken_along(screen: ChatScreen, turn: Turn, form: Form) -> str:
+    """What makes a reply again.
 
     Raises:
         UsageError: The turn is no drawn reply, or the conversation is not kept in a file where it must be.
     """
     recipe = recipe_of(screen.session, turn, screen.spec, screen.options.settings_path)
-    screen.copy(as_command(recipe) if form == "command" else as_python(recipe))
+    return as_command(recipe) if form == "command" else as_python(recipe)
 
 
 def recipe_of(session: ChatSession, turn: Turn, spec: ModelSpec, settings_path: Path | None = None) -> Recipe:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmchat.chat.turn import Reply, Turn
 from llmchat.errors import UsageError
-from llmchat.ui.take_along import copy_reply
+from llmchat.ui.take_along import taken_along
 
 if TYPE_CHECKING:
     from llmchat.ui.screens.chat import ChatScreen
@@ -45,8 +45,8 @@ class TurnActions:
             "previous": lambda turn: self._step(turn, -1),
             "next": lambda turn: self._step(turn, 1),
             "tokens": lambda turn: self._screen.laboratory.inspection.open(turn.id),
-            "copy_command": lambda turn: copy_reply(self._screen, turn, "command"),
-            "copy_python": lambda turn: copy_reply(self._screen, turn, "python"),
+            "copy_command": lambda turn: self._screen.copy(taken_along(self._screen, turn, "command")),
+            "copy_python": lambda turn: self._screen.copy(taken_along(self._screen, turn, "python")),
             "info": lambda turn: self._screen.note(describe(turn)),
         }
         actions[action](self._session.transcript.turn(turn_id))

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from llmchat.chat.generation_config import SAMPLER_ORDER, GenerationConfig
 from llmchat.sampling.candidates import Candidates
-from llmchat.sampling.chain import Position, run_chain
+from llmchat.sampling.chain import Draw, Position, Prospect, run_chain
+from llmchat.sampling.explain import Explanation, explain
 from llmchat.sampling.history import TokenHistory
 
 NEUTRAL = GenerationConfig(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
@@ -31,6 +32,25 @@ def left(logits: NDArray[np.float32], config: GenerationConfig, position: Positi
     """What the chain leaves where XTC does not act."""
     (branch,) = run_chain(logits, config, position)
     return branch.candidates
+
+
+def sample(
+    logits: NDArray[np.floating], config: GenerationConfig, position: Position, seed: int, chosen: int | None = None
+) -> Draw:
+    """The next token."""
+    return Prospect.of(logits, config, position).draw(seed, chosen)
+
+
+def explain_place(
+    logits: NDArray[np.floating],
+    config: GenerationConfig,
+    position: Position,
+    count: int,
+    seed: int | None = None,
+    also: tuple[int, ...] = (),
+) -> Explanation:
+    """What the panel says of a place."""
+    return explain(Prospect.of(logits, config, position), count, seed, also)
 
 
 def random_config(seed: int) -> GenerationConfig:

@@ -8,12 +8,11 @@ import pytest
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.errors import GenerationError
 from llmchat.sampling.candidates import Candidates
-from llmchat.sampling.chain import Position, run_chain, sample, take_branch
+from llmchat.sampling.chain import Position, run_chain, take_branch
 from llmchat.sampling.draw import draw, uniform_noise, xtc_number
-from llmchat.sampling.explain import explain
 from llmchat.sampling.history import TokenHistory
 from llmchat.sampling.processors import keep_top_k, keep_top_p
-from tests.sampling.places import NEUTRAL, VOCABULARY, at, left, logits_of
+from tests.sampling.places import NEUTRAL, VOCABULARY, at, explain_place, left, logits_of, sample
 
 
 def test_neutral_settings_are_plain_softmax() -> None:
@@ -157,7 +156,7 @@ def test_draws_follow_the_stated_distribution(config: GenerationConfig, vary: st
     branches = run_chain(logits, config, position)
     dice = [(seed, 3) if vary == "seed" else (42, seed) for seed in range(20_000)]
     draws = [draw(take_branch(branches, *throw).candidates, *throw) for throw in dice]
-    explained = explain(logits, config, position, VOCABULARY)
+    explained = explain_place(logits, config, position, VOCABULARY)
     expected = np.zeros(VOCABULARY)
     for row in explained.rows:
         expected[row.token_id] = row.final_probability * 20_000

@@ -8,16 +8,24 @@ import numpy as np
 import pytest
 
 from llmchat.chat.generation_config import GenerationConfig
-from llmchat.sampling.chain import sample
-from llmchat.sampling.explain import explain
-from tests.sampling.places import END, NEUTRAL, VOCABULARY, at, logits_of, random_config, random_position
+from tests.sampling.places import (
+    END,
+    NEUTRAL,
+    VOCABULARY,
+    at,
+    explain_place,
+    logits_of,
+    random_config,
+    random_position,
+    sample,
+)
 
 
 def test_each_removed_token_names_its_stage() -> None:
     """The first stage that takes a token away is the one that is shown."""
     logits = np.log(np.array([0.4, 0.25, 0.15, 0.1, 0.06, 0.04], dtype=np.float32))
     config = NEUTRAL.changed(banned_tokens=(0,), top_k=4, top_p=0.8, min_p=0.5)
-    rows = explain(logits, config, at(), 6).rows
+    rows = explain_place(logits, config, at(), 6).rows
     assert [row.token_id for row in rows] == [0, 1, 2, 3, 4, 5]
     assert [row.removed_by for row in rows] == ["bans", None, None, "min_p", "top_p", "top_k"]
     assert [row.final_probability for row in rows] == pytest.approx([0, 0.625, 0.375, 0, 0, 0])
@@ -38,7 +46,7 @@ def test_each_removed_token_names_its_stage() -> None:
 )
 def test_every_stage_has_its_name(config: GenerationConfig, stage: str) -> None:
     """What the panel says is a name of the order that the person sees."""
-    explained = explain(logits_of(3), config, at(), VOCABULARY)
+    explained = explain_place(logits_of(3), config, at(), VOCABULARY)
     assert explained.survivors == 1
     assert sorted(str(row.removed_by) for row in explained.rows) == sorted(["None", *[stage] * (VOCABULARY - 1)])
     assert stage in config.stages
@@ -49,7 +57,7 @@ def test_every_stage_has_its_name(config: GenerationConfig, stage: str) -> None:
 def test_the_numbers_agree_with_each_other_and_with_the_draw(seed: int) -> None:
     """Over random logits, settings and places: probabilities sum to 1, and the draw records what the panel shows."""
     logits, config, position = logits_of(seed), random_config(seed), random_position(seed)
-    explained = explain(logits, config, position, VOCABULARY, seed)
+    explained = explain_place(logits, config, position, VOCABULARY, seed)
     finals = {row.token_id: row.final_probability for row in explained.rows}
     assert sorted(finals) == list(range(VOCABULARY))
     assert sum(finals.values()) == pytest.approx(1.0)
@@ -70,8 +78,8 @@ def test_the_numbers_agree_with_each_other_and_with_the_draw(seed: int) -> None:
 def test_the_likeliest_before_and_after_are_shown(seed: int, count: int) -> None:
     """Few rows hold the best of both, by falling probability of the model, each once."""
     logits, config, position = logits_of(seed), random_config(seed), random_position(seed)
-    explained = explain(logits, config, position, count)
-    everything = explain(logits, config, position, VOCABULARY).rows
+    explained = explain_place(logits, config, position, count)
+    everything = explain_place(logits, config, position, VOCABULARY).rows
     ids = [row.token_id for row in explained.rows]
     assert len(ids) == len(set(ids)) == count
     assert [row for row in everything if row.token_id in ids] == list(explained.rows)
@@ -86,7 +94,7 @@ def test_tokens_that_the_model_does_not_have_are_no_rows() -> None:
     """Ids beyond the tokenizer have -inf and are not candidates."""
     logits = logits_of(1)
     logits[5:] = -np.inf
-    explained = explain(logits, NEUTRAL, at(), 12, 3)
+    explained = explain_place(logits, NEUTRAL, at(), 12, 3)
     assert sorted(row.token_id for row in explained.rows) == [0, 1, 2, 3, 4]
     assert explained.survivors == 5
     assert explained.mass == pytest.approx(1.0)
@@ -124,7 +132,7 @@ def test_the_drawn_token_and_those_asked_for_are_always_listed() -> None:
     by_rank = np.argsort(-logits)
     wanted = int(by_rank[-1])
     for seed in range(50):
-        explained = explain(logits, NEUTRAL, at(), 4, seed, also=(wanted,))
+        explained = explain_place(logits, NEUTRAL, at(), 4, seed, also=(wanted,))
         ids = [row.token_id for row in explained.rows]
         assert len(ids) == 4 and explained.drawn in ids and wanted in ids and int(by_rank[0]) in ids
         assert ids == sorted(ids, key=lambda token_id: -logits[token_id])

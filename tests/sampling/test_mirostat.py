@@ -9,10 +9,10 @@ import pytest
 
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.sampling.candidates import Candidates
-from llmchat.sampling.chain import Position, sample
+from llmchat.sampling.chain import Position
 from llmchat.sampling.history import TokenHistory
 from llmchat.sampling.mirostat import keep_mirostat, limit_after, next_limit
-from tests.sampling.places import NEUTRAL, VOCABULARY, logits_of
+from tests.sampling.places import NEUTRAL, VOCABULARY, logits_of, sample
 
 ON = NEUTRAL.changed(mirostat_tau=2.0, mirostat_eta=0.3)
 

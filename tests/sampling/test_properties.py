@@ -6,11 +6,20 @@ import numpy as np
 import pytest
 
 from llmchat.chat.generation_config import GenerationConfig
-from llmchat.sampling.chain import Position, run_chain, sample, take_branch
-from llmchat.sampling.explain import explain
+from llmchat.sampling.chain import Position, run_chain, take_branch
 from llmchat.sampling.history import TokenHistory
 from llmchat.sampling.mirostat import limit_after
-from tests.sampling.places import END, NEUTRAL, NEWLINE, VOCABULARY, logits_of, random_config, random_position
+from tests.sampling.places import (
+    END,
+    NEUTRAL,
+    NEWLINE,
+    VOCABULARY,
+    explain_place,
+    logits_of,
+    random_config,
+    random_position,
+    sample,
+)
 
 each_seed = pytest.mark.parametrize("seed", range(0, 400, 20))
 UNFILTERED = {
@@ -32,7 +41,7 @@ def test_explaining_never_changes_a_token(seed: int) -> None:
         logits, config, position = logits_of(case), random_config(case), random_position(case)
         before = sample(logits, config, position, case)
         for other in range(3):
-            explain(logits, random_config(case + other), position, 5, case)
+            explain_place(logits, random_config(case + other), position, 5, case)
         assert sample(logits, config, position, case) == before
         assert logits.tolist() == logits_of(case).tolist()
 

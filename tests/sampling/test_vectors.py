@@ -12,11 +12,11 @@ import pytest
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.sampling import processors
 from llmchat.sampling.candidates import Candidates, FloatArray
-from llmchat.sampling.chain import Position, sample
-from llmchat.sampling.explain import explain
+from llmchat.sampling.chain import Position
 from llmchat.sampling.history import TokenHistory
 from llmchat.sampling.penalties import penalize_repeats, penalize_use
 from tests.conftest import DATA
+from tests.sampling.places import explain_place, sample
 
 Vector = dict[str, Any]
 VECTORS: list[Vector] = json.loads((DATA / "sampling_vectors.json").read_text())
@@ -121,7 +121,7 @@ def test_the_marginal_of_xtc_is_the_published_one(vector: Vector) -> None:
     )  # fmt: skip
     logits = np.log(np.array(vector["probs"], dtype=np.float64))
     position = Position(0, TokenHistory(logits.size))
-    explained = explain(logits, config, position, logits.size)
+    explained = explain_place(logits, config, position, logits.size)
     rows = {row.token_id: row.final_probability for row in explained.rows}
     assert np.allclose([rows[token_id] for token_id in range(logits.size)], vector["expected"], atol=2e-6)
     draw = sample(logits, config, position, 1, chosen=0)

@@ -78,6 +78,7 @@ async def test_set_reset_preset_and_seed() -> None:
         assert it.session.config == GenerationConfig(temperature=1.25, stop=("THE END",))
         assert it.chat.panel.slider("temperature").value == 1.25
         assert "≠ temperature = 1.25" in await command(it, "/set")
+        assert "sampler_order = penalties dry top_n_sigma" in it.notes and "temperature_last = off" in it.notes
         assert "0 to 5" in await command(it, "/settings temperature")
         await command(it, "/reset temperature")
         assert it.session.config.temperature == 0.8

@@ -27,12 +27,14 @@ def sidebar_is_seen(screen: str) -> bool:
 
 
 async def test_the_sidebar_stands_beside_the_transcript_in_a_wide_window() -> None:
-    """^B takes it away and gives its room to the text; again, and the sliders have the focus."""
+    """^B goes to the sliders, from there takes them away, which gives their room to the text, and brings them back."""
     async with window(ScriptedEngine(), size=(120, 30)) as it:
         width = it.chat.view.size.width
         assert sidebar_is_seen(it.screen) and width < 90
+        await it.press("ctrl+b", "right")
+        assert sidebar_is_seen(it.screen) and it.session.config.temperature == 0.85
         await it.press("ctrl+b")
-        assert not sidebar_is_seen(it.screen) and it.chat.view.size.width > 110
+        assert not sidebar_is_seen(it.screen) and it.chat.view.size.width > 110 and it.chat.prompt.has_focus
         await it.press("ctrl+b")
         assert sidebar_is_seen(it.screen) and it.chat.view.size.width == width
         assert it.chat.panel.slider("temperature").has_focus
@@ -67,7 +69,7 @@ async def test_any_size_is_drawn() -> None:
     """Down to next to nothing and back, in mid-conversation, nothing fails and nothing is lost."""
     async with window(chat_engine(REPLY)) as it:
         await it.ask("tell me " * 9)
-        await it.press("ctrl+b", "ctrl+b")
+        await it.press("ctrl+b")
         for size in ((60, 16), (20, 5), (1, 1), (12, 40), (120, 40)):
             await it.resize(*size)
             await it.pilot.pause()
@@ -135,7 +137,7 @@ async def test_keys_are_rebound_in_the_settings() -> None:
     """The new key works, the old one does not, and the bar shows the new one."""
     keys = {"sidebar": "f9", "prompt.newline": "ctrl+l", "turn.copy": "z", "quit": "f10"}
     async with window(ScriptedEngine(), options=options_of(keys=keys)) as it:
-        await it.press("f9")
+        await it.press("f9", "f9")
         assert not sidebar_is_seen(it.screen) and "F9 sidebar" in it.status
         await it.press("ctrl+b")
         assert not sidebar_is_seen(it.screen)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from threading import Semaphore
 
 import numpy as np
+import pytest
 from textual.widgets import OptionList
 
 from llmchat.chat.generation_config import GenerationConfig
+from llmchat.chat.model import ModelSpec
 from llmchat.chat.storage import read_transcript
-from llmchat.engine.engine import Logits
+from llmchat.engine.engine import Engine, Logits
+from llmchat.engine.opening import open_engine
+from llmchat.replay import replay
 from llmchat.ui.widgets.preset_picker import PresetHeading
 from llmchat.ui.widgets.seed_row import SeedRow
 from tests.fakes import ScriptedEngine
@@ -49,6 +53,52 @@ async def test_a_slider_moved_in_mid_reply_acts_from_the_next_token() -> None:
         assert it.session.path is not None
         kept = read_transcript(it.session.path)[0].path()[-1].reply
         assert kept is not None and kept.changes == reply.changes and kept.config.temperature == 0.8
+
+
+async def test_a_slider_moved_from_end_to_end_loses_no_token() -> None:
+    """With a real model: a hundred moves within a reply are a hundred changes, and a replay draws the same tokens."""
+    gate = Semaphore(0)
+    drawn: list[int] = []
+
+    def tiny() -> Engine:
+        engine = open_engine(ModelSpec("tiny"), lambda stage, fraction: None)
+        decode = engine.decode
+
+        def decode_when_let(token_id: int) -> Logits:
+            drawn.append(token_id)
+            gate.acquire()
+            return decode(token_id)
+
+        engine.decode = decode_when_let  # type: ignore[method-assign]
+        return engine
+
+    config = GenerationConfig(temperature=0.0, seed=8417, min_new_tokens=500, max_new_tokens=500)
+    async with window(tiny, options=options_of(config, model="tiny"), gate=gate) as it:
+        await it.ready()
+        await it.ask_without_waiting("Once upon a time")
+        await it.press("ctrl+b")
+        for step in range(1, 101):
+            await it.press("right")
+            gate.release()
+            await it.until(lambda: len(drawn) > step, "the next token")  # noqa: B023
+        assert it.session.config.temperature == 5.0
+        await it.press("escape")
+        gate.release(10)
+        await it.idle()
+        reply = it.reply
+        assert it.session.path is not None
+        transcript = read_transcript(it.session.path)[0]
+    assert reply.finish_reason == "cancelled"
+    assert list(reply.token_ids[:101]) == drawn[:101]
+    assert len(reply.facts) == len(reply.token_ids)
+    assert [change.token_index for change in reply.changes] == list(range(1, 101))
+    moved = [change.values["temperature"] for change in reply.changes]
+    assert moved == pytest.approx([0.05 * step for step in range(1, 101)])
+    kept = transcript.path()[-1].reply
+    assert kept is not None and (kept.token_ids, kept.changes) == (reply.token_ids, reply.changes)
+    (again,) = replay(transcript, ModelSpec("tiny"))
+    assert again.first_difference is None
+    assert again.token_ids == reply.token_ids and again.text == reply.text
 
 
 async def test_the_mark_is_shown_while_the_reply_still_runs() -> None:

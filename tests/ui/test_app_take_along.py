@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from threading import Semaphore
 
 import pytest
@@ -24,8 +25,8 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return texts
 
 
-async def test_keys_and_commands_copy_what_makes_a_reply_again(copied: list[str]) -> None:
-    """C and P on a turn, /copy command and /copy python for the last reply."""
+async def test_keys_and_commands_copy_what_makes_a_reply_again(copied: list[str], tmp_path: Path) -> None:
+    """C and P on a turn, /copy command and /copy python for the last reply, into a file if one is named."""
     async with window(options=tiny_options()) as it:
         await it.ask("Alice")
         seed = it.reply.seed
@@ -38,6 +39,11 @@ async def test_keys_and_commands_copy_what_makes_a_reply_again(copied: list[str]
         assert copied[0] == copied[2] and copied[1] == copied[3]
         assert copied[0] == f"llmchat --once --model tiny --prompt Alice --seed {seed} --max-new-tokens 24"
         assert "model = llmchat.load('tiny')" in copied[1] and f"seed={seed}" in copied[1]
+        await it.send(f"/copy command {tmp_path / 'again.sh'}")
+        await it.send(f"/copy python {tmp_path / 'again.py'}")
+        await it.until(lambda: "again.py" in it.notes)
+        assert (tmp_path / "again.sh").read_text().rstrip("\n") == copied[0].rstrip("\n")
+        assert (tmp_path / "again.py").read_text().rstrip("\n") == copied[1].rstrip("\n")
         await it.select(2)
         await it.press("C")
         assert "that a model drew" in it.toasts

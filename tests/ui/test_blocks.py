@@ -59,11 +59,11 @@ def test_each_role_has_its_heading() -> None:
     ("changes", "stamp"),
     [
         ({}, "temp 0.80 · seed 8417 · 6 tok · end token"),
-        ({"config": GenerationConfig(temperature=1.2, top_k=7)}, "temp 1.20 · top-k 7 · seed 8417 · 6 tok · end token"),
+        ({"config": GenerationConfig(temperature=1.2, top_k=7)}, "temp 1.20 · seed 8417 · 6 tok · end token · top-k 7"),
         ({"config": GenerationConfig(do_sample=False)}, "greedy · seed 8417 · 6 tok · end token"),
         (
             {"changes": (SettingsChange(2, 2, {"temperature": 1.2}), SettingsChange(4, 4, {"top_p": 0.5}))},
-            "temp 0.80→1.20 · top-p 0.90→0.50 · seed 8417 · 6 tok · end token",
+            "temp 0.80→1.20 · seed 8417 · 6 tok · end token · top-p 0.90→0.50",
         ),
     ],
 )
@@ -85,6 +85,19 @@ def test_marks_tell_each_move_from_the_value_before() -> None:
         (3, "temperature 1.20 → 0.00"),
         (5, "top-k 50 → off"),
     )
+
+
+def test_a_drag_is_marked_where_it_begins_and_ends() -> None:
+    """A hundred marks would bury the text; a move long after, or of another slider, is one of its own."""
+    drag = [SettingsChange(token, 2 * token, {"temperature": token / 10}) for token in (1, 3, 4, 12)]
+    apart = [SettingsChange(21, 42, {"temperature": 2.0}), SettingsChange(22, 44, {"top_k": 7})]
+    assert block_of(reply_of(changes=(*drag, *apart))).marks == (
+        (2, "temperature 0.80 →"),
+        (24, "→ 1.20"),
+        (42, "temperature 1.20 → 2.00"),
+        (44, "top-k 50 → 7"),
+    )
+    assert len(block_of(reply_of(changes=tuple(drag[:2]))).marks) == 2
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,17 @@ async def test_a_narrow_window_puts_one_below_the_other() -> None:
         await it.until(lambda: len({column.region.y for column in columns}) == 1, "columns side by side")
 
 
+async def test_four_replies_fill_a_usual_window_two_by_two() -> None:
+    """At 80 by 24 all four are in sight, each as wide as half the window."""
+    async with window(ScriptedEngine("Hello."), size=(80, 24)) as it:
+        await it.ready()
+        await finish(it, "/compare greedy now creative stop=[b] -- hi")
+        regions = [column.region for column in it.app.screen.query(ReplyColumn)]
+        assert {(region.x, region.width) for region in regions} == {(0, 40), (40, 40)}
+        assert len({region.y for region in regions}) == 2 and {region.height for region in regions} == {11}
+        assert it.screen.count("Hello.") == 4
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [

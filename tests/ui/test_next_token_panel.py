@@ -143,7 +143,7 @@ async def test_hidden_it_costs_nothing() -> None:
         await it.until(lambda: worker.explained_rows == 0)
         await it.send("/panel on")
         await it.until(lambda: worker.explained_rows == MOST_ROWS)
-        await it.press("ctrl+b")
+        await it.press("ctrl+b", "ctrl+b")
         await it.until(lambda: worker.explained_rows == 0)
         await it.press("ctrl+b")
         await it.until(lambda: worker.explained_rows == MOST_ROWS)
@@ -177,6 +177,24 @@ async def test_another_conversation_begins_without_it() -> None:
         assert it.chat.next_token.candidates is None
         await it.send("/set top_k 3")
         assert it.chat.next_token.candidates is None and "From the first token on" in it.screen
+
+
+async def test_it_is_about_the_end_of_what_is_shown() -> None:
+    """At another alternative, or with the reply taken back, it is empty; at its own it follows the sliders again."""
+    async with window(CountingEngine(), config=FLAT) as it:
+        await it.ask("hi")
+        await it.press("ctrl+r")
+        await it.until(lambda: len(it.session.transcript) == 3 and it.is_idle)
+        assert it.chat.next_token.candidates is not None
+        await it.select()
+        await it.press("left")
+        assert it.chat.next_token.candidates is None
+        await it.send("/set top_k 2")
+        await it.press("alt+up", "alt+down", "right")
+        await it.until(lambda: it.chat.next_token.candidates is not None)
+        await it.until(lambda: "2 tokens hold" in panel_text(it))
+        await it.send("/undo")
+        assert it.chat.next_token.candidates is None
 
 
 async def test_showing_never_changes_a_token() -> None:

@@ -262,6 +262,33 @@ async def test_the_seed_is_locked_typed_rolled_and_freed() -> None:
         assert app.panel.config.seed is not None
 
 
+async def test_keys_typed_ahead_go_to_the_line_that_was_reached() -> None:
+    """Down and Space in one go switch the line below, not the one that is left."""
+    app = PanelApp(GenerationConfig())
+    async with app.run_test(size=(100, 40)) as pilot:
+        app.panel.slider("temperature").focus()
+        await pilot.pause()
+        app.panel.action_move(1)
+        assert app.focused is app.panel.slider("top_k")
+
+
+async def test_what_has_no_slider_is_shown_too() -> None:
+    """Another order of the stages, and bans, count as changes and are named."""
+    app = PanelApp(GenerationConfig(temperature_last=True, banned_tokens=(3, 5)))
+    async with app.run_test(size=(100, 40)) as pilot:
+        line = app.query_one(MoreSamplers)
+        assert line.render().plain == " More samplers ▸  temp last · 2 banned"
+        assert app.query_one(PresetPicker).heading.count == 2
+        order = tuple(reversed(GenerationConfig().sampler_order))
+        app.panel.config = GenerationConfig(sampler_order=order, typical_p=0.9)
+        await pilot.pause()
+        assert line.render().plain == " More samplers ▸  1 on · own order"
+        app.panel.config = GenerationConfig()
+        await pilot.pause()
+        assert line.render().plain == " More samplers ▸"
+        assert app.query_one(PresetPicker).heading.count == 0
+
+
 async def test_more_samplers_unfold() -> None:
     """The less usual parameters are one line, with a count of those that are on, until they are asked for."""
     app = PanelApp(GenerationConfig(dry_multiplier=0.8, dry_base=2.0, typical_p=0.9))

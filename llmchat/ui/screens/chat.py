@@ -10,16 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
-from textual import events, getters, on
-from textual.app import ComposeResult
+from textual import on
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
-from textual.notifications import SeverityLevel
-from textual.screen import Screen
 from textual.widgets import Input
 
 from llmchat.chat.model import ModelSpec
-from llmchat.checkpoints import catalog
 from llmchat.errors import LlmchatError
 from llmchat.options import StartOptions
 from llmchat.session import ChatSession
@@ -28,54 +23,35 @@ from llmchat.ui.checkpoints import Checkpoints
 from llmchat.ui.laboratory import Laboratory
 from llmchat.ui.prompt_display import PromptDisplay
 from llmchat.ui.rendering.turn_block import TurnBlock
-from llmchat.ui.screens.help import HelpScreen
+from llmchat.ui.screens.chat_frame import ChatFrame
 from llmchat.ui.turn_actions import TurnActions
-from llmchat.ui.widgets.find_bar import FindBar
-from llmchat.ui.widgets.header_bar import HeaderBar
-from llmchat.ui.widgets.more_samplers import MoreSamplers
 from llmchat.ui.widgets.next_token_panel import NextTokenPanel
-from llmchat.ui.widgets.preset_picker import PresetPicker
 from llmchat.ui.widgets.prompt_input import PromptInput
 from llmchat.ui.widgets.sampling_panel import SamplingPanel
-from llmchat.ui.widgets.seed_row import SeedRow
-from llmchat.ui.widgets.slider import Slider
-from llmchat.ui.widgets.status_bar import StatusBar
 from llmchat.ui.widgets.token_inspector import TokenInspector
 from llmchat.ui.widgets.transcript_view import TranscriptView
-from llmchat.ui.widgets.value_row import ValueRow
 from llmchat.ui.worker_reports import WorkerReports
-from llmchat.worker.messages import (
-    Event,
-    Request,
-)
-
-WIDE = 100
-"""Columns from which the sidebar stands beside the transcript instead of over it."""
+from llmchat.worker.messages import Event, Request
 
 QUIT_SECONDS = 2.0
 """How long a first ^C on an empty prompt waits for the second."""
-
 
 _BEFORE = "Ask the checkpoint before, on an empty prompt"
 _AFTER = "Ask the checkpoint after, on an empty prompt"
 
 
-class ChatScreen(Screen[None]):
-    """Transcript, sidebar, prompt and bars, and what happens between them."""
+class ChatScreen(ChatFrame):
+    """What happens between transcript, sidebar, prompt and bars."""
 
     CSS_PATH = "chat.tcss"
     AUTO_FOCUS = "PromptInput"
     HELP_HEADING = "Everywhere"
-    PARTS: ClassVar[tuple[type, ...]] = (
-        TranscriptView, TokenInspector, SamplingPanel, PresetPicker, MoreSamplers, ValueRow, Slider, SeedRow,
-        PromptInput, FindBar, HelpScreen,
-    )  # fmt: skip
-    """The parts whose keys can be rebound."""
-
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop, close, or back to the prompt", False, id="stop"),
         Binding("ctrl+c", "interrupt", "Copy, stop, clear, or quit", False, id="interrupt"),
-        Binding("ctrl+b", "sidebar", "Sidebar", False, tooltip="Show or hide the sliders", id="sidebar"),
+        Binding(
+            "ctrl+b", "sidebar", "Sidebar", False, tooltip="Go to the sliders; from there, hide them", id="sidebar"
+        ),
         Binding("ctrl+r", "regenerate", "Regenerate", False, tooltip="Answer the last message again", id="regenerate"),
         Binding("ctrl+n", "new", "New conversation", False, tooltip="This one stays in its file", id="new"),
         Binding("ctrl+o", "open", "Open a conversation", False, tooltip="Go on with a saved one", id="open"),
@@ -97,23 +73,14 @@ class ChatScreen(Screen[None]):
         Binding("alt+down", "select_turn(1)", "Turn below", False, id="turn_below"),
     ]
 
-    header = getters.query_one(HeaderBar)
-    view = getters.query_one(TranscriptView)
-    panel = getters.query_one(SamplingPanel)
-    inspector = getters.query_one(TokenInspector)
-    next_token = getters.query_one(NextTokenPanel)
-    prompt = getters.query_one(PromptInput)
-    status = getters.query_one(StatusBar)
-    find_bar = getters.query_one(FindBar)
-
     def __init__(self, options: StartOptions, submit: Callable[[Request], object]) -> None:
         """A chat that sends its requests to `submit`.
 
         Raises:
             TranscriptError: The transcript to go on with cannot be opened.
         """
-        super().__init__()
         settings = options.settings
+        super().__init__(options.config, sidebar=settings.sidebar)
         self.options = options
         self.submit = submit
         self.session: ChatSession = ChatSession(
@@ -133,8 +100,6 @@ class ChatScreen(Screen[None]):
         self._notices = self._open_transcript(options)
         self._notes: list[TurnBlock] = []
         self._note_count = 0
-        self._sidebar = settings.sidebar
-        self._overlay: bool | None = None
         self._quit_armed_at = -QUIT_SECONDS
         self.editing: str | None = None
         """The turn whose text is in the prompt to be changed."""
@@ -152,24 +117,6 @@ class ChatScreen(Screen[None]):
     def palette_bindings() -> Iterator[Binding]:
         """The bindings that the palette offers: those with a tooltip."""
         return (item for item in ChatScreen.BINDINGS if isinstance(item, Binding) and item.tooltip)
-
-    def compose(self) -> ComposeResult:
-        """Header, transcript and sidebar, find bar, prompt, status."""
-        yield HeaderBar()
-        with Horizontal(id="middle"):
-            with Vertical():
-                yield TranscriptView(id="transcript")
-                yield TokenInspector(id="inspector")
-            yield SamplingPanel(self.session.config, id="sampling")
-        yield FindBar()
-        yield PromptInput(
-            names={
-                "theme": lambda: sorted(self.app.available_themes),
-                "model": lambda: [entry.name for entry in catalog.models()],
-            },
-            id="prompt",
-        )
-        yield StatusBar()
 
     async def on_mount(self) -> None:
         """Show what there is, then ask for the model."""
@@ -277,12 +224,6 @@ class ChatScreen(Screen[None]):
         """The next-token panel has another height, or is shown again."""
         self.laboratory.rows_changed()
 
-    @on(TranscriptView.TextTyped)
-    def type_into_prompt(self, event: TranscriptView.TextTyped) -> None:
-        """Whoever types or pastes in the transcript means the prompt."""
-        self.prompt.focus()
-        self.prompt.insert(event.text)
-
     @on(TranscriptView.TurnAction)
     def act_on_turn(self, event: TranscriptView.TurnAction) -> None:
         """A key on a turn."""
@@ -307,26 +248,6 @@ class ChatScreen(Screen[None]):
     def leave_tokens(self) -> None:
         """Back to the turn."""
         self.laboratory.inspection.close()
-
-    @on(FindBar.Searched)
-    def search(self, event: FindBar.Searched) -> None:
-        """Look for other words."""
-        self.view.find(event.text)
-        self.find_bar.show_count(*self.view.find_position)
-
-    @on(FindBar.Moved)
-    def go_to_match(self, event: FindBar.Moved) -> None:
-        """Go to another match."""
-        if event.by > 0:
-            self.view.find_next()
-        else:
-            self.view.find_previous()
-        self.find_bar.show_count(*self.view.find_position)
-
-    @on(FindBar.Closed)
-    def end_search(self) -> None:
-        """Back to the prompt; matches stay marked for n and N."""
-        self.prompt.focus()
 
     def attempt(self, act: Callable[[], object]) -> None:
         """Do something that may be refused; the reason is shown."""
@@ -375,22 +296,23 @@ class ChatScreen(Screen[None]):
             self.editing = None
             self.prompt.write("")
         elif self.panel.has_class("-overlay") and not self.panel.has_class("-hidden"):
-            self.action_sidebar()
+            self.show_sidebar(False)
+            self.set_focus(self.prompt)
         elif self.find_bar.is_open:
             self.find_bar.close()
             self.view.find("")
-            self.prompt.focus()
+            self.set_focus(self.prompt)
         elif self.status.state == "fetching" and self.session.load is not None:
             self.session.load.cancel.set()
         else:
-            self.prompt.focus()
+            self.set_focus(self.prompt)
 
     def give_back(self, text: str | None) -> None:
         """Put text that was not sent back into the prompt, before what is there."""
         if text:
             written = self.prompt.text
             self.prompt.write(f"{text}\n\n{written}" if written.strip() else text)
-            self.prompt.focus()
+            self.set_focus(self.prompt)
 
     async def action_interrupt(self) -> None:
         """^C: copy a selection, else stop, else clear the prompt, else quit at the second press."""
@@ -408,31 +330,6 @@ class ChatScreen(Screen[None]):
             self._quit_armed_at = time.monotonic()
             self.notify("Press ^C again to quit.", timeout=QUIT_SECONDS)
 
-    def copy(self, text: str) -> None:
-        """Copy a text and say which way it went."""
-        self.run_worker(self._copy(text))
-
-    async def _copy(self, text: str) -> None:
-        from llmchat.ui import clipboard
-
-        result = await clipboard.copy_text(self.app, text)
-        severity: SeverityLevel = "information" if result.succeeded else "warning"
-        self.notify(result.message, severity=severity, markup=False, timeout=3)
-
-    def action_sidebar(self) -> None:
-        """Show the sliders and go to them, or hide them."""
-        self.show_sidebar(self.panel.has_class("-hidden"))
-        if self.panel.has_class("-hidden"):
-            self.prompt.focus()
-        else:
-            self.panel.focus_slider()
-
-    def show_sidebar(self, shown: bool) -> None:
-        """Show or hide the sliders; a wide window remembers it."""
-        self.panel.set_class(not shown, "-hidden")
-        if self.size.width >= WIDE:
-            self._sidebar = shown
-
     def action_regenerate(self) -> None:
         """Answer the last message again."""
         self.clear_notes()
@@ -443,15 +340,7 @@ class ChatScreen(Screen[None]):
         self.clear_notes()
         self.give_back(self.session.stop())
         self.attempt(self.session.new)
-        self.prompt.focus()
-
-    def action_find(self) -> None:
-        """Look for words in the transcript."""
-        self.find_bar.open()
-
-    def action_help(self) -> None:
-        """Show every key and command."""
-        self.app.push_screen(HelpScreen())
+        self.set_focus(self.prompt)
 
     def action_open(self) -> None:
         """Choose a saved conversation."""
@@ -479,24 +368,7 @@ class ChatScreen(Screen[None]):
         """Colour the tokens of the last reply by the next measure."""
         self.attempt(self.laboratory.cycle_heat)
 
-    async def action_view(self, name: str) -> None:
-        """Scroll the transcript, wherever the focus is."""
-        await self.view.run_action(name)
-
-    def action_select_turn(self, direction: int) -> None:
-        """Put the turn cursor into the transcript."""
-        self.view.focus()
-        self.view.action_select_turn(direction)
-
-    # ── layout and leaving ──
-
-    def on_resize(self, event: events.Resize) -> None:
-        """Put the sidebar beside the transcript where there is room, else over it, hidden."""
-        overlay = event.size.width < WIDE
-        if overlay != self._overlay:
-            self._overlay = overlay
-            self.panel.set_class(overlay, "-overlay")
-            self.panel.set_class(overlay or not self._sidebar, "-hidden")
+    # ── leaving ──
 
     def leave(self) -> str:
         """Keep what there is; returns a line for the terminal, after the window has closed."""

@@ -53,8 +53,7 @@ class CompareScreen(ExperimentScreen):
         & > .line { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
         & > #compare-heading { background: $surface; }
         & > #compare-keys { color: $text-muted; }
-        & > #columns { layout: horizontal; height: 1fr; }
-        &.-stacked > #columns { layout: vertical; overflow-y: auto; }
+        & > #columns { layout: grid; height: 1fr; overflow-y: auto; }
     }
     """
 
@@ -76,12 +75,13 @@ class CompareScreen(ExperimentScreen):
         self.begin()
 
     def on_resize(self, event: events.Resize) -> None:
-        """Columns where there is room, else one below the other."""
+        """Columns where there is room, else two rows of two, else one below the other."""
         count = len(self._columns)
-        stacked = event.size.width // count < NARROWEST
-        self.set_class(stacked, "-stacked")
+        across = next(n for n in (count, 2, 1) if count % n == 0 and (n == 1 or event.size.width // n >= NARROWEST))
+        self.query_one("#columns").styles.grid_size_columns = across
+        rows = count // across
         for column in self._columns:
-            column.styles.height = max(LOWEST, (event.size.height - 2) // count) if stacked else "1fr"
+            column.styles.height = "1fr" if rows == 1 else max(LOWEST, (event.size.height - 2) // rows)
 
     def show_all(self) -> None:
         """Bring every column up to its reply."""

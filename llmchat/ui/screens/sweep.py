@@ -53,6 +53,7 @@ class SweepScreen(ExperimentScreen):
         & > PathInput { display: none; margin: 0 1; background: $panel; }
         &.-saving > PathInput { display: block; }
         & > #sweep-keys { color: $text-muted; }
+        &.-saving > #sweep-keys { display: none; }
         &:ansi > PathInput { text-style: underline; }
     }
     """
@@ -78,7 +79,7 @@ class SweepScreen(ExperimentScreen):
         yield Static(id="sweep-heading", classes="line", markup=False)
         yield Static(id="sweep-columns", classes="line", markup=False)
         yield ChoiceList(self._rows())
-        yield PathInput(placeholder="sweep.toml or sweep.csv · Enter saves · Esc leaves it")
+        yield PathInput(placeholder="the file's name, such as sweep.toml or sweep.csv · Enter saves · Esc leaves it")
         yield Static(id="sweep-keys", classes="line", markup=False)
 
     def on_mount(self) -> None:
@@ -133,6 +134,7 @@ class SweepScreen(ExperimentScreen):
     def save(self, event: PathInput.Submitted) -> None:
         """Write the table of the replies that have ended."""
         if not event.value.strip():
+            self.notify("Write a file's name first, such as sweep.toml or sweep.csv.", severity="warning")
             return
         path = Path(event.value.strip()).expanduser()
         model = self.chat.session.model

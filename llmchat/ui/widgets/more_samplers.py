@@ -48,6 +48,8 @@ class MoreSamplers(Widget, can_focus=True):
     """Whether the other samplers are shown."""
     count: reactive[int] = reactive(0)
     """How many of them are not off."""
+    others: reactive[str] = reactive("")
+    """What else is set that has no slider: an order of one's own, banned tokens."""
 
     class Toggled(Message):
         """The person wants to see the other samplers, or no longer."""
@@ -66,8 +68,8 @@ class MoreSamplers(Widget, can_focus=True):
         """The whole line."""
         arrow = "▾" if self.unfolded else "▸"
         parts = [(f"{'›' if self.has_focus else ' '}More samplers {arrow}", "more--label")]
-        if self.count:
-            parts.append((f"  {self.count} on", "more--count"))
+        if words := " · ".join(filter(None, (f"{self.count} on" if self.count else "", self.others))):
+            parts.append((f"  {words}", "more--count"))
         return Content.assemble(*((text, self.get_visual_style(name)) for text, name in parts))
 
     def action_switch(self) -> None:

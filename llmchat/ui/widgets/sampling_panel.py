@@ -17,7 +17,14 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from llmchat.chat.generation_config import SAMPLING_SPECS, GenerationConfig, Value, apply_preset, matching_preset
+from llmchat.chat.generation_config import (
+    SAMPLER_ORDER,
+    SAMPLING_SPECS,
+    GenerationConfig,
+    Value,
+    apply_preset,
+    matching_preset,
+)
 from llmchat.errors import UsageError
 from llmchat.ui.widgets.more_samplers import MoreSamplers
 from llmchat.ui.widgets.preset_picker import PresetPicker
@@ -158,10 +165,12 @@ class SamplingPanel(VerticalScroll, can_focus=False):
         seed = self.query_one(SeedRow)
         seed.seed, seed.inactive = config.seed, "seed" in inactive
         more = (slider for slider in self.query(Slider) if slider.spec.group == "more")
-        self.query_one(MoreSamplers).count = sum(slider.spec.neutral not in (None, slider.value) for slider in more)
+        line, others = self.query_one(MoreSamplers), _without_slider(config)
+        line.count = sum(slider.spec.neutral not in (None, slider.value) for slider in more)
+        line.others = " · ".join(others)
         heading = self.query_one(PresetPicker).heading
         heading.preset = matching_preset(config) or CUSTOM
-        heading.count = sum(slider.differs for slider in self.query(Slider)) + (not config.do_sample)
+        heading.count = sum(slider.differs for slider in self.query(Slider)) + (not config.do_sample) + len(others)
 
     def _change(self, values: Mapping[str, Value]) -> None:
         """Take changed fields, or put everything back and say why they do not go together."""
@@ -244,4 +253,17 @@ class SamplingPanel(VerticalScroll, can_focus=False):
         """Move the focus by a line, within the panel."""
         lines = [widget for widget in self.query("PresetHeading, ValueRow, MoreSamplers") if widget.display]
         here = next((index for index, widget in enumerate(lines) if widget.has_focus), 0)
-        lines[min(max(here + by, 0), len(lines) - 1)].focus()
+        # At once, so that a key pressed right after goes there.
+        self.screen.set_focus(lines[min(max(here + by, 0), len(lines) - 1)])
+
+
+def _without_slider(config: GenerationConfig) -> list[str]:
+    """What is set of the order of the stages and of bans, in a few words."""
+    words = []
+    if config.sampler_order != SAMPLER_ORDER:
+        words.append("own order")
+    elif config.temperature_last:
+        words.append("temp last")
+    if config.banned_tokens:
+        words.append(f"{len(config.banned_tokens)} banned")
+    return words

@@ -165,7 +165,7 @@ class TokenInspector(CandidateLines, can_focus=True):
         lines = [self._row(row, number == self.chosen, width) for number, row in listed]
         lines += [[]] * (room - len(lines))
         choices = f"choices {candidates.effective_choices:.1f} · entropy {candidates.entropy + 0.0:.2f}"
-        return [*lines, [(f"  {held(candidates)} · {choices}", "muted")], self._hints(width)]
+        return [*lines, [(f"  {held(candidates)} · {choices} · raw → final %", "muted")], self._hints(width)]
 
     def _first(self, room: int) -> int:
         """The first candidate that is seen, so that the chosen one is in the middle."""

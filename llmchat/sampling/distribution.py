@@ -1,4 +1,4 @@
-"""What the model itself says of the next token, before any stage of the chain."""
+"""The softmax of a whole vocabulary, or of what the chain leaves of it, at the price of its sums."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _LOWEST = np.float32(-1e4)
 
 
 @dataclass(frozen=True, slots=True)
-class RawDistribution:
-    """The softmax of the raw logits; only its sums are computed over the whole vocabulary."""
+class Distribution:
+    """The softmax of some logits. Single probabilities are computed when they are asked for."""
 
     logits: NDArray[np.floating]
-    """Shape (vocab_size,)."""
+    """Shape (n,)."""
     log_total: float
     """ln Σ e^logit."""
     entropy: float
@@ -38,14 +38,14 @@ class RawDistribution:
         entropy = math.log(total) - float(np.dot(shifted, weights)) / total
         return cls(logits, float(peak) + math.log(total), max(entropy, 0.0))
 
-    def logprob(self, token_id: int) -> float:
-        """Natural logarithm of a token's probability."""
-        return float(self.logits[token_id]) - self.log_total
+    def logprob(self, place: int) -> float:
+        """Natural logarithm of the probability at a place."""
+        return float(self.logits[place]) - self.log_total
 
-    def probabilities(self, token_ids: IntArray) -> FloatArray:
-        """The probabilities of some tokens, shape as `token_ids`."""
-        return np.exp(self.logits[token_ids].astype(np.float64) - self.log_total)
+    def probabilities(self, places: IntArray) -> FloatArray:
+        """The probabilities at some places, shape as `places`."""
+        return np.exp(self.logits[places].astype(np.float64) - self.log_total)
 
-    def rank(self, token_id: int) -> int:
-        """How many tokens are likelier."""
-        return int(np.count_nonzero(self.logits > self.logits[token_id]))
+    def rank(self, place: int) -> int:
+        """How many are likelier than the one at a place."""
+        return int(np.count_nonzero(self.logits > self.logits[place]))
