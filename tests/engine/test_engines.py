@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from llmchat.chat.model import ModelSpec
-from llmchat.engine import native_engine, torch_engine
+from llmchat.engine import prefix_engine
 from llmchat.engine.engine import Engine
 from llmchat.engine.opening import default_threads, open_engine
 from llmchat.errors import ModelLoadError
@@ -96,8 +96,7 @@ def test_reuse_after_the_window_slid_is_still_right(tiny_engine: Engine) -> None
 
 def test_prefill_stops_between_chunks(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stop signal is looked at once per chunk; what was read stays usable."""
-    for module in (torch_engine, native_engine):
-        monkeypatch.setattr(module, "PREFILL_CHUNK", 32)
+    monkeypatch.setattr(type(tiny_engine), "CHUNK", 32)
     ids = list(range(10, 110))
     told: list[tuple[int, int]] = []
     stopped = tiny_engine.prefill(ids, lambda: bool(told), lambda done, total: told.append((done, total)))
@@ -109,8 +108,7 @@ def test_prefill_stops_between_chunks(tiny_engine: Engine, monkeypatch: pytest.M
 @pytest.mark.parametrize("dtype", ["auto", "float32"])
 def test_the_cache_grows_without_losing_anything(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A text that outgrows the first capacity goes on as if there had been room from the start."""
-    for module in (torch_engine, native_engine):
-        monkeypatch.setattr(module, "_FIRST_CAPACITY", 16)
+    monkeypatch.setattr(prefix_engine, "_FIRST_CAPACITY", 16)
     engine = open_engine(ModelSpec("tiny", dtype=dtype), lambda stage, fraction: None)
     ids = list(range(10, 110))
     for end in (10, 30, 60):

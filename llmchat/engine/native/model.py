@@ -129,20 +129,24 @@ class NativeModel:
         tensor = self._raw[name]
         return _values(RawTensor(tensor.kind, (len(token_ids), tensor.shape[1]), tensor.data[list(token_ids)]))
 
+    def read(self, token_ids: Sequence[int], places: Sequence[int], caches: Sequence[NativeCache]) -> None:
+        """Run tokens for what they leave in their caches alone; arguments as for `step`."""
+        for start in range(0, len(token_ids), TILE):
+            self._tile(token_ids, places, caches, start, min(start + TILE, len(token_ids)), wanted=0)
+
     def step(self, token_ids: Sequence[int], places: Sequence[int], caches: Sequence[NativeCache]) -> Floats:
         """Run tokens, each at its position of its cache, and return the logits of the last row.
 
         Args:
-            token_ids: Any number; tokens of one cache in the order of their positions.
+            token_ids: At least one; tokens of one cache in the order of their positions.
             places: The position of each.
             caches: The cache of each.
 
         Returns:
             Shape (vocab_size,).
         """
-        for start in range(0, len(token_ids) - TILE, TILE):
-            self._tile(token_ids, places, caches, start, start + TILE, wanted=0)
         start = (len(token_ids) - 1) // TILE * TILE
+        self.read(token_ids[:start], places[:start], caches[:start])
         last: Floats = self._tile(token_ids, places, caches, start, len(token_ids), wanted=1)[0]
         return last
 

@@ -1,0 +1,112 @@
+"""What the engines share: reading a prompt in chunks, and keeping of the KV cache what the next one begins with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from llmchat.chat.model import ModelInfo
+from llmchat.engine.engine import Logits, Prefill, PrefillProgress, StopSignal, common_prefix
+from llmchat.tokenizers.prompt_style import PromptStyle
+from llmchat.tokenizers.tokenizer import Tokenizer
+
+_FIRST_CAPACITY = 256
+
+
+class PrefixEngine(ABC):
+    """Prefill and decode with prefix reuse. Every call must come from the same thread."""
+
+    CHUNK: ClassVar[int]
+    """Tokens read between two looks at the stop signal."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        info: ModelInfo,
+        *,
+        end_ids: tuple[int, ...],
+        prompt_style: PromptStyle | None,
+        slides: bool,
+    ) -> None:
+        self.info = info
+        self.tokenizer = tokenizer
+        self.end_ids = end_ids
+        self.prompt_style = prompt_style
+        self.slides = slides
+        """Whether a longer text goes on over its last tokens with positions from 0, as llmbuilder does it."""
+        self._ids: list[int] = []
+        self._cached_ids: list[int] = []
+
+    @property
+    def text(self) -> list[int]:
+        """The ids that were read and drawn so far."""
+        return list(self._ids)
+
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens the model has before it now."""
+        return min(len(self._ids), self.info.context_length)
+
+    def prefill(
+        self, token_ids: Sequence[int], should_stop: StopSignal, on_progress: PrefillProgress | None = None
+    ) -> Prefill:
+        """Read a prompt, reusing the longest prefix that is in the KV cache."""
+        self._ids = list(token_ids)
+        if len(token_ids) > self.info.context_length:
+            return Prefill(self._window_logits(), 0)
+        # The last token is always read again: its logits are wanted.
+        cached = min(common_prefix(self._cached_ids, self._ids), len(self._ids) - 1)
+        del self._cached_ids[cached:]
+        self._reserve(len(self._ids))
+        logits: Logits | None = None
+        for start in range(cached, len(self._ids), self.CHUNK):
+            if should_stop():
+                return Prefill(None, cached)
+            end = min(start + self.CHUNK, len(self._ids))
+            logits = self._append(self._ids[start:end], wants_logits=end == len(self._ids))
+            if on_progress is not None:
+                on_progress(end, len(self._ids))
+        return Prefill(logits, cached)
+
+    def decode(self, token_id: int) -> Logits:
+        """Append one token and return the logits for the next."""
+        self._ids.append(token_id)
+        if len(self._ids) > self.info.context_length:
+            return self._window_logits()
+        self._reserve(len(self._ids))
+        logits = self._append([token_id], wants_logits=True)
+        assert logits is not None
+        return logits
+
+    def masked(self, logits: Logits) -> Logits:
+        """The logits, those of ids that the tokenizer lacks set to -inf."""
+        logits[self.tokenizer.vocab_size :] = -np.inf
+        return logits
+
+    def capacity_for(self, positions: int) -> int:
+        """How many positions to take memory for: at least doubling, so that growth costs little in all."""
+        wanted = max(positions, _FIRST_CAPACITY)
+        return min(1 << (wanted - 1).bit_length(), self.info.context_length)
+
+    def _append(self, token_ids: list[int], *, wants_logits: bool) -> Logits | None:
+        start = len(self._cached_ids)
+        self._cached_ids += token_ids
+        return self._extend(token_ids, start, wants_logits=wants_logits)
+
+    @abstractmethod
+    def _extend(self, token_ids: list[int], start: int, *, wants_logits: bool) -> Logits | None:
+        """Run new tokens, which follow the first `start` positions of the KV cache; logits of the last, if wanted."""
+
+    @abstractmethod
+    def _reserve(self, positions: int) -> None:
+        """Make room in the KV cache for this many positions in all."""
+
+    @abstractmethod
+    def _window_logits(self) -> Logits:
+        """Logits over the last `context_length` tokens with positions from 0.
+
+        Every position moves at every token, so nothing of the KV cache holds; it stays for later prompts.
+        """
