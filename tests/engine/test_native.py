@@ -84,15 +84,15 @@ def native_logits(checkpoint: Checkpoint, ids: list[int], *, threads: int = 1, c
 
 
 @pytest.mark.parametrize("kernels", usable_kernels())
-@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0", "Q5_0", "Q5_1"])
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
 def test_every_format_agrees_with_torch(kind: str, kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """16-bit activations stay next to float32; formats without a kernel of their own go through 16 bits."""
+    """16-bit activations stay next to float32, also where rows are no whole superblocks."""
     monkeypatch.setenv(KERNELS_VARIABLE, kernels)
     checkpoint = llama_checkpoint(llama_config(tied=False), kind)
     expected = torch_logits(checkpoint, IDS)
     got = native_logits(checkpoint, IDS)
     spread = float(expected.std())
-    assert np.abs(got - expected).max() < (5e-3 if kind.startswith("Q5") else 5e-4) * spread
+    assert np.abs(got - expected).max() < 5e-4 * spread
 
 
 @pytest.mark.parametrize(
@@ -158,20 +158,11 @@ def test_a_position_outside_is_refused(place: int) -> None:
         model.step([1], [place], [cache])
 
 
-def test_scales_that_cannot_be_turned_exactly_fall_back() -> None:
-    """Q4_0 blocks with the tiniest and the largest scales keep their numbers."""
-    config = llama_config(n_layers=1)
-    checkpoint = llama_checkpoint(config, "Q4_0")
-    assert checkpoint.raw is not None
-    data = checkpoint.raw["layers.0.ffn.up_proj.weight"].data
-    data[0, :2] = np.array([1e-7], dtype=np.float16).view(np.uint8)
-    tensors = dict(checkpoint.tensors)
-    import torch
-
-    values = dequantize(data, GGMLQuantizationType.Q4_0)
-    tensors["layers.0.ffn.up_proj.weight"] = torch.from_numpy(values.astype(np.float32))
-    changed = replace(checkpoint, tensors=tensors)
-    assert np.abs(native_logits(changed, IDS) - torch_logits(changed, IDS)).max() < 2e-3
+def test_formats_without_kernels_go_through_16_bits() -> None:
+    """A format that is not kept as it is runs all the same, its weights rounded to 16 bits."""
+    checkpoint = llama_checkpoint(llama_config(), "MXFP4")
+    expected = torch_logits(checkpoint, IDS)
+    assert np.abs(native_logits(checkpoint, IDS) - expected).max() < 5e-3 * expected.std()
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "qwen3"])

@@ -1,8 +1,8 @@
 // The native decode step: what its parts share.
 //
 // A matrix is kept in blocks of 16 rows, so that one vector holds the same column
-// of 16 rows, and in groups of 32 columns that share a scale. Activations of
-// quantised matrices are rounded to 16 bits for each group of 32.
+// of 16 rows, and in groups of 32 columns. Activations of quantised matrices are
+// rounded to 16 bits for each group.
 
 #pragma once
 
@@ -12,19 +12,67 @@
 namespace llmchat {
 
 constexpr int kRows = 16;   // rows of a block
-constexpr int kGroup = 32;  // columns that share a scale
+constexpr int kGroup = 32;  // columns whose activations share a scale
+constexpr int kHalf = 16;   // columns whose activations share a total
+constexpr int kSuper = 256; // columns of a superblock, the unit of the K-quants
 constexpr int kTile = 4;    // positions that one pass over the weights serves
 constexpr int kSharers = 4; // query heads that one pass over keys and values serves
 
-enum class Format : int32_t { F32 = 0, F16 = 1, BF16 = 2, Q4 = 3, Q8 = 4 };
+// The formats of ggml that are kept as they are; the numbers are those of model.py's list.
+enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K };
+constexpr int kFormats = 13;
+
+// How a quantised weight is kept: weight = scale * (stored - offset), or scale * stored + least.
+// The stored bits lie in planes of 4, 2 and 1 bits, those that make up `bits` (8: bytes as they are).
+// Scales (and leasts) are 16-bit floats for each group; in superblocks they are signed bytes for
+// each `step` columns, times a 16-bit float for the superblock. So every number of the file is kept.
+struct Layout {
+    int bits = 0;  // 0: floats
+    int offset = 0;
+    bool has_least = false;
+    bool is_super = false;
+    int step = kGroup;
+
+    constexpr int columns() const { return is_super ? kSuper : kGroup; }
+    constexpr int plane_bytes() const { return kRows * kGroup * bits / 8; }  // of one group
+    constexpr int scale_bytes() const {  // of all scales in `columns()`, and of all leasts
+        return is_super ? kSuper / step * kRows : 2 * kRows;
+    }
+    // Planes by group, scales, leasts; in superblocks then the two rows of floats, which keep it on a cache line.
+    constexpr int bytes() const {
+        return plane_bytes() * (columns() / kGroup) + scale_bytes() * (has_least ? 2 : 1) + (is_super ? 4 * kRows : 0);
+    }
+};
+
+constexpr Layout layout_of(Format format) {
+    switch (format) {
+        case Format::Q4_0: return {4, 8};
+        case Format::Q4_1: return {4, 0, true};
+        case Format::Q5_0: return {5, 16};
+        case Format::Q5_1: return {5, 0, true};
+        case Format::Q8_0: return {8, 128};
+        case Format::Q2_K: return {2, 0, true, true, kHalf};
+        case Format::Q3_K: return {3, 4, false, true, kHalf};
+        case Format::Q4_K: return {4, 0, true, true};
+        case Format::Q5_K: return {5, 0, true, true};
+        case Format::Q6_K: return {6, 32, false, true, kHalf};
+        default: return {};
+    }
+}
+
+// Columns that come together: rows are a multiple of them.
+constexpr int columns_together(Format format) {
+    const Layout layout = layout_of(format);
+    return layout.bits ? layout.columns() : 1;
+}
 
 struct Matrix {
     Format format = Format::F32;
     int rows = 0;
     int cols = 0;
-    const uint8_t* data = nullptr;  // repacked blocks; null: the model has no such matrix
+    const uint8_t* data = nullptr;  // repacked blocks
     int blocks() const { return (rows + kRows - 1) / kRows; }
-    bool is_quantised() const { return format == Format::Q4 || format == Format::Q8; }
+    bool is_quantised() const { return layout_of(format).bits > 0; }
 };
 
 // One position on its way into a matrix: as floats, and in 16 bits by group.
@@ -34,7 +82,7 @@ struct Activations {
     int8_t* high = nullptr;
     int16_t* whole = nullptr;
     float* scale = nullptr;   // of each group
-    int32_t* total = nullptr; // sum of each group's 16-bit values
+    int32_t* total = nullptr; // sum of the 16-bit values of each half of a group
 };
 
 // Keys and values of one sequence. Keys lie in blocks of 16 positions, transposed.
@@ -44,6 +92,7 @@ struct Cache {
     float* values = nullptr;  // [layer][kv head][capacity][head_dim]
     float* memory = nullptr;
     size_t bytes = 0;
+    size_t position_size = 0;  // keys of one position in all layers
 };
 
 // The inner loops, compiled once for each instruction set.
@@ -65,8 +114,14 @@ struct Kernels {
 
 const Kernels* avx512_kernels();  // null where the compiler or the machine has them not
 const Kernels* avx2_kernels();
+const Kernels* neon_kernels();
 const Kernels* portable_kernels();
 
+// Bytes of a repacked matrix, and of one row as the file has it.
 size_t repacked_bytes(Format format, int rows, int cols);
+size_t file_row_bytes(Format format, int cols);
+
+// Puts rows of the file's format into blocks, as rows `first_row` and on of a matrix.
+void repack(Format format, const uint8_t* from, int first_row, int rows, int cols, uint8_t* to);
 
 }  // namespace llmchat

@@ -9,13 +9,16 @@ from functools import cache
 from pathlib import Path
 
 KERNELS_VARIABLE = "LLMCHAT_KERNELS"
-"""Environment variable that names the kernels to use (avx512, avx2, portable), or "none" for torch."""
+"""Environment variable that names the kernels to use (avx512, avx2, neon, portable), or "none" for torch."""
 
 TILE = 4
 """Positions that one call takes at most."""
 
 BLOCK_ROWS = 16
-"""Rows of logits come in whole blocks of this many."""
+"""Rows of a block: matrices and logits are kept in whole blocks."""
+
+NO_MEMORY = 2
+"""What a function returns that found no memory; 0 is done, 1 refused."""
 
 
 _DIMENSIONS = (
@@ -69,17 +72,18 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         "llmchat_model_new": (c_void_p, [POINTER(Shape), c_char_p]),
         "llmchat_model_free": (None, [c_void_p]),
         "llmchat_set_matrix": (
-            c_int, [c_void_p, c_int, c_int, c_int, c_int, POINTER(c_void_p), POINTER(c_int), c_int],
+            c_int,
+            [c_void_p, c_int, c_int, c_int, c_void_p, POINTER(c_void_p), POINTER(c_size_t), c_void_p, c_int],
         ),
-        "llmchat_set_vector": (None, [c_void_p, c_int, c_int, c_void_p, c_size_t]),
+        "llmchat_set_vector": (c_int, [c_void_p, c_int, c_int, c_void_p, c_size_t]),
         "llmchat_weight_bytes": (c_size_t, [c_void_p]),
         "llmchat_position_bytes": (c_size_t, [c_void_p]),
         "llmchat_read_bandwidth": (c_double, [c_void_p, c_size_t, c_int]),
         "llmchat_cache_new": (c_void_p, [c_void_p, c_int]),
         "llmchat_cache_free": (None, [c_void_p]),
-        "llmchat_cache_copy": (None, [c_void_p, c_void_p, c_void_p, c_int]),
+        "llmchat_cache_copy": (c_int, [c_void_p, c_void_p, c_void_p, c_int]),
         "llmchat_workers": (c_int, [c_void_p]),
-        "llmchat_step": (None, [c_void_p, c_void_p, c_void_p, POINTER(c_void_p), c_int, c_void_p, c_int]),
+        "llmchat_step": (c_int, [c_void_p, c_void_p, c_void_p, POINTER(c_void_p), c_int, c_void_p, c_int]),
     }  # fmt: skip
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)

@@ -8,139 +8,52 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "decode.h"
 #include "memory.h"
+#include "stack.h"
 #include "threads.h"
 
 namespace llmchat {
 
-size_t repacked_bytes(Format format, int rows, int cols) {
-    const size_t blocks = (size_t(rows) + kRows - 1) / kRows;
-    switch (format) {
-        case Format::Q4: return blocks * (cols / kGroup) * (kRows * kGroup / 2 + 4 * kRows);
-        case Format::Q8: return blocks * (cols / kGroup) * (kRows * kGroup + 2 * kRows);
-        case Format::F32: return blocks * cols * kRows * 4;
-        default: return blocks * cols * kRows * 2;
-    }
-}
-
 namespace {
 
-enum Source : int32_t { SOURCE_F32, SOURCE_F16, SOURCE_BF16, SOURCE_Q4_0, SOURCE_Q4_1, SOURCE_Q8_0 };
-
-Format kept_format(Source source) {
-    switch (source) {
-        case SOURCE_F32: return Format::F32;
-        case SOURCE_F16: return Format::F16;
-        case SOURCE_BF16: return Format::BF16;
-        case SOURCE_Q8_0: return Format::Q8;
-        default: return Format::Q4;
-    }
-}
-
-uint16_t negated_eighth_up(uint16_t half) {
-    // -8 times a half: three more in the exponent and the sign turned; Q4_0 counts from -8.
-    const uint16_t exponent = (half >> 10) & 31;
-    if (exponent == 0 || exponent >= 28) return 0xffff;  // not to be had exactly this way
-    return uint16_t((half ^ 0x8000) + (3 << 10));
-}
-
-// Bytes of a group of 32 columns of one row in the file.
-size_t group_bytes(Source source) {
-    switch (source) {
-        case SOURCE_F32: return 4 * kGroup;
-        case SOURCE_Q4_0: return 18;
-        case SOURCE_Q4_1: return 20;
-        case SOURCE_Q8_0: return 34;
-        default: return 2 * kGroup;
-    }
-}
-
-// Whether a matrix keeps its numbers to the last bit: each scale of Q4_0 must also be had times -8.
-bool keeps_scales(Source source, const uint8_t* from, size_t groups) {
-    if (source != SOURCE_Q4_0) return true;
-    for (size_t g = 0; g < groups; g++) {
-        uint16_t scale;
-        std::memcpy(&scale, from + g * 18, 2);
-        if ((scale & 0x7fff) && negated_eighth_up(scale) == 0xffff) return false;
-    }
-    return true;
-}
-
-// One group of 32 columns of one row into its lane of a block; words are of four columns.
-void repack_q4(const uint8_t* from, bool has_least, int lane, uint8_t* to) {
-    constexpr uint32_t kLow = 0x0f0f0f0f;
-    uint16_t scale, least;
-    std::memcpy(&scale, from, 2);
-    if (has_least) {
-        std::memcpy(&least, from + 2, 2);
-    } else {
-        least = scale & 0x7fff ? negated_eighth_up(scale) : 0;
-    }
-    uint32_t q[4];  // low halves: columns 0 to 15, high halves: 16 to 31
-    std::memcpy(q, from + (has_least ? 4 : 2), 16);
-    const uint32_t words[4] = {(q[0] & kLow) | (q[1] & kLow) << 4, (q[2] & kLow) | (q[3] & kLow) << 4,
-                               (q[0] >> 4 & kLow) | (q[1] & ~kLow), (q[2] >> 4 & kLow) | (q[3] & ~kLow)};
-    for (int i = 0; i < 4; i++) std::memcpy(to + 64 * i + 4 * lane, &words[i], 4);
-    std::memcpy(to + 256 + 2 * lane, &scale, 2);
-    std::memcpy(to + 288 + 2 * lane, &least, 2);
-}
-
-void repack_q8(const uint8_t* from, int lane, uint8_t* to) {
-    for (int i = 0; i < kGroup / 4; i++) {
-        uint32_t word;
-        std::memcpy(&word, from + 2 + 4 * i, 4);
-        word ^= 0x80808080;  // 128 more each
-        std::memcpy(to + 64 * i + 4 * lane, &word, 4);
-    }
-    std::memcpy(to + kRows * kGroup + 2 * lane, from, 2);
-}
-
-template <typename Number>
-void repack_dense(const uint8_t* from, int cols, int lane, uint8_t* to) {
-    for (int k = 0; k < cols; k++) std::memcpy(to + (size_t(k) * kRows + lane) * sizeof(Number), from + k * sizeof(Number), sizeof(Number));
-}
-
-// Puts one row, as it lies in the file, into its place among the blocks of a matrix.
-void repack_row(Source source, const uint8_t* from, int row, int cols, uint8_t* to) {
-    const int lane = row % kRows, groups = cols / kGroup;
-    to += repacked_bytes(kept_format(source), row / kRows * kRows, cols);
-    if (source == SOURCE_F32) return repack_dense<uint32_t>(from, cols, lane, to);
-    if (source <= SOURCE_BF16) return repack_dense<uint16_t>(from, cols, lane, to);
-    const size_t step = group_bytes(source), kept = repacked_bytes(kept_format(source), kRows, kGroup);
-    for (int g = 0; g < groups; g++, from += step, to += kept) {
-        if (source == SOURCE_Q8_0) {
-            repack_q8(from, lane, to);
-        } else {
-            repack_q4(from, source == SOURCE_Q4_1, lane, to);
-        }
-    }
-}
-
 enum Slot : int32_t { QKV, OUT, GATE, UP, DOWN, LAYER_MATRICES };
+enum GlobalSlot : int32_t { NORM, NORM_BIAS, POSITIONS, COSINES, SINES, GLOBALS };
 enum VectorSlot : int32_t { NORM_1, NORM_1_BIAS, QKV_BIAS, Q_NORM, K_NORM, OUT_BIAS, NORM_2, NORM_2_BIAS, UP_BIAS, DOWN_BIAS, LAYER_VECTORS };
 
 struct Layer {
-    Matrix matrices[LAYER_MATRICES];
+    Stack matrices[LAYER_MATRICES];
     std::vector<float> vectors[LAYER_VECTORS];
     const float* vector(VectorSlot slot) const { return vectors[slot].empty() ? nullptr : vectors[slot].data(); }
 };
 
 }  // namespace
 
+constexpr int kMost = 1 << 24;  // of every dimension: no product of two of them overflows
+
 // Dimensions of a model; the Python side fills it in, field by field.
 struct Shape {
     int32_t is_gpt, dim, ffn, layers, heads, kv_heads, head_dim, vocab, context, interleaved, threads;
     float eps;
+
+    bool is_sound() const {
+        for (int32_t n : {dim, ffn, layers, heads, kv_heads, head_dim, vocab, context}) {
+            if (n < 1 || n > kMost) return false;
+        }
+        const int64_t qkv = (int64_t(heads) + 2 * int64_t(kv_heads)) * head_dim;
+        return qkv <= kMost && qkv * layers <= kMost * 64ll && heads % kv_heads == 0 && (is_gpt || head_dim % 2 == 0) &&
+               threads >= 1 && threads <= 256;
+    }
 };
 
 struct Model {
     Shape shape;
     const Kernels* kernels;
     std::vector<Layer> layers;
-    Matrix head;
+    Stack head;
     std::vector<float> norm, norm_bias, positions, cosines, sines;
     Arena memory;
     Team team;
@@ -156,6 +69,7 @@ struct Model {
     };
     std::vector<Scratch> scratch;
     std::vector<float> x, qkv, attended, hidden, up;
+    bool complete = false;
     int qkv_rows, padded_qkv, padded_ffn, padded_dim, widest;
 
     Model(const Shape& s, const Kernels* k) : shape(s), kernels(k), layers(s.layers), team(s.threads), paces(2 * kTile, Pace(team.size())) {
@@ -170,29 +84,91 @@ struct Model {
         for (auto& one : scratch) {
             one.normed.resize(kTile * widest), one.low.resize(kTile * widest), one.high.resize(kTile * widest);
             one.whole.resize(kTile * widest), one.scale.resize(kTile * widest / kGroup);
-            one.total.resize(kTile * widest / kGroup);
+            one.total.resize(kTile * widest / kHalf);
             for (int t = 0; t < kTile; t++) {
                 Activations& a = one.tile[t];
                 a.low = &one.low[t * widest], a.high = &one.high[t * widest], a.whole = &one.whole[t * widest];
-                a.scale = &one.scale[t * widest / kGroup], a.total = &one.total[t * widest / kGroup];
+                a.scale = &one.scale[t * widest / kGroup], a.total = &one.total[t * widest / kHalf];
             }
         }
     }
 
+    size_t position_size() const { return size_t(shape.layers) * shape.kv_heads * shape.head_dim; }
+
+    Stack* stack(int layer, int slot) {
+        if (layer == -1) return slot == 0 ? &head : nullptr;
+        const bool is_there = layer >= 0 && layer < shape.layers && slot >= 0 && slot < LAYER_MATRICES;
+        return is_there ? &layers[layer].matrices[slot] : nullptr;
+    }
+
+    std::pair<int, int> matrix_size(int layer, int slot) const {  // rows and columns
+        const int attended_cols = shape.heads * shape.head_dim;
+        if (layer < 0) return {shape.vocab, shape.dim};
+        if (slot == QKV) return {qkv_rows, shape.dim};
+        if (slot == OUT) return {shape.dim, attended_cols};
+        if (slot == DOWN) return {shape.dim, shape.ffn};
+        return {shape.ffn, shape.dim};
+    }
+
+    std::vector<float>* vector_at(int layer, int slot) {
+        std::vector<float>* globals[GLOBALS] = {&norm, &norm_bias, &positions, &cosines, &sines};
+        if (layer == -1) return slot >= 0 && slot < GLOBALS ? globals[slot] : nullptr;
+        const bool is_there = layer >= 0 && layer < shape.layers && slot >= 0 && slot < LAYER_VECTORS;
+        return is_there ? &layers[layer].vectors[slot] : nullptr;
+    }
+
+    bool fits(int layer, int slot, size_t count) const {
+        if (layer < 0) {
+            if (slot == COSINES || slot == SINES) return !shape.is_gpt && count % (shape.head_dim / 2) == 0;
+            return count == (slot == POSITIONS ? size_t(shape.context) : 1) * shape.dim;
+        }
+        switch (slot) {
+            case QKV_BIAS: return count == size_t(qkv_rows);
+            case Q_NORM: case K_NORM: return count == size_t(shape.head_dim);
+            case UP_BIAS: return count == size_t(shape.ffn);
+            default: return count == size_t(shape.dim);
+        }
+    }
+
+    // Whether every matrix and vector that a step reads is there.
+    bool is_complete() {
+        if (complete) return true;
+        for (const Layer& l : layers) {
+            for (int slot = 0; slot < LAYER_MATRICES; slot++) {
+                if (l.matrices[slot].parts.empty() && !(shape.is_gpt && slot == GATE)) return false;
+            }
+            if (!l.vector(NORM_1) || !l.vector(NORM_2)) return false;
+            if (shape.is_gpt && !(l.vector(NORM_1_BIAS) && l.vector(NORM_2_BIAS))) return false;
+        }
+        if (head.parts.empty() || norm.empty() || (shape.is_gpt && (norm_bias.empty() || positions.empty()))) return false;
+        return complete = true;
+    }
+
+    bool has_place(const Cache& cache, int position) const {
+        if (cache.position_size != position_size() || position < 0 || position >= cache.capacity) return false;
+        if (shape.is_gpt) return position < shape.context;
+        return size_t(position + 1) * (shape.head_dim / 2) <= std::min(cosines.size(), sines.size());
+    }
+
     // Makes `count` rows of floats ready for a matrix, on this worker.
-    const Activations* prepare(int worker, const Matrix& m, const float* rows, size_t stride, int count) {
+    const Activations* prepare(int worker, const Stack& m, const float* rows, size_t stride, int count) {
         Scratch& own = scratch[worker];
+        const bool is_quantised = m.is_quantised();
         for (int t = 0; t < count; t++) {
             own.tile[t].values = rows + t * stride;
-            if (m.is_quantised()) kernels->quantise(rows + t * stride, m.cols, own.tile[t]);
+            if (is_quantised) kernels->quantise(rows + t * stride, m.parts[0].cols, own.tile[t]);
         }
         return own.tile;
     }
 
-    void multiply(int worker, const Matrix& m, const Activations* in, int count, float* y, size_t stride, bool add) {
-        const int blocks = m.blocks(), size = team.active();
-        kernels->multiply(m, in, count, int(int64_t(blocks) * worker / size), int(int64_t(blocks) * (worker + 1) / size),
-                          y, stride, add);
+    void multiply(int worker, const Stack& m, const Activations* in, int count, float* y, size_t stride, bool add) {
+        int from, to;
+        share(worker, m.blocks(), from, to);
+        for (const Matrix& part : m.parts) {
+            const int first = std::max(from, 0), end = std::min(to, part.blocks());
+            if (first < end) kernels->multiply(part, in, count, first, end, y, stride, add);
+            from -= part.blocks(), to -= part.blocks(), y += size_t(part.blocks()) * kRows;
+        }
     }
 
     void normalise(const float* from, const float* weight, const float* bias, float* to) {
@@ -283,7 +259,7 @@ struct Model {
     }
 
     // x += matrix * in + bias, each worker for its own rows.
-    void add_to_stream(int worker, const Matrix& m, const float* bias, const Activations* in, int count) {
+    void add_to_stream(int worker, const Stack& m, const float* bias, const Activations* in, int count) {
         multiply(worker, m, in, count, x.data(), padded_dim, true);
         int from, to;
         share(worker, m.blocks(), from, to);
@@ -292,7 +268,7 @@ struct Model {
 
     void feed_forward(int worker, const Layer& l, int count) {
         const float* normed = normalised(worker, l.vector(NORM_2), l.vector(NORM_2_BIAS), count);
-        const Matrix& first = shape.is_gpt ? l.matrices[UP] : l.matrices[GATE];
+        const Stack& first = shape.is_gpt ? l.matrices[UP] : l.matrices[GATE];
         const Activations* in = prepare(worker, first.is_quantised() ? first : l.matrices[UP], normed, widest, count);
         multiply(worker, first, in, count, hidden.data(), padded_ffn, false);
         int from, to;
@@ -351,9 +327,11 @@ using namespace llmchat;
 
 extern "C" {
 
+enum Result { DONE = 0, REFUSED = 1, NO_MEMORY = 2 };
+
 // The fastest kernels that this machine can run; `wanted` picks others for tests.
 static const Kernels* choose(const char* wanted) {
-    for (const Kernels* one : {avx512_kernels(), avx2_kernels(), portable_kernels()}) {
+    for (const Kernels* one : {avx512_kernels(), avx2_kernels(), neon_kernels(), portable_kernels()}) {
         if (one && (!wanted || !*wanted || !std::strcmp(wanted, one->name))) return one;
     }
     return nullptr;
@@ -366,7 +344,7 @@ const char* llmchat_kernels(const char* wanted) {
 
 Model* llmchat_model_new(const Shape* shape, const char* kernels) {
     const Kernels* found = choose(kernels);
-    if (!found || shape->threads < 1 || shape->threads > 256) return nullptr;
+    if (!found || !shape->is_sound()) return nullptr;
     try {
         return new Model(*shape, found);
     } catch (const std::bad_alloc&) {
@@ -376,49 +354,40 @@ Model* llmchat_model_new(const Shape* shape, const char* kernels) {
 
 void llmchat_model_free(Model* model) { delete model; }
 
-// Repacks one matrix: parts of it one below the other. Returns 0, or 1 if it cannot be kept exactly, 2 without memory.
-int llmchat_set_matrix(Model* model, int layer, int slot, int source_, int parts, const void* const* data,
-                       const int* rows, int cols) try {
-    const Source source = Source(source_);
-    const size_t row_bytes = source <= SOURCE_BF16 ? size_t(cols) * group_bytes(source) / kGroup
-                                                   : size_t(cols / kGroup) * group_bytes(source);
-    std::vector<const uint8_t*> from;  // of each row
+// Repacks a slot's matrices, one below the other; layer -1 is the head. Returns 0, 1 if they do not belong there,
+// 2 without memory.
+int llmchat_set_matrix(Model* model, int layer, int slot, int parts, const int32_t* formats, const void* const* data,
+                       const size_t* sizes, const int32_t* rows, int cols) try {
+    Stack* stack = model->stack(layer, slot);
+    if (!stack) return REFUSED;
+    std::vector<Part> given;
+    int64_t all_rows = 0;
     for (int i = 0; i < parts; i++) {
-        const uint8_t* part = static_cast<const uint8_t*>(data[i]);
-        if (!keeps_scales(source, part, size_t(rows[i]) * (cols / kGroup))) return 1;
-        for (int row = 0; row < rows[i]; row++) from.push_back(part + row * row_bytes);
+        if (formats[i] < 0 || formats[i] >= kFormats || rows[i] < 1) return REFUSED;
+        const Part part = {Format(formats[i]), static_cast<const uint8_t*>(data[i]), rows[i]};
+        if (cols % columns_together(part.format) || sizes[i] != rows[i] * file_row_bytes(part.format, cols)) return REFUSED;
+        given.push_back(part), all_rows += rows[i];
     }
-    Matrix m;
-    m.format = kept_format(source), m.rows = int(from.size()), m.cols = cols;
-    uint8_t* to = model->memory.take(repacked_bytes(m.format, m.rows, cols));
-    m.data = to;
-    model->team.run(model->team.size(), [&](int worker) {
-        int first, end;  // blocks
-        model->share(worker, m.blocks(), first, end);
-        for (int row = first * kRows; row < std::min(end * kRows, m.rows); row++) repack_row(source, from[row], row, cols, to);
-    });
-    (layer < 0 ? model->head : model->layers[layer].matrices[slot]) = m;
-    return 0;
+    const auto [wanted_rows, wanted_cols] = model->matrix_size(layer, slot);
+    if (all_rows != wanted_rows || cols != wanted_cols) return REFUSED;
+    return stack->fill(given, cols, model->memory, model->team) ? DONE : REFUSED;
 } catch (const std::bad_alloc&) {
-    return 2;
+    return NO_MEMORY;
 }
 
-void llmchat_set_vector(Model* model, int layer, int slot, const float* data, size_t count) {
-    if (layer >= 0) {
-        model->layers[layer].vectors[slot].assign(data, data + count);
-        return;
-    }
-    std::vector<float>* globals[] = {&model->norm, &model->norm_bias, &model->positions, &model->cosines, &model->sines};
-    globals[slot]->assign(data, data + count);
+// Takes over a vector; layer -1 are the model's own. Returns 0, or 1 if it does not belong there.
+int llmchat_set_vector(Model* model, int layer, int slot, const float* data, size_t count) {
+    std::vector<float>* vector = model->vector_at(layer, slot);
+    if (!vector || !model->fits(layer, slot, count)) return REFUSED;
+    vector->assign(data, data + count);
+    return DONE;
 }
 
 // Bytes of weights that every token reads, as they are kept; of the embedding it reads one row, which is not among them.
 size_t llmchat_weight_bytes(const Model* model) {
-    size_t bytes = repacked_bytes(model->head.format, model->head.rows, model->head.cols);
+    size_t bytes = model->head.bytes();
     for (const Layer& layer : model->layers) {
-        for (const Matrix& m : layer.matrices) {
-            if (m.data) bytes += repacked_bytes(m.format, m.rows, m.cols);
-        }
+        for (const Stack& stack : layer.matrices) bytes += stack.bytes();
         for (const auto& vector : layer.vectors) bytes += vector.size() * sizeof(float);
     }
     return bytes + (model->norm.size() + model->norm_bias.size()) * sizeof(float);
@@ -426,15 +395,15 @@ size_t llmchat_weight_bytes(const Model* model) {
 
 // Bytes of one position's keys and values in all layers.
 size_t llmchat_position_bytes(const Model* model) {
-    const Shape& s = model->shape;
-    return size_t(2) * s.layers * s.kv_heads * s.head_dim * sizeof(float);
+    return 2 * model->position_size() * sizeof(float);
 }
 
 Cache* llmchat_cache_new(const Model* model, int capacity) {
-    const Shape& s = model->shape;
+    if (capacity < 1 || capacity > kMost) return nullptr;
     auto cache = std::make_unique<Cache>();
     cache->capacity = (capacity + 15) / 16 * 16;
-    const size_t count = size_t(s.layers) * s.kv_heads * cache->capacity * s.head_dim;
+    cache->position_size = model->position_size();
+    const size_t count = cache->position_size * cache->capacity;
     cache->bytes = 2 * count * sizeof(float);
     void* memory = mmap(nullptr, cache->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return nullptr;
@@ -452,15 +421,19 @@ void llmchat_cache_free(Cache* cache) {
     delete cache;
 }
 
-// Takes over the first `length` positions of another cache of the same model.
-void llmchat_cache_copy(const Model* model, const Cache* from, Cache* to, int length) {
+// Takes over the first `length` positions of another cache of the same model. Returns 0, or 1 if they do not fit.
+int llmchat_cache_copy(const Model* model, const Cache* from, Cache* to, int length) {
     const Shape& s = model->shape;
+    for (const Cache* cache : {from, static_cast<const Cache*>(to)}) {
+        if (cache->position_size != model->position_size() || length < 0 || length > cache->capacity) return REFUSED;
+    }
     const size_t keys = size_t((length + 15) / 16) * 16 * s.head_dim, values = size_t(length) * s.head_dim;
     for (int i = 0; i < s.layers * s.kv_heads; i++) {
         const size_t a = size_t(i) * from->capacity * s.head_dim, b = size_t(i) * to->capacity * s.head_dim;
         std::memcpy(to->keys + b, from->keys + a, keys * sizeof(float));
         std::memcpy(to->values + b, from->values + a, values * sizeof(float));
     }
+    return DONE;
 }
 
 // How many workers the next step of one position with logits gets.
@@ -468,9 +441,14 @@ int llmchat_workers(const Model* model) { return model->paces[kTile].workers(); 
 
 // Runs `count` positions (at most kTile) and writes the logits of those from `logits_from` on,
 // each row with whole blocks of the vocabulary. `embedded` holds their input rows, `dim` floats each.
-void llmchat_step(Model* model, const float* embedded, const int32_t* positions, Cache* const* caches, int count,
-                  float* logits, int logits_from) {
+// Returns 0, or 1 if the model is incomplete or a position lies outside.
+int llmchat_step(Model* model, const float* embedded, const int32_t* positions, Cache* const* caches, int count,
+                 float* logits, int logits_from) {
     const Shape& s = model->shape;
+    if (count < 1 || count > kTile || logits_from < 0 || !model->is_complete()) return REFUSED;
+    for (int t = 0; t < count; t++) {
+        if (!model->has_place(*caches[t], positions[t])) return REFUSED;
+    }
     for (int t = 0; t < count; t++) {
         float* x = &model->x[size_t(t) * model->padded_dim];
         std::memcpy(x, embedded + size_t(t) * s.dim, s.dim * sizeof(float));
@@ -481,5 +459,6 @@ void llmchat_step(Model* model, const float* embedded, const int32_t* positions,
     }
     Pace& pace = model->paces[(logits_from < count) * kTile + count - 1];
     run_at_pace(model->team, pace, [&](int worker) { model->tile(worker, count, positions, caches, logits, logits_from); });
+    return DONE;
 }
 }

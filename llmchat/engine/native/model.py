@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from ctypes import byref, c_int, c_int32, c_void_p
+from ctypes import byref, c_int32, c_size_t, c_void_p
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from llmchat.checkpoints.blocks import dequantise
 from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig, LlamaConfig, RawTensor
 from llmchat.engine.architectures.frequencies import rope_frequencies
-from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, TILE, Shape, load_library
+from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, NO_MEMORY, TILE, Shape, load_library
 from llmchat.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-_SOURCES = {"F32": 0, "F16": 1, "BF16": 2, "Q4_0": 3, "Q4_1": 4, "Q8_0": 5}
-"""Formats that are repacked as they are; others become F16, or F32 where that is too small."""
+_FORMATS = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
+"""Formats that are kept as they are, in the library's order; others become F16, or F32 where that is too small."""
 
 _QKV, _OUT, _GATE, _UP, _DOWN = range(5)
 _VECTORS = (
@@ -125,6 +125,8 @@ class NativeModel:
 
     def embed(self, token_ids: Sequence[int]) -> Floats:
         """Embedding rows, shape (tokens, dim)."""
+        if not all(0 <= token_id < self.config.vocab_size for token_id in token_ids):
+            raise IndexError("a token id lies outside the vocabulary")
         name = "token_embedding.weight" if isinstance(self.config, GPTConfig) else "embedding.weight"
         tensor = self._raw[name]
         return _values(RawTensor(tensor.kind, (len(token_ids), tensor.shape[1]), tensor.data[list(token_ids)]))
@@ -145,6 +147,8 @@ class NativeModel:
         Returns:
             Shape (vocab_size,).
         """
+        if not token_ids:
+            raise ValueError("there is no token to run")
         start = (len(token_ids) - 1) // TILE * TILE
         self.read(token_ids[:start], places[:start], caches[:start])
         last: Floats = self._tile(token_ids, places, caches, start, len(token_ids), wanted=1)[0]
@@ -177,7 +181,7 @@ class NativeModel:
         self._reserve_positions(max(places[start:end]) + 1)
         embedded = np.ascontiguousarray(self.embed(token_ids[start:end]))
         logits = np.empty((count - first, self._padded_vocab), dtype=np.float32)
-        self.library.llmchat_step(
+        refused = self.library.llmchat_step(
             self.handle,
             embedded.ctypes.data,
             (c_int32 * count)(*places[start:end]),
@@ -186,6 +190,8 @@ class NativeModel:
             logits.ctypes.data,
             first,
         )
+        if refused:
+            raise ValueError("these caches are not of this model")
         return logits[:, : self.config.vocab_size]
 
     def _reserve_positions(self, positions: int) -> None:
@@ -219,31 +225,36 @@ class NativeModel:
 
     def _set_vector(self, layer: int, slot: int, values: NDArray[np.floating]) -> None:
         floats = np.ascontiguousarray(values, dtype=np.float32)
-        self.library.llmchat_set_vector(self.handle, layer, slot, floats.ctypes.data, floats.size)
+        _check(self.library.llmchat_set_vector(self.handle, layer, slot, floats.ctypes.data, floats.size))
 
     def _set_matrix(self, layer: int, slot: int, parts: Sequence[RawTensor]) -> None:
-        kinds = {part.kind for part in parts}
-        if len(kinds) > 1 or kinds.isdisjoint(_SOURCES) or not self._repack(layer, slot, parts):
-            dense = [_dense(part) for part in parts]
-            same = dense if len({part.kind for part in dense}) == 1 else [_as_float32(part) for part in parts]
-            self._repack(layer, slot, same)
-
-    def _repack(self, layer: int, slot: int, parts: Sequence[RawTensor]) -> bool:
-        """Hand a matrix over; False if its scales cannot be kept exactly."""
-        data = [np.ascontiguousarray(part.data) for part in parts]
+        """Hand over matrices that lie one below the other."""
+        kept = [part if part.kind in _FORMATS else _dense(part) for part in parts]
+        if len({part.kind for part in kept}) > 1 and any(part.shape[0] % BLOCK_ROWS for part in kept[:-1]):
+            # Where the format changes a block must end, which it does in every model of usual sizes.
+            kept = [_as_float32(part) for part in parts]
+        count = len(kept)
+        data = [np.ascontiguousarray(part.data) for part in kept]
         result = self.library.llmchat_set_matrix(
             self.handle,
             layer,
             slot,
-            _SOURCES[parts[0].kind],
-            len(parts),
-            (c_void_p * len(parts))(*(block.ctypes.data for block in data)),
-            (c_int * len(parts))(*(part.shape[0] for part in parts)),
-            parts[0].shape[1],
+            count,
+            (c_int32 * count)(*(_FORMATS.index(part.kind) for part in kept)),
+            (c_void_p * count)(*(blocks.ctypes.data for blocks in data)),
+            (c_size_t * count)(*(blocks.nbytes for blocks in data)),
+            (c_int32 * count)(*(part.shape[0] for part in kept)),
+            kept[0].shape[1],
         )
-        if result == 2:
-            raise MemoryError("the weights do not fit into memory")
-        return bool(result == 0)
+        _check(result)
+
+
+def _check(result: int) -> None:
+    """Turn the library's answer to weights into an error."""
+    if result == NO_MEMORY:
+        raise MemoryError("the weights do not fit into memory")
+    if result:
+        raise ModelLoadError("The model's weights do not fit its dimensions: fetch or copy the file again.")
 
 
 def _shape(config: GPTConfig | LlamaConfig, threads: int, interleaved: bool) -> Shape:

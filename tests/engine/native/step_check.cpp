@@ -67,10 +67,9 @@ static std::vector<uint8_t> matrix_bytes(Format format, int rows, int cols) {
         }
         return bytes;
     }
-    for (auto& byte : bytes) byte = uint8_t(between(0, 255));
-    // Every 16-bit float in them is small: of plain formats each, of blocks the first.
-    const size_t block = format == Format::Q4_0 ? 18 : format == Format::Q8_0 ? 34 : 2;
-    for (size_t i = 0; i < bytes.size(); i += block) bytes[i + 1] = format == Format::BF16 ? 0x3c : 0x1c;
+    // Every 16-bit float in them is small, wherever a block has it.
+    for (auto& byte : bytes) byte = uint8_t(between(0, 0x1f));
+    for (size_t i = 1; format == Format::BF16 && i < bytes.size(); i += 2) bytes[i] = 0x3c;
     return bytes;
 }
 
@@ -93,6 +92,7 @@ struct Weights {
         s.dim = s.is_gpt || between(0, 1) ? s.heads * s.head_dim : between(1, 40);
         if (!s.is_gpt && between(0, 1)) s.dim = 32 * between(1, 3);
         s.ffn = s.is_gpt ? 4 * s.dim : between(0, 1) ? 32 * between(1, 4) : between(1, 70);
+        if (!s.is_gpt && between(0, 2) == 0) s.dim = 256, s.ffn = 512;  // whole superblocks
         s.vocab = between(1, 70), s.context = between(1, 40), s.interleaved = between(0, 1), s.eps = 1e-5f;
         const int kv_rows = s.kv_heads * s.head_dim, q_rows = s.heads * s.head_dim;
         for (int i = 0; i < s.layers; i++) {
@@ -120,10 +120,16 @@ struct Weights {
     }
 
     void add_matrix(int layer, int slot, std::vector<int32_t> rows, int cols) {
-        const Format any[] = {Format::F32, Format::F16, Format::BF16, Format::Q4_0, Format::Q8_0};
-        const Format format = any[between(0, cols % llmchat::kGroup ? 2 : 4)];
         Matrix m{layer, slot, cols, {}, rows, {}};
-        for (int count : rows) m.parts.push_back(matrix_bytes(format, count, cols)), m.formats.push_back(int32_t(format));
+        Format format = Format::F32;
+        int filled = 0;
+        for (int count : rows) {
+            // The format may change where a block of rows ends.
+            while (filled % llmchat::kRows == 0 && cols % llmchat::columns_together(format = Format(between(0, llmchat::kFormats - 1)))) {
+            }
+            m.parts.push_back(matrix_bytes(format, count, cols)), m.formats.push_back(int32_t(format));
+            filled += count;
+        }
         matrices.push_back(std::move(m));
     }
 

@@ -1,0 +1,73 @@
+// The matrices of one place in a model, which take the same input.
+
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "decode.h"
+#include "memory.h"
+#include "threads.h"
+
+namespace llmchat {
+
+// A matrix as the file has it: rows one behind the other.
+struct Part {
+    Format format;
+    const uint8_t* data;
+    int rows;
+};
+
+// Matrices of the same columns, one below the other; all but the last fill whole blocks of rows.
+struct Stack {
+    std::vector<Matrix> parts;
+
+    int blocks() const {
+        int sum = 0;
+        for (const Matrix& m : parts) sum += m.blocks();
+        return sum;
+    }
+
+    size_t bytes() const {
+        size_t sum = 0;
+        for (const Matrix& m : parts) sum += repacked_bytes(m.format, m.rows, m.cols);
+        return sum;
+    }
+
+    bool is_quantised() const {
+        return std::any_of(parts.begin(), parts.end(), [](const Matrix& m) { return m.is_quantised(); });
+    }
+
+    // Repacks what is given, with all threads; neighbours of one format become one matrix.
+    // False: where the format changes, the rows before fill no whole block.
+    bool fill(const std::vector<Part>& given, int cols, Arena& memory, Team& team) {
+        std::vector<Matrix> found;
+        for (size_t at = 0; at < given.size();) {
+            Matrix m = {given[at].format, 0, cols, nullptr};
+            size_t end = at;
+            while (end < given.size() && given[end].format == m.format) m.rows += given[end++].rows;
+            if (end < given.size() && m.rows % kRows) return false;
+            uint8_t* to = memory.take(repacked_bytes(m.format, m.rows, cols));
+            m.data = to;
+            team.run(team.size(), [&](int worker) { repack_share(m, &given[at], &given[at] + (end - at), worker, team.size(), to); });
+            found.push_back(m);
+            at = end;
+        }
+        parts = std::move(found);
+        return true;
+    }
+
+private:
+    // One worker's blocks of rows.
+    static void repack_share(const Matrix& m, const Part* part, const Part* end, int worker, int workers, uint8_t* to) {
+        const int from_row = int(int64_t(m.blocks()) * worker / workers) * kRows;
+        const int to_row = int(int64_t(m.blocks()) * (worker + 1) / workers) * kRows;
+        const size_t row_bytes = file_row_bytes(m.format, m.cols);
+        for (int row = 0; part < end; row += part++->rows) {
+            const int first = std::max(row, from_row), last = std::min(row + part->rows, to_row);
+            if (first < last) repack(m.format, part->data + size_t(first - row) * row_bytes, first, last - first, m.cols, to);
+        }
+    }
+};
+
+}  // namespace llmchat

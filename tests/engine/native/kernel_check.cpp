@@ -1,0 +1,224 @@
+// Checks of the inner loops, made to run under sanitizers and emulators too. Ends with 0 if all hold.
+//
+//     g++ -std=c++20 -O2 -pthread -Wno-psabi -I llmchat/engine/native -o kernel_check
+//         llmchat/engine/native/*.cpp tests/engine/native/kernel_check.cpp
+//
+// Every set of kernels that this machine runs is held against the portable ones on random shapes: bit for bit where
+// the arithmetic is exact, else within a bound.
+
+#include "decode.h"
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+using namespace llmchat;
+
+static uint64_t dice = 88172645463325252ull;
+static int random_below(int n) {
+    dice ^= dice << 13, dice ^= dice >> 7, dice ^= dice << 17;
+    return int((dice >> 33) % uint64_t(n));
+}
+static int random_from(int low, int high) { return low + random_below(high - low + 1); }
+static float random_float() { return float(random_from(-1000000, 1000000)) * 1e-6f; }
+
+static std::string place;  // what is being checked
+static void require(bool holds, const char* what) {
+    if (holds) return;
+    std::fprintf(stderr, "%s: does not hold: %s\n", place.c_str(), what);
+    std::exit(1);
+}
+
+static std::vector<float> random_floats(size_t count) {
+    std::vector<float> values(count);
+    for (float& v : values) v = random_float();
+    return values;
+}
+
+// Activations with memory of their own.
+struct Input {
+    std::vector<float> values, scale;
+    std::vector<int8_t> low, high;
+    std::vector<int16_t> whole;
+    std::vector<int32_t> total;
+    Activations view;
+    explicit Input(int cols) : values(random_floats(cols)), scale(cols / kGroup), low(cols), high(cols), whole(cols), total(cols / kHalf) {
+        view.values = values.data(), view.scale = scale.data(), view.low = low.data(), view.high = high.data();
+        view.whole = whole.data(), view.total = total.data();
+    }
+    Input(const Input&) = delete;
+};
+
+static uint16_t power_of_two_half() { return uint16_t(random_from(12, 17) << 10 | random_below(2) << 15); }
+static uint8_t power_of_two_byte() {
+    const int value = 1 << random_below(6);
+    return uint8_t(random_below(2) ? value : -value);
+}
+
+// Blocks of random bits; their scales are powers of two, or any small numbers.
+static std::vector<uint8_t> random_blocks(Format format, int rows, int cols, bool powers) {
+    const Layout layout = layout_of(format);
+    std::vector<uint8_t> blocks(repacked_bytes(format, rows, cols));
+    const bool full = layout.bits && random_below(3) == 0;  // the largest weights
+    for (uint8_t& byte : blocks) byte = uint8_t(full ? 255 : random_below(256));
+    const auto put_halves = [&](size_t from, size_t end) {
+        for (; from < end; from += 2) {
+            const uint16_t half = powers ? power_of_two_half() : uint16_t(random_from(0x2000, 0x3bff) | random_below(2) << 15);
+            std::memcpy(&blocks[from], &half, 2);
+        }
+    };
+    if (layout.bits == 0) {
+        if (format == Format::F16 || format == Format::BF16) put_halves(0, blocks.size());
+        for (size_t i = 0; format == Format::F32 && i < blocks.size(); i += 4) {
+            const float value = random_float();
+            std::memcpy(&blocks[i], &value, 4);
+        }
+        return blocks;
+    }
+    const size_t planes = size_t(layout.plane_bytes()) * (layout.columns() / kGroup);
+    for (size_t unit = 0; unit < blocks.size(); unit += layout.bytes()) {
+        size_t floats = unit + planes;
+        if (layout.is_super) {
+            floats = unit + layout.bytes() - 4 * kRows;
+            for (size_t i = unit + planes; powers && i < floats; i++) blocks[i] = power_of_two_byte();
+        }
+        put_halves(floats, unit + layout.bytes());
+    }
+    return blocks;
+}
+
+// Sets the 16-bit values as they would be for some row, with scales that are powers of two.
+static void fill_exactly(Input& in) {
+    const int extremes[] = {32512, -32512, 32384, 32383};  // each digit as far as it goes
+    const int all = random_below(8);
+    for (size_t i = 0; i < in.whole.size(); i++) {
+        const int value = all < 4 ? extremes[all] : random_from(-32512, 32512);
+        const int high = (value + 128) >> 8;
+        in.whole[i] = int16_t(value), in.high[i] = int8_t(high), in.low[i] = int8_t(value - 256 * high);
+    }
+    for (size_t h = 0; h < in.total.size(); h++) {
+        in.total[h] = 0;
+        for (int i = 0; i < kHalf; i++) in.total[h] += in.whole[h * kHalf + i];
+    }
+    for (float& scale : in.scale) scale = std::ldexp(1.0f, random_from(-3, 3));
+}
+
+// What some blocks of a product may differ by: a little of the sum of all magnitudes.
+static void check_product(const Kernels& kernels, Format format, bool exactly) {
+    const int together = columns_together(format);
+    const int cols = together * random_from(1, together == 1 ? 70 : together == kSuper ? 3 : 7);
+    const int rows = random_from(1, 70), positions = random_from(1, kTile);
+    const std::vector<uint8_t> blocks = random_blocks(format, rows, cols, exactly);
+    Matrix m = {format, rows, cols, blocks.data()};
+    std::vector<std::unique_ptr<Input>> inputs;
+    Activations given[kTile];
+    for (int t = 0; t < positions; t++) {
+        inputs.push_back(std::make_unique<Input>(cols));
+        if (exactly) fill_exactly(*inputs[t]);
+        else if (m.is_quantised()) portable_kernels()->quantise(inputs[t]->values.data(), cols, inputs[t]->view);
+        given[t] = inputs[t]->view;
+    }
+    const int first = random_below(m.blocks()), end = random_from(first, m.blocks());
+    const size_t stride = size_t(m.blocks()) * kRows;
+    const bool add = random_below(2);
+    std::vector<float> expected = exactly ? std::vector<float>(stride * positions, 0.5f) : random_floats(stride * positions);
+    std::vector<float> got = expected, before = expected;
+    portable_kernels()->multiply(m, given, positions, first, end, expected.data(), stride, add);
+    kernels.multiply(m, given, positions, first, end, got.data(), stride, add);
+    if (exactly) return require(!std::memcmp(expected.data(), got.data(), got.size() * 4), "the same bits");
+    for (size_t i = 0; i < got.size(); i++) {
+        const int block = int(i % stride / kRows);
+        if (block < first || block >= end) require(got[i] == before[i], "other rows are left alone");
+    }
+    // The magnitudes: the same product with everything made positive would need the weights; a norm serves.
+    double largest = 1;
+    for (float v : expected) largest = std::max(largest, std::fabs(double(v)));
+    for (size_t i = 0; i < got.size(); i++) require(std::fabs(double(got[i]) - expected[i]) <= 1e-4 * largest, "next to each other");
+}
+
+static void check_quantise(const Kernels& kernels) {
+    const int cols = kGroup * random_from(1, 5);
+    Input in(cols), portable(cols);
+    portable.values = in.values;
+    const int special = random_below(7);
+    if (special == 1) in.values[random_below(cols)] = std::nanf("");
+    if (special == 2) in.values[random_below(cols)] = INFINITY;
+    if (special == 3) std::fill(in.values.begin(), in.values.end(), 0.0f);
+    if (special == 4) in.values[random_below(cols)] = 3e38f;
+    if (special == 5) for (float& v : in.values) v *= 1e-36f;
+    kernels.quantise(in.values.data(), cols, in.view);
+    portable_kernels()->quantise(in.values.data(), cols, portable.view);
+    require(!std::memcmp(in.scale.data(), portable.scale.data(), 4 * in.scale.size()) || special == 1 || special == 2, "the same scales");
+    for (int i = 0; i < cols; i++) {
+        const int g = i / kGroup;
+        require(in.whole[i] == 256 * in.high[i] + in.low[i], "digits make up the value");
+        if (!std::isfinite(in.scale[g])) {
+            require(!std::isfinite(portable.scale[g]) && in.whole[i] == 0, "a broken group is broken");
+            continue;
+        }
+        require(std::abs(in.whole[i]) <= 32512 && std::abs(in.whole[i] - portable.whole[i]) <= 1, "the same values but for ties");
+        const double allowed = special == 5 ? 1e-30 : 0.51 * in.scale[g];
+        require(std::fabs(double(in.scale[g]) * in.whole[i] - in.values[i]) <= allowed, "about half a step off at most");
+    }
+    for (int h = 0; h < cols / kHalf; h++) {
+        int sum = 0;
+        for (int i = 0; i < kHalf; i++) sum += in.whole[h * kHalf + i];
+        require(sum == in.total[h], "totals");
+    }
+}
+
+static void require_near(const std::vector<float>& got, const std::vector<float>& expected, const char* what) {
+    for (size_t i = 0; i < got.size(); i++) require(std::fabs(got[i] - expected[i]) <= 2e-5f * (1 + std::fabs(expected[i])), what);
+}
+
+static void check_attention(const Kernels& kernels) {
+    const int heads = random_from(1, kSharers), head_dim = random_from(1, 70), length = random_from(1, 100), blocks = (length + 15) / 16;
+    const auto keys = random_floats(size_t(blocks) * 16 * head_dim), values = random_floats(size_t(length) * head_dim);
+    const auto queries = random_floats(size_t(heads) * head_dim);
+    std::vector<float> results[2];
+    for (int i = 0; i < 2; i++) {
+        results[i].resize(heads * head_dim);
+        std::vector<float> scores(size_t(kSharers) * (length + 16));
+        const float* query[kSharers];
+        float* out[kSharers];
+        for (int h = 0; h < heads; h++) query[h] = &queries[h * head_dim], out[h] = &results[i][h * head_dim];
+        const Kernels& one = i ? *portable_kernels() : kernels;
+        one.attend(query, heads, keys.data(), values.data(), length, head_dim, 0.3f, scores.data(), out);
+    }
+    require_near(results[0], results[1], "attention");
+}
+
+static void check_rows(const Kernels& kernels) {
+    const int dim = random_from(1, 100);
+    const auto x = random_floats(dim), weight = random_floats(dim), bias = random_floats(dim);
+    std::vector<float> results[2][3];
+    for (int i = 0; i < 2; i++) {
+        const Kernels& one = i ? *portable_kernels() : kernels;
+        for (auto& result : results[i]) result = x;
+        one.rms_norm(x.data(), weight.data(), dim, 1e-5f, results[i][0].data());
+        if (dim > 8) one.layer_norm(x.data(), weight.data(), bias.data(), dim, 1e-5f, results[i][1].data());
+        one.swiglu(results[i][2].data(), weight.data(), dim);
+    }
+    for (int j = 0; j < 3; j++) require_near(results[0][j], results[1][j], "norms and SwiGLU");
+}
+
+int main(int count, char** arguments) {
+    const int rounds = count > 1 ? std::atoi(arguments[1]) : 40;
+    for (const Kernels* kernels : {portable_kernels(), avx2_kernels(), avx512_kernels(), neon_kernels()}) {
+        if (!kernels) continue;
+        for (int round = 0; round < rounds; round++) {
+            for (int format = 0; format < kFormats; format++) {
+                place = std::string(kernels->name) + ", format " + std::to_string(format);
+                if (layout_of(Format(format)).bits) check_product(*kernels, Format(format), true);
+                check_product(*kernels, Format(format), false);
+            }
+            place = kernels->name;
+            check_quantise(*kernels), check_attention(*kernels), check_rows(*kernels);
+        }
+        std::printf("%s: all hold\n", kernels->name);
+    }
+}
