@@ -41,14 +41,17 @@ class Laboratory:
         self._heat: dict[str, HeatMode] = {}
         """What single replies are coloured by; those to come are as the last one was."""
         self._heat_to_come: HeatMode = "off"
-        self._latest: tuple[str, NextToken] | None = None
-        """The reply that was drawn last, and the candidates at its end."""
+        self._drawn = ""
+        """The reply that was drawn last: of its latest place the worker still has the logits."""
+        self._latest: NextToken | None = None
+        """What is known of the candidates there."""
         self._asked: int | None = None
         """The question that is under way; at most one is."""
         self._ask_again = False
 
     def take(self, event: Event) -> None:
         """Take in what the worker reports."""
+        self._note_drawn()
         self.inspection.take(event)
         match event:
             case NextToken():
@@ -65,6 +68,7 @@ class Laboratory:
             self._transcript = self._session.transcript
             self._forget()
             self._heat.clear()
+        self._note_drawn()
         self.inspection.refresh()
         self._show_only_at_its_end()
         if self._session.config is not self._config:
@@ -135,7 +139,7 @@ class Laboratory:
         A running reply shows it by itself with its next token.
         """
         panel = self._screen.next_token
-        if self._session.running is not None or panel.candidates is None or not panel.shown_rows:
+        if not panel.shown_rows or not self._is_at_its_end:
             return
         if self._asked is not None:
             self._ask_again = True
@@ -147,36 +151,44 @@ class Laboratory:
     def rows_changed(self) -> None:
         """More or fewer candidates are seen: fetch them."""
         candidates = self._screen.next_token.candidates
-        if candidates is not None and len(candidates.rows) < self._screen.next_token.shown_rows:
+        if candidates is None or len(candidates.rows) < self._screen.next_token.shown_rows:
             self._ask()
 
     def _show_next(self, event: NextToken) -> None:
         running = self._session.running
         if event.request_id == self._asked:
             self._answered()
-            if running is not None or self._screen.next_token.candidates is None:
+            if not self._is_at_its_end:
                 return
         elif running is None or event.request_id != running.request.request_id:
             return
-        turn_id = running.turn_id if running is not None else self._latest[0] if self._latest is not None else ""
-        self._latest = turn_id, event
+        self._latest = event
         self._screen.next_token.show(event)
 
     def _forget(self) -> None:
         """There are no candidates any more."""
-        self._latest = None
+        self._drawn, self._latest = "", None
         self._screen.next_token.show(None)
+
+    def _note_drawn(self) -> None:
+        """Another reply is being drawn: what is known is of the one before."""
+        running = self._session.running
+        if running is not None and running.turn_id != self._drawn:
+            self._drawn, self._latest = running.turn_id, None
+
+    @property
+    def _is_at_its_end(self) -> bool:
+        """Whether nothing runs, and the conversation ends with the reply that was drawn last."""
+        leaf = self._session.transcript.leaf
+        return self._session.running is None and leaf is not None and leaf.id == self._drawn
 
     def _show_only_at_its_end(self) -> None:
         """Of a conversation that ends with another reply, the candidates say nothing."""
         if self._session.running is not None:
             return
-        panel, leaf = self._screen.next_token, self._session.transcript.leaf
-        fits = self._latest is not None and leaf is not None and leaf.id == self._latest[0]
-        if not fits:
-            panel.show(None)
-        elif panel.candidates is None and self._latest is not None:
-            panel.show(self._latest[1])
+        panel, known = self._screen.next_token, self._latest if self._is_at_its_end else None
+        if panel.candidates is not known:
+            panel.show(known)
             self._ask()
 
     def _answered(self) -> None:

@@ -155,6 +155,15 @@ async def test_hidden_it_costs_nothing() -> None:
         await it.until(lambda: worker.explained_rows == 0)
 
 
+async def test_a_usual_terminal_has_room_for_it() -> None:
+    """At 80 by 24 the sliders and the likeliest candidates are seen together."""
+    async with window(CountingEngine(), config=FLAT, size=(80, 24)) as it:
+        await it.ask("hi")
+        await it.press("ctrl+b")
+        await it.until(lambda: "10 tokens hold" in it.screen)
+        assert "Temperature" in it.screen and it.chat.next_token.shown_rows == FEWEST_ROWS
+
+
 async def test_it_gives_way_to_more_samplers() -> None:
     """The sliders come first; the panel takes what is left and scrolls nothing."""
     async with window(CountingEngine(), config=FLAT, size=(120, 36)) as it:

@@ -19,7 +19,7 @@ from llmchat.ui.rendering.candidates import Part, candidate_parts
 from llmchat.ui.widgets.candidate_lines import CandidateLines, held, sign_of
 from llmchat.worker.messages import NextToken
 
-FEWEST_ROWS, MOST_ROWS = 5, 12
+FEWEST_ROWS, MOST_ROWS = 4, 12
 """How few and how many candidates are worth their room."""
 
 _AROUND = 3
