@@ -19,6 +19,15 @@ def test_the_list_of_packages_is_complete() -> None:
     assert listed == present | {"llmchat.themes_data"}
 
 
+def test_the_list_of_native_files_is_complete() -> None:
+    """A source that is not listed would be missing from the library, a header from the source package."""
+    (module,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
+    native = ROOT / "llmchat" / "engine" / "native"
+    for listed, endings in ((module["sources"], (".cpp",)), (module["depends"], (".h", ".inc"))):
+        present = [path.relative_to(ROOT).as_posix() for path in native.iterdir() if path.suffix in endings]
+        assert sorted(listed) == sorted(present)
+
+
 def test_everything_but_code_is_built_in_too(tmp_path: Path) -> None:
     """Themes, style sheets and data are found beside the code in an installed wheel."""
     setuptools = pytest.importorskip("setuptools")

@@ -10,6 +10,7 @@ import pytest
 
 from llmchat.chat.model import ModelSpec
 from llmchat.engine import opening
+from llmchat.engine.native import library
 from llmchat.engine.opening import open_engine, why_torch
 from tests.conftest import DATA
 
@@ -43,6 +44,18 @@ def test_an_opened_model_tells_its_path() -> None:
     assert native.path_words.startswith("native ") and native.torch_reason == ""
     assert torch.path_words == "torch float32"
     assert torch.torch_reason == "the precision float32 was asked for"
+
+
+def test_a_library_of_another_version_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an update without building anew, torch serves and the reason says what to do."""
+    monkeypatch.delenv("LLMCHAT_KERNELS", raising=False)
+    monkeypatch.setattr(library, "INTERFACE", -1)
+    library.load_library.cache_clear()
+    try:
+        assert library.load_library() is None
+        assert why_torch(ModelSpec(device="cpu")) == "the native step is of another version: install llmchat again"
+    finally:
+        library.load_library.cache_clear()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system must tell the peak of memory")

@@ -17,6 +17,7 @@ constexpr int kHalf = 16;   // columns whose activations share a total
 constexpr int kSuper = 256; // columns of a superblock, the unit of the K-quants
 constexpr int kTile = 4;    // positions that one pass over the weights serves
 constexpr int kSharers = 4; // query heads that one pass over keys and values serves
+constexpr int kStretch = 128; // positions of one item of attention, whatever the number of threads
 
 // The formats of ggml that are kept as they are; the numbers are those of model.py's list.
 enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K };
@@ -83,6 +84,11 @@ struct Activations {
     int16_t* whole = nullptr;
     float* scale = nullptr;   // of each group
     int32_t* total = nullptr; // sum of the 16-bit values of each half of a group
+    // A value far above the rest of its group would take their precision; it stands in a group of its own,
+    // at the same place of another vector, which holds nothing else in the superblocks of such groups.
+    Activations* outliers = nullptr;
+    int32_t* outlying = nullptr;  // the groups that have one, in their order
+    int outlying_count = 0;
 };
 
 // Keys and values of one sequence. Keys lie in blocks of 16 positions, transposed.
@@ -98,14 +104,17 @@ struct Cache {
 // The inner loops, compiled once for each instruction set.
 struct Kernels {
     const char* name;
-    // 16-bit values of `cols` floats (a multiple of kGroup) into `to`.
+    // 16-bit values of `cols` floats (a multiple of kGroup) into `to`, which has `outliers`.
     void (*quantise)(const float* x, int cols, Activations& to);
     // y[t][row] (+)= matrix * x[t] for the rows of some blocks; y has whole blocks of rows.
     void (*multiply)(const Matrix&, const Activations* x, int positions, int first_block, int end_block,
                      float* y, size_t stride, bool add);
-    // Softmax attention of up to kSharers query heads over `length` positions of one key-value head.
+    // Softmax attention of up to kSharers query heads over `length` positions of one key-value head. For each head
+    // `out` has head_dim weighted sums, then the highest score, then the sum of the weights.
     void (*attend)(const float* const* queries, int heads, const float* keys, const float* values, int length,
                    int head_dim, float scale, float* scores, float* const* out);
+    // Joins such results over `count` stretches of positions, `stride` floats apart.
+    void (*join)(const float* parts, int count, size_t stride, int head_dim, float* out);
     void (*rms_norm)(const float* x, const float* weight, int dim, float eps, float* y);
     void (*layer_norm)(const float* x, const float* weight, const float* bias, int dim, float eps, float* y);
     // gate = silu(gate) * up

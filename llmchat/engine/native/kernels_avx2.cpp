@@ -5,6 +5,7 @@
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -21,7 +22,7 @@ namespace {
 #include "kernels.inc"
 }  // namespace
 
-static const Kernels kernels = {"avx2", quantise, multiply, attend, rms_norm, layer_norm, swiglu};
+static const Kernels kernels = {"avx2", quantise, multiply, attend, join, rms_norm, layer_norm, swiglu};
 }  // namespace llmchat
 
 #if defined(__clang__)

@@ -1,5 +1,6 @@
 // The inner loops in plain C++, for any processor.
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -11,7 +12,7 @@ namespace {
 }  // namespace
 
 const Kernels* portable_kernels() {
-    static const Kernels kernels = {"portable", quantise, multiply, attend, rms_norm, layer_norm, swiglu};
+    static const Kernels kernels = {"portable", quantise, multiply, attend, join, rms_norm, layer_norm, swiglu};
     return &kernels;
 }
 }  // namespace llmchat

@@ -17,6 +17,9 @@ TILE = 4
 BLOCK_ROWS = 16
 """Rows of a block: matrices and logits are kept in whole blocks."""
 
+INTERFACE = 1
+"""Number of the functions' signatures, as in library.cpp; one more whenever one of them changes."""
+
 NO_MEMORY = 2
 """What a function returns that found no memory; 0 is done, 1 refused."""
 
@@ -35,14 +38,20 @@ class Shape(Structure):
 
 @cache
 def load_library() -> ctypes.CDLL | None:
-    """The compiled library; None where it was not built or cannot be loaded."""
-    for path in sorted(Path(__file__).parent.glob("_decode*")):
-        if path.suffix in (".so", ".dylib", ".pyd"):
-            try:
-                return _declared(ctypes.CDLL(str(path)))
-            except OSError:
-                continue
+    """The compiled library; None where it was not built, cannot be loaded, or is of another version."""
+    for path in _library_paths():
+        try:
+            library = ctypes.CDLL(str(path))
+            if library.llmchat_interface() == INTERFACE:
+                return _declared(library)
+        except (OSError, AttributeError):
+            continue
     return None
+
+
+def _library_paths() -> list[Path]:
+    paths = sorted(Path(__file__).parent.glob("_decode*"))
+    return [path for path in paths if path.suffix in (".so", ".dylib", ".pyd")]
 
 
 def kernels_name() -> str:
@@ -55,6 +64,8 @@ def kernels_name() -> str:
 
 def why_not() -> str:
     """Why the native step is not used, in a few words; "" if it is."""
+    if load_library() is None and _library_paths():
+        return "the native step is of another version: install llmchat again"
     if load_library() is None:
         return "the native step was not built: there was no C++ compiler when llmchat was installed"
     if kernels_name():

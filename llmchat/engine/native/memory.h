@@ -1,4 +1,4 @@
-// Where weights lie: zeroed memory in huge pages where the system gives them.
+// Where weights and activations lie.
 
 #pragma once
 
@@ -11,8 +11,11 @@
 #include <new>
 #include <vector>
 
+#include "decode.h"
+
 namespace llmchat {
 
+// Zeroed, in huge pages where the system gives them.
 struct Memory {
     void* base = nullptr;
     size_t bytes = 0;
@@ -53,6 +56,35 @@ private:
     std::vector<std::unique_ptr<Memory>> areas_;
     uint8_t* next_ = nullptr;
     size_t left_ = 0;
+};
+
+// Activations of up to `cols` columns and what they point to, whole superblocks of it.
+class ActivationMemory {
+public:
+    explicit ActivationMemory(int cols) : own_(cols), outliers_(cols) {
+        view = own_.view, view.outliers = &outliers_.view, view.outlying = own_.outlying.data();
+    }
+    ActivationMemory(const ActivationMemory&) = delete;
+    ActivationMemory& operator=(const ActivationMemory&) = delete;
+
+    Activations view;
+
+private:
+    struct Part {
+        std::vector<int8_t> low, high;
+        std::vector<int16_t> whole;
+        std::vector<float> scale;
+        std::vector<int32_t> total, outlying;
+        Activations view;
+        explicit Part(int cols) {
+            cols = (cols + kSuper - 1) / kSuper * kSuper;
+            low.resize(cols), high.resize(cols), whole.resize(cols);
+            scale.resize(cols / kGroup), total.resize(cols / kHalf), outlying.resize(cols / kGroup);
+            view.low = low.data(), view.high = high.data(), view.whole = whole.data();
+            view.scale = scale.data(), view.total = total.data();
+        }
+    };
+    Part own_, outliers_;
 };
 
 }  // namespace llmchat

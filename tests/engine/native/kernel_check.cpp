@@ -7,7 +7,9 @@
 // the arithmetic is exact, else within a bound.
 
 #include "decode.h"
+#include "memory.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -41,16 +43,21 @@ static std::vector<float> random_floats(size_t count) {
 
 // Activations with memory of their own.
 struct Input {
-    std::vector<float> values, scale;
-    std::vector<int8_t> low, high;
-    std::vector<int16_t> whole;
-    std::vector<int32_t> total;
-    Activations view;
-    explicit Input(int cols) : values(random_floats(cols)), scale(cols / kGroup), low(cols), high(cols), whole(cols), total(cols / kHalf) {
-        view.values = values.data(), view.scale = scale.data(), view.low = low.data(), view.high = high.data();
-        view.whole = whole.data(), view.total = total.data();
+    std::vector<float> values;
+    ActivationMemory memory;
+    Activations& view = memory.view;
+    explicit Input(int cols) : values(random_floats(cols)), memory(cols) { view.values = values.data(); }
+    int cols() const { return int(values.size()); }
+    int groups() const { return cols() / kGroup; }
+
+    // What stands for a value: its own 16 bits, and the outlier of its group where it is that.
+    double represented(int i) const {
+        const int g = i / kGroup;
+        double value = double(view.scale[g]) * view.whole[i];
+        const bool has_outlier = std::find(view.outlying, view.outlying + view.outlying_count, g) != view.outlying + view.outlying_count;
+        if (has_outlier) value += double(view.outliers->scale[g]) * view.outliers->whole[i];
+        return value;
     }
-    Input(const Input&) = delete;
 };
 
 static uint16_t power_of_two_half() { return uint16_t(random_from(12, 17) << 10 | random_below(2) << 15); }
@@ -95,16 +102,17 @@ static std::vector<uint8_t> random_blocks(Format format, int rows, int cols, boo
 static void fill_exactly(Input& in) {
     const int extremes[] = {32512, -32512, 32384, 32383};  // each digit as far as it goes
     const int all = random_below(8);
-    for (size_t i = 0; i < in.whole.size(); i++) {
+    const Activations& to = in.view;
+    for (int i = 0; i < in.cols(); i++) {
         const int value = all < 4 ? extremes[all] : random_from(-32512, 32512);
         const int high = (value + 128) >> 8;
-        in.whole[i] = int16_t(value), in.high[i] = int8_t(high), in.low[i] = int8_t(value - 256 * high);
+        to.whole[i] = int16_t(value), to.high[i] = int8_t(high), to.low[i] = int8_t(value - 256 * high);
     }
-    for (size_t h = 0; h < in.total.size(); h++) {
-        in.total[h] = 0;
-        for (int i = 0; i < kHalf; i++) in.total[h] += in.whole[h * kHalf + i];
+    for (int h = 0; h < in.cols() / kHalf; h++) {
+        to.total[h] = 0;
+        for (int i = 0; i < kHalf; i++) to.total[h] += to.whole[h * kHalf + i];
     }
-    for (float& scale : in.scale) scale = std::ldexp(1.0f, random_from(-3, 3));
+    for (int g = 0; g < in.groups(); g++) to.scale[g] = std::ldexp(1.0f, random_from(-3, 3));
 }
 
 // What some blocks of a product may differ by: a little of the sum of all magnitudes.
@@ -119,7 +127,10 @@ static void check_product(const Kernels& kernels, Format format, bool exactly) {
     for (int t = 0; t < positions; t++) {
         inputs.push_back(std::make_unique<Input>(cols));
         if (exactly) fill_exactly(*inputs[t]);
-        else if (m.is_quantised()) portable_kernels()->quantise(inputs[t]->values.data(), cols, inputs[t]->view);
+        else if (m.is_quantised()) {
+            if (random_below(2)) inputs[t]->values[random_below(cols)] *= 100;  // an outlier
+            portable_kernels()->quantise(inputs[t]->values.data(), cols, inputs[t]->view);
+        }
         given[t] = inputs[t]->view;
     }
     const int first = random_below(m.blocks()), end = random_from(first, m.blocks());
@@ -141,33 +152,36 @@ static void check_product(const Kernels& kernels, Format format, bool exactly) {
 }
 
 static void check_quantise(const Kernels& kernels) {
-    const int cols = kGroup * random_from(1, 5);
+    const int cols = kGroup * random_from(1, 20);
     Input in(cols), portable(cols);
-    portable.values = in.values;
-    const int special = random_below(7);
+    const int special = random_below(8);
     if (special == 1) in.values[random_below(cols)] = std::nanf("");
     if (special == 2) in.values[random_below(cols)] = INFINITY;
     if (special == 3) std::fill(in.values.begin(), in.values.end(), 0.0f);
     if (special == 4) in.values[random_below(cols)] = 3e38f;
     if (special == 5) for (float& v : in.values) v *= 1e-36f;
+    if (special >= 6) for (int i = random_below(8); i >= 0; i--) in.values[random_below(cols)] *= 1000;
     kernels.quantise(in.values.data(), cols, in.view);
     portable_kernels()->quantise(in.values.data(), cols, portable.view);
-    require(!std::memcmp(in.scale.data(), portable.scale.data(), 4 * in.scale.size()) || special == 1 || special == 2, "the same scales");
+    const Activations &got = in.view, &expected = portable.view;
+    require(got.outlying_count == expected.outlying_count, "the same outliers");
+    for (int i = 0; i < got.outlying_count; i++) require(got.outlying[i] == expected.outlying[i], "in the same groups");
+    require(!std::memcmp(got.scale, expected.scale, 4 * in.groups()) || special == 1 || special == 2, "the same scales");
     for (int i = 0; i < cols; i++) {
         const int g = i / kGroup;
-        require(in.whole[i] == 256 * in.high[i] + in.low[i], "digits make up the value");
-        if (!std::isfinite(in.scale[g])) {
-            require(!std::isfinite(portable.scale[g]) && in.whole[i] == 0, "a broken group is broken");
+        require(got.whole[i] == 256 * got.high[i] + got.low[i], "digits make up the value");
+        if (!std::isfinite(got.scale[g])) {
+            require(!std::isfinite(expected.scale[g]) && got.whole[i] == 0, "a broken group is broken");
             continue;
         }
-        require(std::abs(in.whole[i]) <= 32512 && std::abs(in.whole[i] - portable.whole[i]) <= 1, "the same values but for ties");
-        const double allowed = special == 5 ? 1e-30 : 0.51 * in.scale[g];
-        require(std::fabs(double(in.scale[g]) * in.whole[i] - in.values[i]) <= allowed, "about half a step off at most");
+        require(std::abs(got.whole[i]) <= 32512 && std::abs(got.whole[i] - expected.whole[i]) <= 1, "the same values but for ties");
+        const double allowed = special == 5 ? 1e-30 : 0.51 * got.scale[g] + 1e-6 * std::fabs(in.values[i]);
+        require(std::fabs(in.represented(i) - in.values[i]) <= allowed, "about half a step off at most");
     }
     for (int h = 0; h < cols / kHalf; h++) {
         int sum = 0;
-        for (int i = 0; i < kHalf; i++) sum += in.whole[h * kHalf + i];
-        require(sum == in.total[h], "totals");
+        for (int i = 0; i < kHalf; i++) sum += got.whole[h * kHalf + i];
+        require(sum == got.total[h], "totals");
     }
 }
 
@@ -175,21 +189,35 @@ static void require_near(const std::vector<float>& got, const std::vector<float>
     for (size_t i = 0; i < got.size(); i++) require(std::fabs(got[i] - expected[i]) <= 2e-5f * (1 + std::fabs(expected[i])), what);
 }
 
+// Attention in stretches, joined, against softmax over all positions in double precision.
 static void check_attention(const Kernels& kernels) {
-    const int heads = random_from(1, kSharers), head_dim = random_from(1, 70), length = random_from(1, 100), blocks = (length + 15) / 16;
-    const auto keys = random_floats(size_t(blocks) * 16 * head_dim), values = random_floats(size_t(length) * head_dim);
-    const auto queries = random_floats(size_t(heads) * head_dim);
-    std::vector<float> results[2];
-    for (int i = 0; i < 2; i++) {
-        results[i].resize(heads * head_dim);
-        std::vector<float> scores(size_t(kSharers) * (length + 16));
+    const int heads = random_from(1, kSharers), size = random_from(1, 70), length = random_from(1, 400), blocks = (length + 15) / 16;
+    const auto keys = random_floats(size_t(blocks) * 16 * size), values = random_floats(size_t(length) * size);
+    const auto queries = random_floats(size_t(heads) * size);
+    const int stretches = (length + kStretch - 1) / kStretch, stride = size + 2;
+    std::vector<float> scores(kSharers * kStretch), parts(size_t(heads) * stretches * stride), got(size), expected(size);
+    for (int i = 0; i < stretches; i++) {
         const float* query[kSharers];
         float* out[kSharers];
-        for (int h = 0; h < heads; h++) query[h] = &queries[h * head_dim], out[h] = &results[i][h * head_dim];
-        const Kernels& one = i ? *portable_kernels() : kernels;
-        one.attend(query, heads, keys.data(), values.data(), length, head_dim, 0.3f, scores.data(), out);
+        for (int h = 0; h < heads; h++) query[h] = &queries[h * size], out[h] = &parts[(size_t(h) * stretches + i) * stride];
+        const size_t from = size_t(i) * kStretch * size;
+        kernels.attend(query, heads, &keys[from], &values[from], std::min(length - i * kStretch, kStretch), size, 0.3f, scores.data(), out);
     }
-    require_near(results[0], results[1], "attention");
+    for (int h = 0; h < heads; h++) {
+        kernels.join(&parts[size_t(h) * stretches * stride], stretches, stride, size, got.data());
+        std::vector<double> weights(length), mixed(size);
+        double total = 0;
+        for (int p = 0; p < length; p++) {
+            double score = 0;
+            for (int d = 0; d < size; d++) score += double(keys[size_t(p / 16) * 16 * size + d * 16 + p % 16]) * queries[h * size + d];
+            total += weights[p] = std::exp(0.3 * score);
+        }
+        for (int d = 0; d < size; d++) {
+            for (int p = 0; p < length; p++) mixed[d] += weights[p] * values[size_t(p) * size + d];
+            expected[d] = float(mixed[d] / total);
+        }
+        require_near(got, expected, "attention");
+    }
 }
 
 static void check_rows(const Kernels& kernels) {

@@ -93,7 +93,7 @@ struct Weights {
         if (!s.is_gpt && between(0, 1)) s.dim = 32 * between(1, 3);
         s.ffn = s.is_gpt ? 4 * s.dim : between(0, 1) ? 32 * between(1, 4) : between(1, 70);
         if (!s.is_gpt && between(0, 2) == 0) s.dim = 256, s.ffn = 512;  // whole superblocks
-        s.vocab = between(1, 70), s.context = between(1, 40), s.interleaved = between(0, 1), s.eps = 1e-5f;
+        s.vocab = between(1, 70), s.context = between(0, 3) ? between(1, 40) : between(120, 300), s.interleaved = between(0, 1), s.eps = 1e-5f;
         const int kv_rows = s.kv_heads * s.head_dim, q_rows = s.heads * s.head_dim;
         for (int i = 0; i < s.layers; i++) {
             add_matrix(i, QKV, {q_rows, kv_rows, kv_rows}, s.dim);

@@ -1,6 +1,6 @@
 // The native decode step: whole tokens through a Llama or a GPT, in one call.
 
-#include <sys/mman.h>
+#pragma once
 
 #include <algorithm>
 #include <cmath>
@@ -18,8 +18,6 @@
 
 namespace llmchat {
 
-namespace {
-
 enum Slot : int32_t { QKV, OUT, GATE, UP, DOWN, LAYER_MATRICES };
 enum GlobalSlot : int32_t { NORM, NORM_BIAS, POSITIONS, COSINES, SINES, GLOBALS };
 enum VectorSlot : int32_t { NORM_1, NORM_1_BIAS, QKV_BIAS, Q_NORM, K_NORM, OUT_BIAS, NORM_2, NORM_2_BIAS, UP_BIAS, DOWN_BIAS, LAYER_VECTORS };
@@ -29,8 +27,6 @@ struct Layer {
     std::vector<float> vectors[LAYER_VECTORS];
     const float* vector(VectorSlot slot) const { return vectors[slot].empty() ? nullptr : vectors[slot].data(); }
 };
-
-}  // namespace
 
 constexpr int kMost = 1 << 24;  // of every dimension: no product of two of them overflows
 
@@ -61,14 +57,12 @@ struct Model {
 
     struct Scratch {  // of one worker
         std::vector<float> normed, scores;
-        std::vector<int8_t> low, high;
-        std::vector<int16_t> whole;
-        std::vector<float> scale;
-        std::vector<int32_t> total;
+        std::vector<std::unique_ptr<ActivationMemory>> memory;
         Activations tile[kTile];
     };
     std::vector<Scratch> scratch;
-    std::vector<float> x, qkv, attended, hidden, up;
+    std::vector<float> x, qkv, parts, attended, hidden, up;
+    int stretches = 1;  // of the longest text of a step
     bool complete = false;
     int qkv_rows, padded_qkv, padded_ffn, padded_dim, widest;
 
@@ -82,13 +76,10 @@ struct Model {
         hidden.resize(kTile * padded_ffn), up.resize(kTile * padded_ffn);
         scratch.resize(s.threads);
         for (auto& one : scratch) {
-            one.normed.resize(kTile * widest), one.low.resize(kTile * widest), one.high.resize(kTile * widest);
-            one.whole.resize(kTile * widest), one.scale.resize(kTile * widest / kGroup);
-            one.total.resize(kTile * widest / kHalf);
-            for (int t = 0; t < kTile; t++) {
-                Activations& a = one.tile[t];
-                a.low = &one.low[t * widest], a.high = &one.high[t * widest], a.whole = &one.whole[t * widest];
-                a.scale = &one.scale[t * widest / kGroup], a.total = &one.total[t * widest / kHalf];
+            one.normed.resize(kTile * widest), one.scores.resize(kSharers * kStretch);
+            for (Activations& position : one.tile) {
+                one.memory.push_back(std::make_unique<ActivationMemory>(widest));
+                position = one.memory.back()->view;
             }
         }
     }
@@ -221,29 +212,43 @@ struct Model {
         }
     }
 
+    // A stretch of positions of some heads that share keys and values, of one of the step's positions.
     void attend(int worker, int layer, int count, const int32_t* positions_, Cache* const* caches) {
-        const int size = shape.head_dim, group = shape.heads / shape.kv_heads, items = count * shape.heads;
-        int item = int(int64_t(items) * worker / team.active());
-        const int end = int(int64_t(items) * (worker + 1) / team.active());
-        auto& scores = scratch[worker].scores;
-        while (item < end) {
-            const int t = item / shape.heads, head = item % shape.heads, kv = head / group;
-            const int sharers = std::min({(kv + 1) * group - head, end - item, kSharers});
-            const int length = positions_[t] + 1;
-            const Cache& cache = *caches[t];
-            const size_t start = (size_t(layer) * shape.kv_heads + kv) * cache.capacity * size;
+        const int size = shape.head_dim, group = shape.heads / shape.kv_heads, passes = (group + kSharers - 1) / kSharers;
+        int item, end;
+        share(worker, count * shape.kv_heads * passes * stretches, item, end);
+        for (; item < end; item++) {
+            const int stretch = item % stretches, pass = item / stretches % passes;
+            const int kv = item / stretches / passes % shape.kv_heads, t = item / stretches / passes / shape.kv_heads;
+            const int from = stretch * kStretch, length = std::min(positions_[t] + 1 - from, kStretch);
+            if (length <= 0) continue;
+            const int head = kv * group + pass * kSharers, sharers = std::min(group - pass * kSharers, kSharers);
             const float* queries[kSharers];
             float* out[kSharers];
             for (int h = 0; h < sharers; h++) {
                 queries[h] = &qkv[size_t(t) * padded_qkv + size_t(head + h) * size];
-                out[h] = &attended[(size_t(t) * shape.heads + head + h) * size];
+                out[h] = part_of(t, head + h) + stretch * (size + 2);
             }
-            const size_t wanted = size_t(kSharers) * (length + 16);
-            if (scores.size() < wanted) scores.resize(2 * wanted);
+            const Cache& cache = *caches[t];
+            const size_t start = (size_t(layer) * shape.kv_heads + kv) * cache.capacity * size + size_t(from) * size;
             kernels->attend(queries, sharers, cache.keys + start, cache.values + start, length, size,
-                            1.0f / std::sqrt(float(size)), scores.data(), out);
-            item += sharers;
+                            1.0f / std::sqrt(float(size)), scratch[worker].scores.data(), out);
         }
+        team.meet();
+        share(worker, count * shape.heads, item, end);
+        for (; item < end; item++) {
+            const int t = item / shape.heads, head = item % shape.heads, parts = positions_[t] / kStretch + 1;
+            kernels->join(part_of(t, head), parts, size + 2, size, &attended[size_t(item) * size]);
+        }
+    }
+
+    float* part_of(int t, int head) { return &parts[(size_t(t) * shape.heads + head) * stretches * (shape.head_dim + 2)]; }
+
+    // Room for what `attend` finds in the positions of a step.
+    void reserve_parts(const int32_t* positions_, int count) {
+        stretches = *std::max_element(positions_, positions_ + count) / kStretch + 1;
+        const size_t wanted = size_t(count) * shape.heads * stretches * (shape.head_dim + 2);
+        if (parts.size() < wanted) parts.resize(wanted);
     }
 
     void add_bias(const float* bias, float* rows, size_t stride, int count, int from, int to) {
@@ -319,146 +324,20 @@ struct Model {
         const Activations* in = prepare(worker, head, normed, widest, count);
         multiply(worker, head, in + logits_from, count - logits_from, logits, size_t(head.blocks()) * kRows, false);
     }
+
+    // Arguments as the library's, which have been looked at.
+    void step(const float* embedded, const int32_t* places, Cache* const* caches, int count, float* logits, int logits_from) {
+        for (int t = 0; t < count; t++) {
+            float* row = &x[size_t(t) * padded_dim];
+            std::memcpy(row, embedded + size_t(t) * shape.dim, shape.dim * sizeof(float));
+            if (!shape.is_gpt) continue;
+            const float* place = &positions[size_t(places[t]) * shape.dim];
+            for (int i = 0; i < shape.dim; i++) row[i] += place[i];
+        }
+        reserve_parts(places, count);
+        Pace& pace = paces[(logits_from < count) * kTile + count - 1];
+        run_at_pace(team, pace, [&](int worker) { tile(worker, count, places, caches, logits, logits_from); });
+    }
 };
 
 }  // namespace llmchat
-
-using namespace llmchat;
-
-extern "C" {
-
-enum Result { DONE = 0, REFUSED = 1, NO_MEMORY = 2 };
-
-// The fastest kernels that this machine can run; `wanted` picks others for tests.
-static const Kernels* choose(const char* wanted) {
-    for (const Kernels* one : {avx512_kernels(), avx2_kernels(), neon_kernels(), portable_kernels()}) {
-        if (one && (!wanted || !*wanted || !std::strcmp(wanted, one->name))) return one;
-    }
-    return nullptr;
-}
-
-const char* llmchat_kernels(const char* wanted) {
-    const Kernels* found = choose(wanted);
-    return found ? found->name : "";
-}
-
-Model* llmchat_model_new(const Shape* shape, const char* kernels) {
-    const Kernels* found = choose(kernels);
-    if (!found || !shape->is_sound()) return nullptr;
-    try {
-        return new Model(*shape, found);
-    } catch (const std::bad_alloc&) {
-        return nullptr;
-    }
-}
-
-void llmchat_model_free(Model* model) { delete model; }
-
-// Repacks a slot's matrices, one below the other; layer -1 is the head. Returns 0, 1 if they do not belong there,
-// 2 without memory.
-int llmchat_set_matrix(Model* model, int layer, int slot, int parts, const int32_t* formats, const void* const* data,
-                       const size_t* sizes, const int32_t* rows, int cols) try {
-    Stack* stack = model->stack(layer, slot);
-    if (!stack) return REFUSED;
-    std::vector<Part> given;
-    int64_t all_rows = 0;
-    for (int i = 0; i < parts; i++) {
-        if (formats[i] < 0 || formats[i] >= kFormats || rows[i] < 1) return REFUSED;
-        const Part part = {Format(formats[i]), static_cast<const uint8_t*>(data[i]), rows[i]};
-        if (cols % columns_together(part.format) || sizes[i] != rows[i] * file_row_bytes(part.format, cols)) return REFUSED;
-        given.push_back(part), all_rows += rows[i];
-    }
-    const auto [wanted_rows, wanted_cols] = model->matrix_size(layer, slot);
-    if (all_rows != wanted_rows || cols != wanted_cols) return REFUSED;
-    return stack->fill(given, cols, model->memory, model->team) ? DONE : REFUSED;
-} catch (const std::bad_alloc&) {
-    return NO_MEMORY;
-}
-
-// Takes over a vector; layer -1 are the model's own. Returns 0, or 1 if it does not belong there.
-int llmchat_set_vector(Model* model, int layer, int slot, const float* data, size_t count) {
-    std::vector<float>* vector = model->vector_at(layer, slot);
-    if (!vector || !model->fits(layer, slot, count)) return REFUSED;
-    vector->assign(data, data + count);
-    return DONE;
-}
-
-// Bytes of weights that every token reads, as they are kept; of the embedding it reads one row, which is not among them.
-size_t llmchat_weight_bytes(const Model* model) {
-    size_t bytes = model->head.bytes();
-    for (const Layer& layer : model->layers) {
-        for (const Stack& stack : layer.matrices) bytes += stack.bytes();
-        for (const auto& vector : layer.vectors) bytes += vector.size() * sizeof(float);
-    }
-    return bytes + (model->norm.size() + model->norm_bias.size()) * sizeof(float);
-}
-
-// Bytes of one position's keys and values in all layers.
-size_t llmchat_position_bytes(const Model* model) {
-    return 2 * model->position_size() * sizeof(float);
-}
-
-Cache* llmchat_cache_new(const Model* model, int capacity) {
-    if (capacity < 1 || capacity > kMost) return nullptr;
-    auto cache = std::make_unique<Cache>();
-    cache->capacity = (capacity + 15) / 16 * 16;
-    cache->position_size = model->position_size();
-    const size_t count = cache->position_size * cache->capacity;
-    cache->bytes = 2 * count * sizeof(float);
-    void* memory = mmap(nullptr, cache->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) return nullptr;
-#if defined(MADV_HUGEPAGE)
-    madvise(memory, cache->bytes, MADV_HUGEPAGE);
-#endif
-    cache->memory = cache->keys = static_cast<float*>(memory);
-    cache->values = cache->keys + count;
-    return cache.release();
-}
-
-void llmchat_cache_free(Cache* cache) {
-    if (!cache) return;
-    munmap(cache->memory, cache->bytes);
-    delete cache;
-}
-
-// Takes over the first `length` positions of another cache of the same model. Returns 0, or 1 if they do not fit.
-int llmchat_cache_copy(const Model* model, const Cache* from, Cache* to, int length) {
-    const Shape& s = model->shape;
-    for (const Cache* cache : {from, static_cast<const Cache*>(to)}) {
-        if (cache->position_size != model->position_size() || length < 0 || length > cache->capacity) return REFUSED;
-    }
-    const size_t keys = size_t((length + 15) / 16) * 16 * s.head_dim, values = size_t(length) * s.head_dim;
-    for (int i = 0; i < s.layers * s.kv_heads; i++) {
-        const size_t a = size_t(i) * from->capacity * s.head_dim, b = size_t(i) * to->capacity * s.head_dim;
-        std::memcpy(to->keys + b, from->keys + a, keys * sizeof(float));
-        std::memcpy(to->values + b, from->values + a, values * sizeof(float));
-    }
-    return DONE;
-}
-
-// How many workers the next step of one position with logits gets.
-int llmchat_workers(const Model* model) { return model->paces[kTile].workers(); }
-
-// Runs `count` positions (at most kTile) and writes the logits of those from `logits_from` on,
-// each row with whole blocks of the vocabulary. `embedded` holds their input rows, `dim` floats each.
-// Returns 0, or 1 if the model is incomplete or a position lies outside.
-int llmchat_step(Model* model, const float* embedded, const int32_t* positions, Cache* const* caches, int count,
-                 float* logits, int logits_from) {
-    const Shape& s = model->shape;
-    if (count < 1 || count > kTile || logits_from < 0 || !model->is_complete()) return REFUSED;
-    for (int t = 0; t < count; t++) {
-        if (!model->has_place(*caches[t], positions[t])) return REFUSED;
-    }
-    for (int t = 0; t < count; t++) {
-        float* x = &model->x[size_t(t) * model->padded_dim];
-        std::memcpy(x, embedded + size_t(t) * s.dim, s.dim * sizeof(float));
-        if (s.is_gpt) {
-            const float* place = &model->positions[size_t(positions[t]) * s.dim];
-            for (int i = 0; i < s.dim; i++) x[i] += place[i];
-        }
-    }
-    Pace& pace = model->paces[(logits_from < count) * kTile + count - 1];
-    run_at_pace(model->team, pace, [&](int worker) { model->tile(worker, count, positions, caches, logits, logits_from); });
-    return DONE;
-}
-}

@@ -1,0 +1,143 @@
+// What Python calls: the library's C interface. Everything that comes from outside is looked at here.
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "model.h"
+
+using namespace llmchat;
+
+extern "C" {
+
+// The same number as in library.py; one more whenever a signature changes.
+int llmchat_interface() { return 1; }
+
+enum Result { DONE = 0, REFUSED = 1, NO_MEMORY = 2 };
+
+// The fastest kernels that this machine can run; `wanted` picks others for tests.
+static const Kernels* choose(const char* wanted) {
+    for (const Kernels* one : {avx512_kernels(), avx2_kernels(), neon_kernels(), portable_kernels()}) {
+        if (one && (!wanted || !*wanted || !std::strcmp(wanted, one->name))) return one;
+    }
+    return nullptr;
+}
+
+const char* llmchat_kernels(const char* wanted) {
+    const Kernels* found = choose(wanted);
+    return found ? found->name : "";
+}
+
+Model* llmchat_model_new(const Shape* shape, const char* kernels) {
+    const Kernels* found = choose(kernels);
+    if (!found || !shape->is_sound()) return nullptr;
+    try {
+        return new Model(*shape, found);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+
+void llmchat_model_free(Model* model) { delete model; }
+
+// Repacks a slot's matrices, one below the other; layer -1 is the head. Returns 0, 1 if they do not belong there,
+// 2 without memory.
+int llmchat_set_matrix(Model* model, int layer, int slot, int parts, const int32_t* formats, const void* const* data,
+                       const size_t* sizes, const int32_t* rows, int cols) try {
+    Stack* stack = model->stack(layer, slot);
+    if (!stack) return REFUSED;
+    std::vector<Part> given;
+    int64_t all_rows = 0;
+    for (int i = 0; i < parts; i++) {
+        if (formats[i] < 0 || formats[i] >= kFormats || rows[i] < 1) return REFUSED;
+        const Part part = {Format(formats[i]), static_cast<const uint8_t*>(data[i]), rows[i]};
+        if (cols % columns_together(part.format) || sizes[i] != rows[i] * file_row_bytes(part.format, cols)) return REFUSED;
+        given.push_back(part), all_rows += rows[i];
+    }
+    const auto [wanted_rows, wanted_cols] = model->matrix_size(layer, slot);
+    if (all_rows != wanted_rows || cols != wanted_cols) return REFUSED;
+    return stack->fill(given, cols, model->memory, model->team) ? DONE : REFUSED;
+} catch (const std::bad_alloc&) {
+    return NO_MEMORY;
+}
+
+// Takes over a vector; layer -1 are the model's own. Returns 0, or 1 if it does not belong there.
+int llmchat_set_vector(Model* model, int layer, int slot, const float* data, size_t count) {
+    std::vector<float>* vector = model->vector_at(layer, slot);
+    if (!vector || !model->fits(layer, slot, count)) return REFUSED;
+    vector->assign(data, data + count);
+    return DONE;
+}
+
+// Bytes of weights that every token reads, as they are kept; of the embedding it reads one row, which is not among them.
+size_t llmchat_weight_bytes(const Model* model) {
+    size_t bytes = model->head.bytes();
+    for (const Layer& layer : model->layers) {
+        for (const Stack& stack : layer.matrices) bytes += stack.bytes();
+        for (const auto& vector : layer.vectors) bytes += vector.size() * sizeof(float);
+    }
+    return bytes + (model->norm.size() + model->norm_bias.size()) * sizeof(float);
+}
+
+// Bytes of one position's keys and values in all layers.
+size_t llmchat_position_bytes(const Model* model) {
+    return 2 * model->position_size() * sizeof(float);
+}
+
+Cache* llmchat_cache_new(const Model* model, int capacity) {
+    if (capacity < 1 || capacity > kMost) return nullptr;
+    auto cache = std::make_unique<Cache>();
+    cache->capacity = (capacity + 15) / 16 * 16;
+    cache->position_size = model->position_size();
+    const size_t count = cache->position_size * cache->capacity;
+    cache->bytes = 2 * count * sizeof(float);
+    void* memory = mmap(nullptr, cache->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return nullptr;
+#if defined(MADV_HUGEPAGE)
+    madvise(memory, cache->bytes, MADV_HUGEPAGE);
+#endif
+    cache->memory = cache->keys = static_cast<float*>(memory);
+    cache->values = cache->keys + count;
+    return cache.release();
+}
+
+void llmchat_cache_free(Cache* cache) {
+    if (!cache) return;
+    munmap(cache->memory, cache->bytes);
+    delete cache;
+}
+
+// Takes over the first `length` positions of another cache of the same model. Returns 0, or 1 if they do not fit.
+int llmchat_cache_copy(const Model* model, const Cache* from, Cache* to, int length) {
+    const Shape& s = model->shape;
+    for (const Cache* cache : {from, static_cast<const Cache*>(to)}) {
+        if (cache->position_size != model->position_size() || length < 0 || length > cache->capacity) return REFUSED;
+    }
+    const size_t keys = size_t((length + 15) / 16) * 16 * s.head_dim, values = size_t(length) * s.head_dim;
+    for (int i = 0; i < s.layers * s.kv_heads; i++) {
+        const size_t a = size_t(i) * from->capacity * s.head_dim, b = size_t(i) * to->capacity * s.head_dim;
+        std::memcpy(to->keys + b, from->keys + a, keys * sizeof(float));
+        std::memcpy(to->values + b, from->values + a, values * sizeof(float));
+    }
+    return DONE;
+}
+
+// How many workers the next step of one position with logits gets.
+int llmchat_workers(const Model* model) { return model->paces[kTile].workers(); }
+
+// Runs `count` positions (at most kTile) and writes the logits of those from `logits_from` on,
+// each row with whole blocks of the vocabulary. `embedded` holds their input rows, `dim` floats each.
+// Returns 0, or 1 if the model is incomplete or a position lies outside.
+int llmchat_step(Model* model, const float* embedded, const int32_t* positions, Cache* const* caches, int count,
+                 float* logits, int logits_from) {
+    if (count < 1 || count > kTile || logits_from < 0 || !model->is_complete()) return REFUSED;
+    for (int t = 0; t < count; t++) {
+        if (!model->has_place(*caches[t], positions[t])) return REFUSED;
+    }
+    model->step(embedded, positions, caches, count, logits, logits_from);
+    return DONE;
+}
+}
