@@ -15,7 +15,7 @@ def about() -> list[str]:
     """Lines for a person or a bug report; torch is not imported for them."""
     reason = why_torch(ModelSpec())
     path = f"torch, because {reason}" if reason else f"native {kernels_name()}"
-    threads = default_threads()
+    threads = default_threads(natively=not reason)
     return [
         f"llmchat {__version__}",
         f"models run on: {path} · {threads} thread{'s' if threads != 1 else ''}",

@@ -105,7 +105,7 @@ class Settings:
     device: str = _setting("auto", _device, "Where the model runs: auto, cpu, cuda, cuda:NUMBER or mps.")
     dtype: str = _setting("auto", _dtype, "The number format to compute in: auto, float32, bfloat16 or float16.")
     threads: int | None = _setting(
-        None, _count, "CPU threads for the model; by default one core is left to the window."
+        None, _count, "CPU threads for the model; by default all, of which the native step takes as many as help."
     )
     heads: int | None = _setting(None, _count, "Attention heads, for a checkpoint that does not say.")
     chat_template: str | None = _setting(

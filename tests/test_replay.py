@@ -94,6 +94,7 @@ def test_what_was_dropped_from_the_prompt_is_dropped_again(tmp_path: Path) -> No
     path = tmp_path / "long.toml"
 
     def script(session: ChatSession, settle: Callable[[], None]) -> None:
+        session.config = session.config.changed(min_new_tokens=1)
         for _ in range(8):
             session.send("tell me more about the sea and the ships that sail on it")
             settle()
@@ -153,8 +154,8 @@ def test_a_tampered_transcript_is_found_out(here: Here, tmp_path: Path) -> None:
 def test_each_reply_is_made_by_its_own_model(here: Here, tmp_path: Path) -> None:
     """Replies of several checkpoints stand side by side; one model can be made to try them all."""
     path = tmp_path / "story.toml"
-    assert here.tiny("-p", "Once", "-n", "4", "--save", path).code == 0
-    other = save_checkpoint(tmp_path / "runs" / "step_100.pt", step=100, shake=0.2)
+    assert here.tiny("-p", "Once", "-n", "8", "--save", path).code == 0
+    other = save_checkpoint(tmp_path / "runs" / "step_100.pt", step=100, shake=0.6)
     assert here("--once", "--model", other, "-p", "and", "-n", "8", "--resume", path).code == 0
     done = here("replay", path)
     assert (done.code, done.err) == (0, "")
@@ -170,7 +171,7 @@ def test_each_reply_is_made_by_its_own_model(here: Here, tmp_path: Path) -> None
 def test_old_replies_of_another_model_are_passed_over(here: Here, tmp_path: Path, tiny_dir: Path) -> None:
     """Where a transcript does not say which file made a reply, its model's name decides."""
     path = tmp_path / "story.toml"
-    assert here.tiny("-p", "Once", "-n", "4", "--save", path).code == 0
+    assert here.tiny("-p", "Once", "-n", "8", "--save", path).code == 0
     other = ("--model", tiny_dir / "model" / "model.pt")
     assert here("--once", *other, "-p", "and", "-n", "4", "--resume", path).code == 0
     header, *turns = path.read_text().split("[[turns]]")
@@ -204,7 +205,7 @@ def test_a_tokenizer_inside_the_model_is_not_asked_for(tmp_path: Path) -> None:
 def test_a_model_that_is_gone_is_asked_for(here: Here, tmp_path: Path) -> None:
     """Nothing is fetched in its place; the error names the path and the flag."""
     path = tmp_path / "story.toml"
-    assert here.tiny("-p", "Once", "-n", "4", "--save", path).code == 0
+    assert here.tiny("-p", "Once", "-n", "8", "--save", path).code == 0
     with TranscriptFile.open(path)[0] as file:
         file.transcript.model_path = "/gone/model.pt"
         file.rewrite()

@@ -23,7 +23,7 @@ class ModelSpec:
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = None
-    """CPU threads for the model; None leaves one core to the window."""
+    """CPU threads for the model, at most; None is all of them, with torch all but one."""
     chat_template: str | None = None
     """A built-in template's name or a Jinja file; None takes the model's own."""
     heads: int | None = None

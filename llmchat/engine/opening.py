@@ -37,8 +37,9 @@ def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | N
         ModelLoadError: It cannot be opened; the message says what to do.
     """
     spec = locate(spec, progress, cancel or threading.Event())
-    threads = spec.threads or default_threads()
-    if runs_natively(spec):
+    is_native = runs_natively(spec)
+    threads = spec.threads or default_threads(natively=is_native)
+    if is_native:
         return _open_natively(spec, progress, threads)
     progress("starting torch", None)
     import torch
@@ -109,13 +110,16 @@ def _open_natively(spec: ModelSpec, progress: Progress, threads: int) -> Engine:
         raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.") from error
 
 
-def default_threads() -> int:
-    """All cores this process may use but one, which keeps the window quick."""
+def default_threads(*, natively: bool) -> int:
+    """All cores that this process may use; but one for torch, whose threads spin where the window needs the time.
+
+    The native step takes as many of them as make it quicker at the moment.
+    """
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:
         cores = os.cpu_count() or 1
-    return max(1, cores - 1)
+    return cores if natively else max(1, cores - 1)
 
 
 def locate(spec: ModelSpec, progress: Progress, cancel: threading.Event) -> ModelSpec:

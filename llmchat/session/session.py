@@ -277,7 +277,7 @@ class ChatSession(Conversation):
         """Stop the running reply within a token; what waits does not follow.
 
         Returns:
-            The first prompt that was waiting, to be given back to the person.
+            The prompts that were waiting, to be given back to the person.
         """
         waiting = "\n\n".join(self.queued)
         self._waiting.clear()

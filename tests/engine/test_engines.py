@@ -151,11 +151,12 @@ def test_what_cannot_be_opened_is_said_in_one_line(spec: ModelSpec, words: str) 
     assert words in caught.value.message
 
 
-def test_one_core_is_left_to_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model takes all cores but one, and never none."""
+def test_torch_leaves_one_core_to_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The native step may take all cores, torch all but one, and never none."""
     for cores, threads in ((1, 1), (2, 1), (8, 7)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False)
-        assert default_threads() == threads
+        assert default_threads(natively=False) == threads
+        assert default_threads(natively=True) == cores
 
 
 def test_a_model_in_the_hugging_face_cache_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
