@@ -73,19 +73,10 @@ int llmchat_set_vector(Model* model, int layer, int slot, const float* data, siz
 }
 
 // Bytes of weights that every token reads, as they are kept; of the embedding it reads one row, which is not among them.
-size_t llmchat_weight_bytes(const Model* model) {
-    size_t bytes = model->head.bytes();
-    for (const Layer& layer : model->layers) {
-        for (const Stack& stack : layer.matrices) bytes += stack.bytes();
-        for (const auto& vector : layer.vectors) bytes += vector.size() * sizeof(float);
-    }
-    return bytes + (model->norm.size() + model->norm_bias.size()) * sizeof(float);
-}
+size_t llmchat_weight_bytes(const Model* model) { return model->weight_bytes(); }
 
 // Bytes of one position's keys and values in all layers.
-size_t llmchat_position_bytes(const Model* model) {
-    return 2 * model->position_size() * sizeof(float);
-}
+size_t llmchat_position_bytes(const Model* model) { return model->position_bytes(); }
 
 Cache* llmchat_cache_new(const Model* model, int capacity) {
     if (capacity < 1 || capacity > kMost) return nullptr;

@@ -84,6 +84,19 @@ struct Model {
         }
     }
 
+    // Bytes of weights that a step reads.
+    size_t weight_bytes() const {
+        size_t bytes = head.bytes();
+        for (const Layer& layer : layers) {
+            for (const Stack& stack : layer.matrices) bytes += stack.bytes();
+            for (const auto& vector : layer.vectors) bytes += vector.size() * sizeof(float);
+        }
+        return bytes + (norm.size() + norm_bias.size()) * sizeof(float);
+    }
+
+    // Bytes of keys and values of one position.
+    size_t position_bytes() const { return 2 * sizeof(float) * position_size(); }
+
     size_t position_size() const { return size_t(shape.layers) * shape.kv_heads * shape.head_dim; }
 
     Stack* stack(int layer, int slot) {
@@ -336,7 +349,10 @@ struct Model {
         }
         reserve_parts(places, count);
         Pace& pace = paces[(logits_from < count) * kTile + count - 1];
-        run_at_pace(team, pace, [&](int worker) { tile(worker, count, places, caches, logits, logits_from); });
+        // Steps are compared by the bytes that they read.
+        double work = double(weight_bytes());
+        for (int t = 0; t < count; t++) work += double(places[t] + 1) * position_bytes();
+        run_at_pace(team, pace, work, [&](int worker) { tile(worker, count, places, caches, logits, logits_from); });
     }
 };
 

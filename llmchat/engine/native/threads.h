@@ -25,9 +25,10 @@ public:
 
     int workers() const { return tried_ ? tried_ : workers_; }
 
-    void took(double seconds) {
+    // Told how long a job took, in any unit that makes jobs comparable.
+    void took(double time) {
         if (most_ == 1) return;
-        tried_ ? judge(seconds) : watch(seconds);
+        tried_ ? judge(time) : watch(time);
     }
 
 private:
@@ -35,9 +36,9 @@ private:
     static constexpr int kFirstPatience = 16, kMostPatience = 1024, kSettled = 256;  // jobs between trials
     static constexpr double kBetter = 0.97, kWorse = 1.05;  // of the usual time: worth a change
 
-    void watch(double seconds) {
+    void watch(double time) {
         double& usual = usual_[workers_];
-        usual = usual > 0 ? usual + 0.2 * (seconds - usual) : seconds;
+        usual = usual > 0 ? usual + 0.2 * (time - usual) : time;
         if (++jobs_ == kSettled && workers_ > 1) patience_ = kFirstPatience;
         const int fewer = workers_ / 2, more = std::min(2 * workers_, most_);
         if (fewer && jobs_ >= kTrial && usual > kWorse * usual_[fewer]) {
@@ -49,8 +50,8 @@ private:
 
     void begin_trial(int workers) { tried_ = workers, jobs_ = 0, spent_ = 0; }
 
-    void judge(double seconds) {
-        spent_ += seconds, jobs_++;
+    void judge(double time) {
+        spent_ += time, jobs_++;
         const bool has_failed = spent_ > kTrial * kBetter * usual_[workers_];
         if (!has_failed && jobs_ < kTrial) return;
         usual_[tried_] = spent_ / jobs_;
@@ -61,7 +62,7 @@ private:
 
     int most_, workers_ = 1, tried_ = 0, jobs_ = 0, patience_ = kTrial;
     double spent_ = 0;
-    std::vector<double> usual_;  // seconds, for each number of workers; 0: not known
+    std::vector<double> usual_;  // for each number of workers; 0: not known
 };
 
 // The calling thread is worker 0. Waiting spins for a moment, then yields, so that a
@@ -157,11 +158,11 @@ private:
     std::atomic<bool> over_{false};
 };
 
-// Runs a job with as many workers as its kind is quickest with.
-inline void run_at_pace(Team& team, Pace& pace, const std::function<void(int)>& job) {
+// Runs a job with as many workers as its kind is quickest with; jobs of one kind take their time by `work`.
+inline void run_at_pace(Team& team, Pace& pace, double work, const std::function<void(int)>& job) {
     const auto began = std::chrono::steady_clock::now();
     team.run(pace.workers(), job);
-    pace.took(std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+    pace.took(std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count() / work);
 }
 
 }  // namespace llmchat
