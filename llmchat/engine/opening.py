@@ -82,11 +82,12 @@ def _may_have_gpu() -> bool:
 def _open_natively(spec: ModelSpec, progress: Progress, threads: int) -> Engine:
     """Open a model on the native decode step."""
     from llmchat.checkpoints.checkpoint import GPTConfig
-    from llmchat.engine.native.library import kernels_name
+    from llmchat.engine.native.library import MOST_THREADS, kernels_name
     from llmchat.engine.native.model import NativeModel
     from llmchat.engine.native_engine import NativeEngine
 
     checkpoint = _load_checkpoint(spec, progress)
+    threads = min(threads, MOST_THREADS)
     try:
         model = NativeModel(checkpoint, threads, progress)
         style = _prompt_style(checkpoint, spec)

@@ -46,6 +46,12 @@ def test_an_opened_model_tells_its_path() -> None:
     assert torch.torch_reason == "the precision float32 was asked for"
 
 
+def test_more_threads_than_a_model_takes_are_none_too_many() -> None:
+    """A machine with very many cores, or a person who asks for them, gets as many as there can be."""
+    spec = ModelSpec(str(DATA / "huggingface" / "qwen2"), device="cpu", threads=1000)
+    assert open_engine(spec, lambda stage, fraction: None).info.threads == library.MOST_THREADS
+
+
 def test_a_library_of_another_version_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """After an update without building anew, torch serves and the reason says what to do."""
     monkeypatch.delenv("LLMCHAT_KERNELS", raising=False)

@@ -121,14 +121,16 @@ int llmchat_workers(const Model* model) { return model->paces[kTile].workers(); 
 
 // Runs `count` positions (at most kTile) and writes the logits of those from `logits_from` on,
 // each row with whole blocks of the vocabulary. `embedded` holds their input rows, `dim` floats each.
-// Returns 0, or 1 if the model is incomplete or a position lies outside.
+// Returns 0, 1 if the model is incomplete or a position lies outside, or 2 without memory.
 int llmchat_step(Model* model, const float* embedded, const int32_t* positions, Cache* const* caches, int count,
-                 float* logits, int logits_from) {
+                 float* logits, int logits_from) try {
     if (count < 1 || count > kTile || logits_from < 0 || !model->is_complete()) return REFUSED;
     for (int t = 0; t < count; t++) {
         if (!model->has_place(*caches[t], positions[t])) return REFUSED;
     }
     model->step(embedded, positions, caches, count, logits, logits_from);
     return DONE;
+} catch (const std::bad_alloc&) {
+    return NO_MEMORY;
 }
 }

@@ -17,6 +17,9 @@ TILE = 4
 BLOCK_ROWS = 16
 """Rows of a block: matrices and logits are kept in whole blocks."""
 
+MOST_THREADS = 256
+"""As many as a model takes."""
+
 INTERFACE = 1
 """Number of the functions' signatures, as in library.cpp; one more whenever one of them changes."""
 

@@ -181,7 +181,7 @@ class NativeModel:
         self._reserve_positions(max(places[start:end]) + 1)
         embedded = np.ascontiguousarray(self.embed(token_ids[start:end]))
         logits = np.empty((count - first, self._padded_vocab), dtype=np.float32)
-        refused = self.library.llmchat_step(
+        result = self.library.llmchat_step(
             self.handle,
             embedded.ctypes.data,
             (c_int32 * count)(*places[start:end]),
@@ -190,7 +190,9 @@ class NativeModel:
             logits.ctypes.data,
             first,
         )
-        if refused:
+        if result == NO_MEMORY:
+            raise MemoryError("the attention of a text so long does not fit into memory")
+        if result:
             raise ValueError("these caches are not of this model")
         return logits[:, : self.config.vocab_size]
 
