@@ -86,12 +86,12 @@ def test_the_weights_are_those_of_the_file(kind: str, kernels: str, monkeypatch:
 @pytest.mark.parametrize("kernels", usable_kernels())
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_in_any_format_agrees_with_torch(kind: str, kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logits within 1/2000 of their spread, none of the weights having been brought to another format."""
+    """Logits within 1/500 of their spread, none of the weights having been brought to another format."""
     monkeypatch.setenv(KERNELS_VARIABLE, kernels)
     monkeypatch.delattr(native_model, "_dense")
     checkpoint = checkpoint_of(WIDE, lambda name: kind)
     expected = torch_logits(checkpoint, IDS)
-    assert np.abs(native_logits(checkpoint, IDS) - expected).max() < 5e-4 * expected.std()
+    assert np.abs(native_logits(checkpoint, IDS) - expected).max() < 2e-3 * expected.std()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
@@ -102,7 +102,7 @@ def test_formats_may_be_mixed(threads: int, monkeypatch: pytest.MonkeyPatch) -> 
     checkpoint = checkpoint_of(WIDE, like_q4_k_m)
     expected = torch_logits(checkpoint, IDS)
     got = native_logits(checkpoint, IDS, threads=threads)
-    assert np.abs(got - expected).max() < 5e-4 * expected.std()
+    assert np.abs(got - expected).max() < 2e-3 * expected.std()
     for chunk in (2, 3, 4):
         assert np.array_equal(native_logits(checkpoint, IDS, threads=threads, chunk=chunk)[-1], got[-1])
 
@@ -111,7 +111,7 @@ def test_formats_that_change_inside_a_block_of_rows_run_too() -> None:
     """Eight rows of keys fill no block: such a model is brought to one format."""
     checkpoint = checkpoint_of(replace(WIDE, n_heads=32, n_kv_heads=1, head_dim=8), like_q4_k_m)
     expected = torch_logits(checkpoint, IDS)
-    assert np.abs(native_logits(checkpoint, IDS) - expected).max() < 5e-4 * expected.std()
+    assert np.abs(native_logits(checkpoint, IDS) - expected).max() < 2e-3 * expected.std()
 
 
 def write_gguf(path: Path, config: LlamaConfig, raw: Mapping[str, RawTensor]) -> None:
@@ -163,7 +163,7 @@ def test_a_file_of_mixed_formats_runs_alike_on_both_engines(tmp_path: Path) -> N
         logits = engine.prefill(IDS, lambda: False).logits
         assert logits is not None
         rows.append(logits)
-    assert np.abs(rows[0] - rows[1]).max() < 5e-4 * rows[1].std()
+    assert np.abs(rows[0] - rows[1]).max() < 2e-3 * rows[1].std()
 
 
 def test_weights_of_other_sizes_are_refused() -> None:

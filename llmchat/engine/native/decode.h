@@ -91,14 +91,33 @@ struct Activations {
     int outlying_count = 0;
 };
 
-// Keys and values of one sequence. Keys lie in blocks of 16 positions, transposed.
+// How the keys or values of one head lie: in stretches, and there by groups of up to 32 columns, so that attention
+// reads them in the order of memory. A group has the scale of each position, then its numbers: of values all columns of
+// one position side by side, of keys the 16 positions of a block, for one column after the other. They are kept as
+// finely as activations: in 16 bits, but as floats with a scale of 1 where the weights are floats too.
+// Columns are made up to whole vectors of 16.
+struct HeadLayout {
+    int head_dim;
+    bool in_floats;
+    constexpr int columns() const { return (head_dim + 15) / 16 * 16; }
+    constexpr int columns_from(int first) const { return columns() - first < kGroup ? columns() - first : kGroup; }
+    constexpr size_t group_bytes(int columns) const { return kStretch * (4 + columns * (in_floats ? 4 : 2)); }
+    constexpr size_t stretch_bytes() const {
+        return columns() / kGroup * group_bytes(kGroup) + (columns() % kGroup ? group_bytes(columns() % kGroup) : 0);
+    }
+    constexpr int part_size() const { return columns() + 2; }  // of what `attend` writes for a head
+    constexpr int scratch_size() const { return kSharers * (2 * kStretch + columns()); }  // of what it needs beside
+};
+
+// Keys and values of one sequence: stretches by [layer][kv head].
 struct Cache {
-    int capacity = 0;
-    float* keys = nullptr;    // [layer][kv head][capacity / 16][head_dim][16]
-    float* values = nullptr;  // [layer][kv head][capacity][head_dim]
-    float* memory = nullptr;
+    int stretches = 0;
+    uint8_t* keys = nullptr;
+    uint8_t* values = nullptr;
+    void* memory = nullptr;
     size_t bytes = 0;
-    size_t position_size = 0;  // keys of one position in all layers
+    size_t stretch_bytes = 0;  // of keys in all layers
+    int capacity() const { return stretches * kStretch; }
 };
 
 // The inner loops, compiled once for each instruction set.
@@ -109,12 +128,15 @@ struct Kernels {
     // y[t][row] (+)= matrix * x[t] for the rows of some blocks; y has whole blocks of rows.
     void (*multiply)(const Matrix&, const Activations* x, int positions, int first_block, int end_block,
                      float* y, size_t stride, bool add);
-    // Softmax attention of up to kSharers query heads over `length` positions of one key-value head. For each head
-    // `out` has head_dim weighted sums, then the highest score, then the sum of the weights.
-    void (*attend)(const float* const* queries, int heads, const float* keys, const float* values, int length,
-                   int head_dim, float scale, float* scores, float* const* out);
-    // Joins such results over `count` stretches of positions, `stride` floats apart.
-    void (*join)(const float* parts, int count, size_t stride, int head_dim, float* out);
+    // Rounds one head's key or value into its place of a stretch.
+    void (*keep)(const float* x, HeadLayout, int place, bool is_key, uint8_t* stretch);
+    // Softmax attention of up to kSharers query heads over the `length` first positions of a stretch. For each head
+    // `out` has the weighted sums of all columns, then the highest score, then the sum of the weights.
+    // `next` is where the keys of the next call lie.
+    void (*attend)(const float* const* queries, int heads, const uint8_t* keys, const uint8_t* values, const uint8_t* next,
+                   int length, HeadLayout, float scale, float* scratch, float* const* out);
+    // Joins such results over `count` stretches of positions, which lie one behind the other.
+    void (*join)(const float* parts, int count, HeadLayout, float* out);
     void (*rms_norm)(const float* x, const float* weight, int dim, float eps, float* y);
     void (*layer_norm)(const float* x, const float* weight, const float* bias, int dim, float eps, float* y);
     // gate = silu(gate) * up

@@ -22,7 +22,7 @@ namespace {
 #include "kernels.inc"
 }  // namespace
 
-static const Kernels kernels = {"avx512", quantise, multiply, attend, join, rms_norm, layer_norm, swiglu};
+static const Kernels kernels = {"avx512", quantise, multiply, keep, attend, join, rms_norm, layer_norm, swiglu};
 }  // namespace llmchat
 
 #if defined(__clang__)

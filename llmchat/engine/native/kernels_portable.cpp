@@ -12,7 +12,7 @@ namespace {
 }  // namespace
 
 const Kernels* portable_kernels() {
-    static const Kernels kernels = {"portable", quantise, multiply, attend, join, rms_norm, layer_norm, swiglu};
+    static const Kernels kernels = {"portable", quantise, multiply, keep, attend, join, rms_norm, layer_norm, swiglu};
     return &kernels;
 }
 }  // namespace llmchat

@@ -69,6 +69,7 @@ int llmchat_set_vector(Model* model, int layer, int slot, const float* data, siz
     std::vector<float>* vector = model->vector_at(layer, slot);
     if (!vector || !model->fits(layer, slot, count)) return REFUSED;
     vector->assign(data, data + count);
+    if (layer >= 0 && slot == QKV_BIAS && !model->shape.is_gpt) model->find_key_factors(layer);
     return DONE;
 }
 
@@ -81,17 +82,16 @@ size_t llmchat_position_bytes(const Model* model) { return model->position_bytes
 Cache* llmchat_cache_new(const Model* model, int capacity) {
     if (capacity < 1 || capacity > kMost) return nullptr;
     auto cache = std::make_unique<Cache>();
-    cache->capacity = (capacity + 15) / 16 * 16;
-    cache->position_size = model->position_size();
-    const size_t count = cache->position_size * cache->capacity;
-    cache->bytes = 2 * count * sizeof(float);
+    cache->stretches = (capacity + kStretch - 1) / kStretch;
+    cache->stretch_bytes = model->stretch_bytes();
+    cache->bytes = 2 * cache->stretch_bytes * cache->stretches;
     void* memory = mmap(nullptr, cache->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return nullptr;
 #if defined(MADV_HUGEPAGE)
     madvise(memory, cache->bytes, MADV_HUGEPAGE);
 #endif
-    cache->memory = cache->keys = static_cast<float*>(memory);
-    cache->values = cache->keys + count;
+    cache->memory = memory, cache->keys = static_cast<uint8_t*>(memory);
+    cache->values = cache->keys + cache->bytes / 2;
     return cache.release();
 }
 
@@ -103,15 +103,16 @@ void llmchat_cache_free(Cache* cache) {
 
 // Takes over the first `length` positions of another cache of the same model. Returns 0, or 1 if they do not fit.
 int llmchat_cache_copy(const Model* model, const Cache* from, Cache* to, int length) {
-    const Shape& s = model->shape;
     for (const Cache* cache : {from, static_cast<const Cache*>(to)}) {
-        if (cache->position_size != model->position_size() || length < 0 || length > cache->capacity) return REFUSED;
+        if (cache->stretch_bytes != model->stretch_bytes() || length < 0 || length > cache->capacity()) return REFUSED;
     }
-    const size_t keys = size_t((length + 15) / 16) * 16 * s.head_dim, values = size_t(length) * s.head_dim;
-    for (int i = 0; i < s.layers * s.kv_heads; i++) {
-        const size_t a = size_t(i) * from->capacity * s.head_dim, b = size_t(i) * to->capacity * s.head_dim;
-        std::memcpy(to->keys + b, from->keys + a, keys * sizeof(float));
-        std::memcpy(to->values + b, from->values + a, values * sizeof(float));
+    const size_t bytes = (length + kStretch - 1) / kStretch * model->head_layout().stretch_bytes();
+    for (int layer = 0; layer < model->shape.layers; layer++) {
+        for (int kv = 0; kv < model->shape.kv_heads; kv++) {
+            const size_t a = model->stretch_at(*from, layer, kv, 0), b = model->stretch_at(*to, layer, kv, 0);
+            std::memcpy(to->keys + b, from->keys + a, bytes);
+            std::memcpy(to->values + b, from->values + a, bytes);
+        }
     }
     return DONE;
 }

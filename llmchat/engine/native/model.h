@@ -25,8 +25,11 @@ enum VectorSlot : int32_t { NORM_1, NORM_1_BIAS, QKV_BIAS, Q_NORM, K_NORM, OUT_B
 struct Layer {
     Stack matrices[LAYER_MATRICES];
     std::vector<float> vectors[LAYER_VECTORS];
+    std::vector<float> key_factors;  // of each kv head's columns; none: all 1
     const float* vector(VectorSlot slot) const { return vectors[slot].empty() ? nullptr : vectors[slot].data(); }
 };
+
+constexpr float kUsualKey = 4;  // about the largest number of a key without a bias
 
 constexpr int kMost = 1 << 24;  // of every dimension: no product of two of them overflows
 
@@ -56,7 +59,7 @@ struct Model {
     std::vector<Pace> paces;  // of steps without logits, for each number of positions, then of those with
 
     struct Scratch {  // of one worker
-        std::vector<float> normed, scores;
+        std::vector<float> normed, scratch;
         std::vector<std::unique_ptr<ActivationMemory>> memory;
         Activations tile[kTile];
     };
@@ -76,7 +79,7 @@ struct Model {
         hidden.resize(kTile * padded_ffn), up.resize(kTile * padded_ffn);
         scratch.resize(s.threads);
         for (auto& one : scratch) {
-            one.normed.resize(kTile * widest), one.scores.resize(kSharers * kStretch);
+            one.normed.resize(kTile * widest), one.scratch.resize(head_layout().scratch_size());
             for (Activations& position : one.tile) {
                 one.memory.push_back(std::make_unique<ActivationMemory>(widest));
                 position = one.memory.back()->view;
@@ -94,10 +97,13 @@ struct Model {
         return bytes + (norm.size() + norm_bias.size()) * sizeof(float);
     }
 
-    // Bytes of keys and values of one position.
-    size_t position_bytes() const { return 2 * sizeof(float) * position_size(); }
+    HeadLayout head_layout() const { return {shape.head_dim, !layers[0].matrices[QKV].is_quantised()}; }
 
-    size_t position_size() const { return size_t(shape.layers) * shape.kv_heads * shape.head_dim; }
+    // Bytes of the keys of a stretch of positions in all layers.
+    size_t stretch_bytes() const { return size_t(shape.layers) * shape.kv_heads * head_layout().stretch_bytes(); }
+
+    // Bytes of keys and values of one position.
+    size_t position_bytes() const { return 2 * stretch_bytes() / kStretch; }
 
     Stack* stack(int layer, int slot) {
         if (layer == -1) return slot == 0 ? &head : nullptr;
@@ -134,6 +140,29 @@ struct Model {
         }
     }
 
+    // A bias of some columns of the keys that dwarfs the others would take their precision in the cache (Qwen2 has
+    // such). These columns are kept divided by a power of two, and the queries' are multiplied by it. Rotation mixes pairs.
+    void find_key_factors(int layer) {
+        const float* bias = layers[layer].vector(QKV_BIAS) + shape.heads * shape.head_dim;
+        std::vector<float>& factors = layers[layer].key_factors;
+        factors.assign(size_t(shape.kv_heads) * shape.head_dim, 1.0f);
+        for (int kv = 0; kv < shape.kv_heads; kv++) {
+            for (int i = 0; i < shape.head_dim / 2; i++) {
+                const auto [a, b] = pair_of(i);
+                const int first = kv * shape.head_dim + a, second = kv * shape.head_dim + b;
+                const float size = std::max(std::fabs(bias[first]), std::fabs(bias[second]));
+                if (size >= 2 * kUsualKey && std::isfinite(size)) {
+                    factors[first] = factors[second] = std::exp2(std::floor(std::log2(size / kUsualKey)));
+                }
+            }
+        }
+    }
+
+    // The columns of a head that are rotated together.
+    std::pair<int, int> pair_of(int i) const {
+        return shape.interleaved ? std::pair{2 * i, 2 * i + 1} : std::pair{i, i + shape.head_dim / 2};
+    }
+
     // Whether every matrix and vector that a step reads is there.
     bool is_complete() {
         if (complete) return true;
@@ -149,7 +178,7 @@ struct Model {
     }
 
     bool has_place(const Cache& cache, int position) const {
-        if (cache.position_size != position_size() || position < 0 || position >= cache.capacity) return false;
+        if (cache.stretch_bytes != stretch_bytes() || position < 0 || position >= cache.capacity()) return false;
         if (shape.is_gpt) return position < shape.context;
         return size_t(position + 1) * (shape.head_dim / 2) <= std::min(cosines.size(), sines.size());
     }
@@ -193,11 +222,10 @@ struct Model {
         const int half = shape.head_dim / 2;
         const float *c = &cosines[size_t(position) * half], *s = &sines[size_t(position) * half];
         for (int i = 0; i < half; i++) {
-            float& a = head[shape.interleaved ? 2 * i : i];
-            float& b = head[shape.interleaved ? 2 * i + 1 : i + half];
-            const float turned = a * c[i] - b * s[i];
-            b = a * s[i] + b * c[i];
-            a = turned;
+            const auto [a, b] = pair_of(i);
+            const float turned = head[a] * c[i] - head[b] * s[i];
+            head[b] = head[a] * s[i] + head[b] * c[i];
+            head[a] = turned;
         }
     }
 
@@ -214,15 +242,18 @@ struct Model {
             kernels->rms_norm(p, weight, size, shape.eps, p);
         }
         if (!shape.is_gpt && (is_query || is_key)) rotate(p, position);
-        if (is_query) return;
-        const int kv = (head - shape.heads) % shape.kv_heads;
-        const size_t start = (size_t(layer) * shape.kv_heads + kv) * cache.capacity * size;
-        if (is_key) {
-            float* k = cache.keys + start + size_t(position / 16) * 16 * size + position % 16;
-            for (int i = 0; i < size; i++) k[size_t(i) * 16] = p[i];
-        } else {
-            std::memcpy(cache.values + start + size_t(position) * size, p, size * sizeof(float));
+        const int kv = is_query ? head / (shape.heads / shape.kv_heads) : (head - shape.heads) % shape.kv_heads;
+        if (const float* factors = l.key_factors.empty() ? nullptr : &l.key_factors[kv * size]) {
+            for (int i = 0; i < size && is_query; i++) p[i] *= factors[i];
+            for (int i = 0; i < size && is_key; i++) p[i] /= factors[i];
         }
+        if (is_query) return;
+        uint8_t* stretch = (is_key ? cache.keys : cache.values) + stretch_at(cache, layer, kv, position / kStretch);
+        kernels->keep(p, head_layout(), position % kStretch, is_key, stretch);
+    }
+
+    size_t stretch_at(const Cache& cache, int layer, int kv, int stretch) const {
+        return ((size_t(layer) * shape.kv_heads + kv) * cache.stretches + stretch) * head_layout().stretch_bytes();
     }
 
     // A stretch of positions of some heads that share keys and values, of one of the step's positions.
@@ -231,8 +262,9 @@ struct Model {
         int item, end;
         share(worker, count * shape.kv_heads * passes * stretches, item, end);
         for (; item < end; item++) {
-            const int stretch = item % stretches, pass = item / stretches % passes;
-            const int kv = item / stretches / passes % shape.kv_heads, t = item / stretches / passes / shape.kv_heads;
+            // The step's positions come one behind the other: they mostly share keys and values, which are then near.
+            const int t = item % count, stretch = item / count % stretches;
+            const int pass = item / count / stretches % passes, kv = item / count / stretches / passes;
             const int from = stretch * kStretch, length = std::min(positions_[t] + 1 - from, kStretch);
             if (length <= 0) continue;
             const int head = kv * group + pass * kSharers, sharers = std::min(group - pass * kSharers, kSharers);
@@ -240,27 +272,28 @@ struct Model {
             float* out[kSharers];
             for (int h = 0; h < sharers; h++) {
                 queries[h] = &qkv[size_t(t) * padded_qkv + size_t(head + h) * size];
-                out[h] = part_of(t, head + h) + stretch * (size + 2);
+                out[h] = part_of(t, head + h) + stretch * head_layout().part_size();
             }
             const Cache& cache = *caches[t];
-            const size_t start = (size_t(layer) * shape.kv_heads + kv) * cache.capacity * size + size_t(from) * size;
-            kernels->attend(queries, sharers, cache.keys + start, cache.values + start, length, size,
-                            1.0f / std::sqrt(float(size)), scratch[worker].scores.data(), out);
+            const size_t start = stretch_at(cache, layer, kv, stretch);
+            const size_t next = stretch + 1 < stretches ? start + head_layout().stretch_bytes() : stretch_at(cache, layer, kv + 1, 0);
+            kernels->attend(queries, sharers, cache.keys + start, cache.values + start, cache.keys + next, length, head_layout(),
+                            1.0f / std::sqrt(float(size)), scratch[worker].scratch.data(), out);
         }
         team.meet();
         share(worker, count * shape.heads, item, end);
         for (; item < end; item++) {
-            const int t = item / shape.heads, head = item % shape.heads, parts = positions_[t] / kStretch + 1;
-            kernels->join(part_of(t, head), parts, size + 2, size, &attended[size_t(item) * size]);
+            const int t = item / shape.heads, head = item % shape.heads;
+            kernels->join(part_of(t, head), positions_[t] / kStretch + 1, head_layout(), &attended[size_t(item) * size]);
         }
     }
 
-    float* part_of(int t, int head) { return &parts[(size_t(t) * shape.heads + head) * stretches * (shape.head_dim + 2)]; }
+    float* part_of(int t, int head) { return &parts[(size_t(t) * shape.heads + head) * stretches * head_layout().part_size()]; }
 
     // Room for what `attend` finds in the positions of a step.
     void reserve_parts(const int32_t* positions_, int count) {
         stretches = *std::max_element(positions_, positions_ + count) / kStretch + 1;
-        const size_t wanted = size_t(count) * shape.heads * stretches * (shape.head_dim + 2);
+        const size_t wanted = size_t(count) * shape.heads * stretches * head_layout().part_size();
         if (parts.size() < wanted) parts.resize(wanted);
     }
 

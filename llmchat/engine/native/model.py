@@ -64,7 +64,7 @@ class NativeCache:
 
     def __init__(self, model: NativeModel, capacity: int) -> None:
         self._library = model.library
-        self.capacity = (capacity + 15) // 16 * 16
+        self.capacity = capacity
         self.handle = self._library.llmchat_cache_new(model.handle, capacity)
         if not self.handle:
             raise MemoryError("the KV cache does not fit into memory")

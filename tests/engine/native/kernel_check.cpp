@@ -189,31 +189,88 @@ static void require_near(const std::vector<float>& got, const std::vector<float>
     for (size_t i = 0; i < got.size(); i++) require(std::fabs(got[i] - expected[i]) <= 2e-5f * (1 + std::fabs(expected[i])), what);
 }
 
-// Attention in stretches, joined, against softmax over all positions in double precision.
+// Where a column of a key or value lies in its stretch: its number, and its group's scale.
+static double kept(const uint8_t* stretch, HeadLayout layout, int place, int column, bool is_key) {
+    int first = 0;
+    for (; column - first >= kGroup; first += kGroup) stretch += layout.group_bytes(kGroup);
+    const int width = layout.columns_from(first), within = column - first;
+    const int at = is_key ? place / 16 * 16 * width + within * 16 + place % 16 : place * width + within;
+    float scale, whole;
+    int16_t number;
+    std::memcpy(&scale, stretch + place * sizeof scale, sizeof scale);
+    stretch += kStretch * sizeof scale;
+    if (layout.in_floats) return std::memcpy(&whole, stretch + at * sizeof whole, sizeof whole), double(scale) * whole;
+    std::memcpy(&number, stretch + at * sizeof number, sizeof number);
+    return double(scale) * number;
+}
+
+static void check_keep(const Kernels& kernels) {
+    const HeadLayout layout = {random_from(1, 70), random_below(2) == 0};
+    std::vector<float> x = random_floats(layout.head_dim);
+    if (random_below(3) == 0) x[random_below(layout.head_dim)] *= 1000;
+    const bool is_broken = random_below(4) == 0;
+    const int broken = random_below(layout.head_dim), place = random_below(kStretch);
+    if (is_broken) x[broken] = random_below(2) ? INFINITY : std::nanf("");
+    std::vector<uint8_t> got(layout.stretch_bytes()), expected = got;
+    const bool is_key = random_below(2);
+    kernels.keep(x.data(), layout, place, is_key, got.data());
+    portable_kernels()->keep(x.data(), layout, place, is_key, expected.data());
+    require(got == expected || is_broken, "the same bits");
+    for (int d = 0; d < layout.head_dim; d++) {
+        const int first = d / kGroup * kGroup, end = std::min(first + kGroup, layout.head_dim);
+        const double value = kept(got.data(), layout, place, d, is_key);
+        if (layout.in_floats) {
+            require(value == x[d] || (is_broken && d == broken), "as it is");
+            continue;
+        }
+        if (is_broken && d / kGroup == broken / kGroup) {
+            require(!std::isfinite(value), "a broken group is broken");
+            continue;
+        }
+        double peak = 0;
+        for (int i = first; i < end; i++) peak = std::max(peak, std::fabs(double(x[i])));
+        require(std::fabs(value - x[d]) <= 0.51 * peak / 32767, "about half a step off at most");
+    }
+}
+
+// Attention in stretches, joined, against softmax over all positions in double precision. What lies behind the last
+// position, left by an earlier text, takes no part.
 static void check_attention(const Kernels& kernels) {
-    const int heads = random_from(1, kSharers), size = random_from(1, 70), length = random_from(1, 400), blocks = (length + 15) / 16;
-    const auto keys = random_floats(size_t(blocks) * 16 * size), values = random_floats(size_t(length) * size);
+    const HeadLayout layout = {random_from(1, 70), random_below(2) == 0};
+    const int heads = random_from(1, kSharers), size = layout.head_dim, length = random_from(1, 400);
+    const int stretches = (length + kStretch - 1) / kStretch, stride = layout.part_size();
+    std::vector<uint8_t> keys(stretches * layout.stretch_bytes()), values = keys;
+    const std::vector<float> earlier(size, std::nanf(""));
+    for (int p = 0; p < stretches * kStretch; p++) {
+        const size_t start = p / kStretch * layout.stretch_bytes();
+        for (auto* all : {&keys, &values}) {
+            kernels.keep((p < length ? random_floats(size) : earlier).data(), layout, p % kStretch, all == &keys, &(*all)[start]);
+        }
+    }
     const auto queries = random_floats(size_t(heads) * size);
-    const int stretches = (length + kStretch - 1) / kStretch, stride = size + 2;
-    std::vector<float> scores(kSharers * kStretch), parts(size_t(heads) * stretches * stride), got(size), expected(size);
+    std::vector<float> scratch(layout.scratch_size()), parts(size_t(heads) * stretches * stride), got(size), expected(size);
     for (int i = 0; i < stretches; i++) {
         const float* query[kSharers];
         float* out[kSharers];
         for (int h = 0; h < heads; h++) query[h] = &queries[h * size], out[h] = &parts[(size_t(h) * stretches + i) * stride];
-        const size_t from = size_t(i) * kStretch * size;
-        kernels.attend(query, heads, &keys[from], &values[from], std::min(length - i * kStretch, kStretch), size, 0.3f, scores.data(), out);
+        const size_t from = i * layout.stretch_bytes();
+        const int count = std::min(length - i * kStretch, kStretch);
+        kernels.attend(query, heads, &keys[from], &values[from], nullptr, count, layout, 0.3f, scratch.data(), out);
     }
+    const auto at = [&](const std::vector<uint8_t>& all, int p, int d, bool is_key) {
+        return kept(&all[p / kStretch * layout.stretch_bytes()], layout, p % kStretch, d, is_key);
+    };
     for (int h = 0; h < heads; h++) {
-        kernels.join(&parts[size_t(h) * stretches * stride], stretches, stride, size, got.data());
+        kernels.join(&parts[size_t(h) * stretches * stride], stretches, layout, got.data());
         std::vector<double> weights(length), mixed(size);
         double total = 0;
         for (int p = 0; p < length; p++) {
             double score = 0;
-            for (int d = 0; d < size; d++) score += double(keys[size_t(p / 16) * 16 * size + d * 16 + p % 16]) * queries[h * size + d];
+            for (int d = 0; d < size; d++) score += at(keys, p, d, true) * queries[h * size + d];
             total += weights[p] = std::exp(0.3 * score);
         }
         for (int d = 0; d < size; d++) {
-            for (int p = 0; p < length; p++) mixed[d] += weights[p] * values[size_t(p) * size + d];
+            for (int p = 0; p < length; p++) mixed[d] += weights[p] * at(values, p, d, false);
             expected[d] = float(mixed[d] / total);
         }
         require_near(got, expected, "attention");
@@ -245,7 +302,7 @@ int main(int count, char** arguments) {
                 check_product(*kernels, Format(format), false);
             }
             place = kernels->name;
-            check_quantise(*kernels), check_attention(*kernels), check_rows(*kernels);
+            check_quantise(*kernels), check_keep(*kernels), check_attention(*kernels), check_rows(*kernels);
         }
         std::printf("%s: all hold\n", kernels->name);
     }

@@ -203,8 +203,7 @@ static void check_refusals(const Weights& weights, Model* model) {
     OwnedCache cache(llmchat_cache_new(model, 4), llmchat_cache_free);
     std::vector<float> embedded(s.dim), logits((s.vocab + 15) / 16 * 16);
     Cache* caches[] = {cache.get()};
-    for (int32_t place : {-1, s.context, 16, INT32_MAX, INT32_MIN}) {
-        if (place == 16 && s.context <= 16) continue;
+    for (int32_t place : {-1, s.context, llmchat::kStretch, INT32_MAX, INT32_MIN}) {
         require(llmchat_step(model, embedded.data(), &place, caches, 1, logits.data(), 0) == 1, "a position outside is refused");
     }
     const int32_t first = 0;
@@ -212,7 +211,7 @@ static void check_refusals(const Weights& weights, Model* model) {
         require(llmchat_step(model, embedded.data(), &first, caches, count, logits.data(), 0) == 1, "a wrong count is refused");
     }
     require(llmchat_cache_new(model, 0) == nullptr && llmchat_cache_new(model, -5) == nullptr, "no cache of nothing");
-    require(llmchat_cache_copy(model, cache.get(), cache.get(), 17) == 1, "more than a cache holds is not copied");
+    require(llmchat_cache_copy(model, cache.get(), cache.get(), llmchat::kStretch + 1) == 1, "more than a cache holds is not copied");
 }
 
 static void check_shape(int round) {
