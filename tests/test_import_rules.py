@@ -87,7 +87,7 @@ FORBIDDEN: dict[str, set[str]] = {
     ENGINE: {"textual"},
     "llmchat.sampling": {"textual", "torch"},
     "llmchat.tokenizers": {"textual", "torch"},
-    "llmchat.checkpoints": {"textual"},
+    "llmchat.checkpoints": {"textual", "torch"},
 }
 """What no part may import at all when it is imported."""
 
