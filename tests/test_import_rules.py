@@ -87,7 +87,7 @@ FORBIDDEN: dict[str, set[str]] = {
     ENGINE: {"textual"},
     "llmchat.sampling": {"textual", "torch"},
     "llmchat.tokenizers": {"textual", "torch"},
-    "llmchat.checkpoints": {"textual"},
+    "llmchat.checkpoints": {"textual", "torch"},
 }
 """What no part may import at all when it is imported."""
 
@@ -246,13 +246,13 @@ def test_a_fresh_interpreter_loads_nothing_heavy(code: str, forbidden: set[str])
     ],
     ids=["once", "plain", "api"],
 )
-@pytest.mark.parametrize("form", ["gguf", "safetensors"])
+@pytest.mark.parametrize("form", ["gguf", "safetensors", "pt"])
 def test_the_native_path_loads_no_torch(code: str, form: str, request: pytest.FixtureRequest) -> None:
     """A reply on the native step waits for neither torch nor anything else that it does not need."""
     directory = Path(__file__).parent / "data" / "huggingface" / "qwen2"
-    model = directory if form == "safetensors" else request.getfixturevalue("default_model_path")
-    unneeded = {"torch", "textual", "gguf", "sentencepiece"}
-    unneeded |= {"llmchat.checkpoints.torch_file", "llmchat.checkpoints.timeline", "llmchat.once_trials"}
+    model = {"safetensors": directory, "pt": "tiny"}.get(form) or request.getfixturevalue("default_model_path")
+    unneeded = {"torch", "textual", "gguf", "llmchat.checkpoints.timeline", "llmchat.once_trials"}
+    unneeded |= {"safetensors"} if form == "pt" else {"llmchat.checkpoints.torch_file", "sentencepiece"}
     assert loaded_by(code.format(model=str(model)), unneeded | {"llmchat.engine.native.model"}) == {
         "llmchat.engine.native.model"
     }

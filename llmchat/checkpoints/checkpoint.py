@@ -91,8 +91,8 @@ class Checkpoint:
     """How the file holds most of its weights: "Q4_1", "float32"."""
     tokenizer: Tokenizer
     tokenizer_path: str
-    raw: Mapping[str, RawTensor] | None = None
-    """The tensors under the same names, as the file holds them, where its format keeps weights in blocks."""
+    raw: Mapping[str, RawTensor]
+    """The tensors under the same names, as the file holds them."""
     interleaved_rope: bool = False
     """Whether the rows of `raw` queries and keys pair neighbouring channels, not the halves of a head."""
     chat_template: str | None = None

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, Progress, RawTensor, RopeScaling
-from llmchat.checkpoints.llama_family import Fields, LazyTensors, check_config, check_tensors, visible_context
+from llmchat.checkpoints.lazy_tensors import LazyTensors
+from llmchat.checkpoints.llama_family import Fields, check_config, check_tensors, visible_context
 from llmchat.checkpoints.mapping import forget
 from llmchat.errors import ModelLoadError
 from llmchat.tokenizers.tokenizer import Tokenizer
@@ -174,7 +175,7 @@ def _tensors(
         heads = {"q_proj": config.n_heads, "k_proj": config.n_kv_heads}.get(name.split(".")[-2], 0)
         # Only llama's converters interleave the halves of each head.
         readers[name] = partial(_read, tensor, heads if architecture == "llama" else 0)
-    return LazyTensors(readers, lambda count: progress("reading weights", min(count / len(readers), 1.0)))
+    return LazyTensors(readers, progress)
 
 
 def _read(tensor: GGUFTensor, interleaved_heads: int) -> Tensor:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from llmchat.chat.model import ModelSpec
-from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, Progress, RawTensor, RopeScaling
-from llmchat.checkpoints.huggingface_weights import Weight, open_weights
-from llmchat.checkpoints.llama_family import Fields, LazyTensors, check_config, check_tensors, visible_context
+from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, Progress, RopeScaling
+from llmchat.checkpoints.huggingface_weights import open_weights
+from llmchat.checkpoints.lazy_tensors import lazy_tensors
+from llmchat.checkpoints.llama_family import Fields, check_config, check_tensors, visible_context
 from llmchat.checkpoints.mapping import forget
+from llmchat.checkpoints.stored_tensor import FLOATS, StoredTensor
 from llmchat.errors import ModelLoadError
 from llmchat.files import describe
 from llmchat.tokenizers.loading import load_tokenizer
@@ -43,7 +45,6 @@ _LAYER_NAMES = {
 _LAYER_TENSOR = re.compile(r"layers\.(\d+)\.([\w.]+)\.(weight|bias)")
 _TEXT_LIMIT = 4 * 2**20
 """Bytes of a settings or template file; tokenizer_config.json may list thousands of tokens."""
-_DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
 def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
@@ -62,12 +63,15 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
     if not described:
         raise ModelLoadError(f"{path} has no config.json: give a Hugging Face model directory or a model file.")
     _refuse_variants(path, described)
-    weights = {_our_name(name): weight for name, weight in open_weights(path, progress).items()}
+    tensors, contents = open_weights(path, progress)
+    weights = {_our_name(name): tensor for name, tensor in tensors.items()}
     weights = {name: weight for name, weight in weights.items() if not name.endswith("rotary_emb.inv_freq")}
     if described.get("tie_word_embeddings") is True:
         weights.pop("head.weight", None)
     config, notes = _config(path, described, weights)
     check_tensors(path, config, {name: weight.shape for name, weight in weights.items()})
+    weight_format = _main_dtype(path, weights)
+    raw = {name: weight.raw() for name, weight in weights.items()}
     progress("reading the tokenizer", None)
     tokenizer_path = Path(spec.tokenizer).expanduser() if spec.tokenizer else path
     tokenizer = load_tokenizer(tokenizer_path)
@@ -75,14 +79,14 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
         name=_model_name(path),
         path=str(path),
         config=config,
-        tensors=_tensors(weights, progress),
-        weight_format=_main_dtype(path, weights),
+        tensors=lazy_tensors(raw, progress),
+        weight_format=weight_format,
         tokenizer=tokenizer,
         tokenizer_path=str(tokenizer_path),
         chat_template=_chat_template(path),
         end_ids=_end_ids(path, described, tokenizer),
-        raw=_raw_tensors(weights),
-        forget=partial(forget, {weight.content for weight in weights.values() if weight.content is not None}),
+        raw=raw,
+        forget=partial(forget, contents),
         notes=notes,
     )
 
@@ -107,7 +111,7 @@ def _refuse_variants(path: Path, described: Mapping[str, Any]) -> None:
 
 
 def _config(
-    path: Path, described: Mapping[str, Any], weights: Mapping[str, Weight]
+    path: Path, described: Mapping[str, Any], weights: Mapping[str, StoredTensor]
 ) -> tuple[LlamaConfig, tuple[str, ...]]:
     """The dimensions, and notes."""
     fields = Fields(path / "config.json", described)
@@ -173,22 +177,11 @@ def _our_name(name: str) -> str:
     return f"layers.{found[1]}.{_LAYER_NAMES[found[2]]}.{found[3]}"
 
 
-def _tensors(weights: Mapping[str, Weight], progress: Progress) -> LazyTensors:
-    readers = {name: weight.read for name, weight in weights.items()}
-    return LazyTensors(readers, lambda count: progress("reading weights", min(count / len(readers), 1.0)))
-
-
-def _raw_tensors(weights: Mapping[str, Weight]) -> dict[str, RawTensor] | None:
-    """The tensors as the files hold them, if all can be used so."""
-    raw = {name: weight.raw for name, weight in weights.items() if weight.raw is not None}
-    return raw if len(raw) == len(weights) else None
-
-
-def _main_dtype(path: Path, weights: Mapping[str, Weight]) -> str:
+def _main_dtype(path: Path, weights: Mapping[str, StoredTensor]) -> str:
     """The type that most weights are in; every one must be a plain float."""
     sizes: Counter[str] = Counter()
     for name, weight in weights.items():
-        if weight.dtype not in _DTYPES:
+        if weight.dtype not in FLOATS:
             raise ModelLoadError(f"{path}: the tensor {name!r} is of type {weight.dtype}, which llmchat cannot read.")
         sizes[weight.dtype] += weight.size
     return sizes.most_common(1)[0][0]

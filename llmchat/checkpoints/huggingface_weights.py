@@ -5,48 +5,23 @@ from __future__ import annotations
 import json
 import math
 import mmap
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache, partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import safetensors
 
-from llmchat.checkpoints.checkpoint import Progress, RawTensor
+from llmchat.checkpoints.checkpoint import Progress
+from llmchat.checkpoints.stored_tensor import StoredTensor
 from llmchat.errors import ModelLoadError
 from llmchat.files import describe
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 _SAFE_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_RAW_KINDS = ("F32", "F16", "BF16")
 _INDEX_LIMIT = 64 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """One tensor that can be read."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    """torch's name of the type, or the file's where torch has none that we use."""
-    read: Callable[[], Tensor]
-    raw: RawTensor | None = None
-    """Its bytes in the mapped file, where they can be used as they are."""
-    content: mmap.mmap | None = None
-    """The mapped file."""
-
-    @property
-    def size(self) -> int:
-        """How many numbers it holds."""
-        return math.prod(self.shape)
-
-
-def open_weights(path: Path, progress: Progress) -> dict[str, Weight]:
-    """Every tensor of a directory by the file's name for it.
+def open_weights(path: Path, progress: Progress) -> tuple[dict[str, StoredTensor], list[mmap.mmap]]:
+    """Every tensor of a directory by the file's name for it, and the mapped files in which they lie.
 
     safetensors files are preferred to those of `torch.save`.
 
@@ -56,13 +31,15 @@ def open_weights(path: Path, progress: Progress) -> dict[str, Weight]:
     files = _listed(path, "model.safetensors") or _listed(path, "pytorch_model.bin")
     if not files:
         raise ModelLoadError(f"{path} has no weights: neither model.safetensors nor pytorch_model.bin is there.")
-    weights: dict[str, Weight] = {}
+    tensors: dict[str, StoredTensor] = {}
+    contents = []
     for file in files:
-        found = _open_safetensors(file) if file.suffix == ".safetensors" else _open_torch(file, progress)
-        if twice := weights.keys() & found.keys():
+        found, content = _open_safetensors(file) if file.suffix == ".safetensors" else _open_torch(file, progress)
+        if twice := tensors.keys() & found.keys():
             raise ModelLoadError(f"{path}: two files hold the tensor {min(twice)!r}.")
-        weights |= found
-    return weights
+        tensors |= found
+        contents.append(content)
+    return tensors, contents
 
 
 def _listed(path: Path, name: str) -> list[Path]:
@@ -97,7 +74,7 @@ def _parts(index: Path) -> list[str]:
     return parts
 
 
-def _open_safetensors(file: Path) -> dict[str, Weight]:
+def _open_safetensors(file: Path) -> tuple[dict[str, StoredTensor], mmap.mmap]:
     try:
         # The package makes sure that every tensor lies inside the file.
         checked: Any = safetensors.safe_open(str(file), framework="np")
@@ -106,60 +83,33 @@ def _open_safetensors(file: Path) -> dict[str, Weight]:
             content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         start = 8 + int.from_bytes(content[:8], "little")
         heads = json.loads(content[8:start])
+        if unknown := [name for name in names if heads[name]["dtype"] not in _SAFE_DTYPES]:
+            kind = heads[unknown[0]]["dtype"]
+            raise ModelLoadError(f"{file}: the tensor {unknown[0]!r} is of type {kind}, which llmchat cannot read.")
+        return {name: _stored(memoryview(content)[start:], heads[name]) for name in names}, content
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise _damaged(file, error) from error
-    opened = cache(partial(safetensors.safe_open, str(file), framework="pt"))
-    weights = {}
-    for name in names:
-        kind, shape = heads[name]["dtype"], tuple(heads[name]["shape"])
-        raw = _raw(content, kind, shape, start + heads[name]["data_offsets"][0])
-        weights[name] = Weight(
-            shape, _SAFE_DTYPES.get(kind, kind), partial(_read_safetensor, file, opened, name), raw, content
-        )
-    return weights
+        first = (str(error).splitlines() or [""])[0][:120]
+        raise ModelLoadError(f"{file} is damaged or cut short ({first}): fetch or copy it again.") from error
 
 
-def _raw(content: mmap.mmap, kind: str, shape: tuple[int, ...], offset: int) -> RawTensor | None:
-    """A tensor's bytes in the mapped file; None if it is empty or its format has to be changed."""
-    if kind not in _RAW_KINDS or not shape or not math.prod(shape):
-        return None
-    row_bytes = shape[-1] * (4 if kind == "F32" else 2)
-    data = np.frombuffer(content, np.uint8, math.prod(shape[:-1]) * row_bytes, offset)
-    return RawTensor(kind, shape, data.reshape(*shape[:-1], row_bytes))
+def _stored(content: memoryview, head: Mapping[str, Any]) -> StoredTensor:
+    shape = tuple(head["shape"])
+    strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    first, end = head["data_offsets"]
+    return StoredTensor.view(content[first:end], _SAFE_DTYPES[head["dtype"]], 0, shape, strides)
 
 
-def _read_safetensor(file: Path, opened: Callable[[], Any], name: str) -> Tensor:
-    try:
-        tensor: Tensor = opened().get_tensor(name)
-    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise _damaged(file, error) from error
-    return tensor
-
-
-def _damaged(file: Path, error: Exception) -> ModelLoadError:
-    first = (str(error).splitlines() or [""])[0][:120]
-    return ModelLoadError(f"{file} is damaged or cut short ({first}): fetch or copy it again.")
-
-
-def _open_torch(file: Path, progress: Progress) -> dict[str, Weight]:
-    import torch
-
+def _open_torch(file: Path, progress: Progress) -> tuple[dict[str, StoredTensor], mmap.mmap]:
     from llmchat.checkpoints.torch_file import load_torch_file
 
-    payload = load_torch_file(file, progress)
+    payload, content = load_torch_file(file, progress)
     if not isinstance(payload, Mapping):
         raise ModelLoadError(f"{file} holds no table of tensors.")
-    weights = {}
+    tensors = {}
     for name, tensor in payload.items():
-        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+        if not isinstance(name, str) or not isinstance(tensor, StoredTensor):
             raise ModelLoadError(f"{file} holds something that is no tensor: {str(name)[:80]!r}.")
-        # Strides of 0 could claim any size.
-        if tensor.layout != torch.strided or tensor.nbytes > tensor.untyped_storage().nbytes():
+        if tensor.repeats:
             raise ModelLoadError(f"{file}: {name[:80]!r} claims numbers that the file does not hold.")
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        weights[name] = Weight(tuple(tensor.shape), dtype, partial(_same, tensor))
-    return weights
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
+        tensors[name] = tensor
+    return tensors, content

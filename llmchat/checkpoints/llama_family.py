@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from llmchat.checkpoints.checkpoint import LlamaConfig
 from llmchat.errors import ModelLoadError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _LARGEST = 2**31 - 1
 
@@ -97,33 +94,6 @@ def visible_context(trained: int, window: int) -> tuple[int, tuple[str, ...]]:
     if not 0 < window < trained:
         return trained, ()
     return window, (f"This model sees {window} tokens at a time: that is taken as its context, not {trained}.",)
-
-
-class LazyTensors(Mapping[str, "Tensor"]):
-    """Tensors by name, each read from the file when it is asked for and not kept.
-
-    A model is built from them one by one, so its weights are never in memory twice.
-    """
-
-    def __init__(self, readers: Mapping[str, Callable[[], Tensor]], taken: Callable[[int], object]) -> None:
-        self._readers = readers
-        self._taken = taken
-        self._count = 0
-
-    def __getitem__(self, name: str) -> Tensor:
-        reader = self._readers[name]
-        self._count += 1
-        self._taken(self._count)
-        return reader()
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._readers
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._readers)
-
-    def __len__(self) -> int:
-        return len(self._readers)
 
 
 class Fields:

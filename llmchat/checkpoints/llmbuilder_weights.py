@@ -12,29 +12,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from llmchat.checkpoints.checkpoint import GPTConfig
+from llmchat.checkpoints.stored_tensor import FLOATS, StoredTensor
 from llmchat.errors import ModelLoadError
 
 LORA_ALPHA = 32.0
 """llmbuilder's default."""
 
-_EMBEDDING = "token_embedding.weight"
+EMBEDDING = "token_embedding.weight"
 _PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _BLOCK = re.compile(r"^blocks\.(\d{1,6})\.")
 _PACKED = "._packed_params._packed_params"
 _LORA_A = ".lora_A.weight"
 _LIMIT = 2**63
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
     """Plain tensors by our names."""
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, StoredTensor]
     weight_format: str
     """How the file holds most of its weights."""
     notes: tuple[str, ...] = ()
@@ -48,7 +47,7 @@ def read_weights(payload: object, path: Path) -> Weights:
     """
     state = find_state(payload)
     if state is None:
-        raise ModelLoadError(f"{path} holds no llmbuilder model: there is no {_EMBEDDING} in it.")
+        raise ModelLoadError(f"{path} holds no llmbuilder model: there is no {EMBEDDING} in it.")
     wanted = {name: value for name, value in state.items() if not name.endswith("causal_mask")}
     plain, notes = _fold_lora(_dequantise(wanted, path), _lora_scale(payload), path)
     tensors = {name: _plain(name, value, path) for name, value in plain.items()}
@@ -64,7 +63,7 @@ def find_state(payload: object) -> dict[str, object] | None:
     for candidate in (*(payload.get(key) for key in ("model_state_dict", "state_dict", "model")), payload):
         if isinstance(candidate, Mapping):
             state = {_PREFIX.sub("", name): value for name, value in candidate.items() if isinstance(name, str)}
-            if _EMBEDDING in state:
+            if EMBEDDING in state:
                 return state
     return None
 
@@ -76,12 +75,12 @@ def dimensions(weights: Weights, path: Path) -> tuple[int, int, int, int]:
         ModelLoadError: The embeddings are missing or are no matrices.
     """
     tensors = weights.tensors
-    for name in (_EMBEDDING, "position_embedding.weight"):
+    for name in (EMBEDDING, "position_embedding.weight"):
         if name not in tensors:
             raise ModelLoadError(f"{path} is incomplete: it lacks {name}.")
-        if tensors[name].dim() != 2 or not tensors[name].numel():
-            raise ModelLoadError(f"{path}: {name} has shape {tuple(tensors[name].shape)}, but must be a matrix.")
-    vocab_size, dim = tensors[_EMBEDDING].shape
+        if len(tensors[name].shape) != 2 or not tensors[name].size:
+            raise ModelLoadError(f"{path}: {name} has shape {tensors[name].shape}, but must be a matrix.")
+    vocab_size, dim = tensors[EMBEDDING].shape
     layers = {match[1] for match in map(_BLOCK.match, tensors) if match}
     return vocab_size, tensors["position_embedding.weight"].shape[0], max(len(layers), 1), dim
 
@@ -101,9 +100,9 @@ def check_shapes(weights: Weights, config: GPTConfig, path: Path) -> None:
         raise ModelLoadError(f"{path} holds weights that llmbuilder's model does not have: {_listed(unknown)}.")
     for name, shape in shapes.items():
         if tensors[name].shape != shape:
-            raise ModelLoadError(f"{path}: {name} has shape {tuple(tensors[name].shape)}, but {shape} is needed.")
+            raise ModelLoadError(f"{path}: {name} has shape {tensors[name].shape}, but {shape} is needed.")
     for name, tensor in tensors.items():
-        if not all(bound.isfinite() for bound in torch.aminmax(tensor)):
+        if not tensor.is_finite():
             raise ModelLoadError(
                 f"{path}: {name} holds values that are no finite numbers; the training went wrong. "
                 "Use an earlier checkpoint."
@@ -128,7 +127,7 @@ def _shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     }
     layers = {f"blocks.{i}.{name}": shape for i in range(config.n_layers) for name, shape in layer.items()}
     return {
-        _EMBEDDING: (config.vocab_size, dim),
+        EMBEDDING: (config.vocab_size, dim),
         "position_embedding.weight": (config.context_length, dim),
         **layers,
         "ln_f.weight": (dim,),
@@ -143,11 +142,11 @@ def _dequantise(state: dict[str, object], path: Path) -> dict[str, object]:
     plain = {name: value for name, value in state.items() if not name.endswith(_PACKED) and name not in leftovers}
     for module in modules:
         packed = state[module + _PACKED]
-        if not isinstance(packed, tuple) or len(packed) != 2 or not isinstance(packed[0], Tensor):
+        if not isinstance(packed, tuple) or len(packed) != 2 or not _is_quantised(packed[0]):
             raise ModelLoadError(f"{path}: {module} is packed in a way that cannot be read.")
         weight, bias = packed
         _check_extent(module, weight, path)
-        plain[f"{module}.weight"] = weight.dequantize()
+        plain[f"{module}.weight"] = weight.as_float32()
         if bias is not None:
             plain[f"{module}.bias"] = bias
     return plain
@@ -167,12 +166,14 @@ def _fold_lora(
         names = (f"{module}.original_layer.weight", module + _LORA_A, f"{module}.lora_B.weight")
         if missing := [name for name in names if name not in state]:
             raise ModelLoadError(f"{path} is incomplete: it lacks {_listed(missing)}.")
-        base, down, up = (_plain(name, state[name], path).float() for name in names)
-        if not (base.dim() == down.dim() == up.dim() == 2 and base.shape == (up.shape[0], down.shape[1])):
+        base, down, up = (_plain(name, state[name], path).as_float32().numbers for name in names)
+        if not (base.ndim == down.ndim == up.ndim == 2 and base.shape == (up.shape[0], down.shape[1])):
             raise ModelLoadError(f"{path}: the LoRA matrices of {module} do not fit its weight.")
         if up.shape[1] != down.shape[0] or not down.shape[0]:
             raise ModelLoadError(f"{path}: the LoRA matrices of {module} do not fit each other.")
-        plain[f"{module}.weight"] = base + alpha / (rank or down.shape[0]) * (up @ down)
+        with np.errstate(all="ignore"):
+            folded = base + alpha / (rank or down.shape[0]) * (up @ down)
+        plain[f"{module}.weight"] = StoredTensor.of_floats(folded.astype(np.float32))
     return plain, notes
 
 
@@ -187,34 +188,38 @@ def _lora_scale(payload: object) -> tuple[float, int | None] | None:
     return None
 
 
-def _plain(name: str, value: object, path: Path) -> Tensor:
-    """A value as a dense float tensor."""
-    if not isinstance(value, Tensor) or value.dtype not in _FLOATS or value.layout != torch.strided:
+def _is_quantised(value: object) -> bool:
+    return isinstance(value, StoredTensor) and value.quantisation is not None
+
+
+def _plain(name: str, value: object, path: Path) -> StoredTensor:
+    """A value as a tensor of floating-point numbers, none wider than 32 bits."""
+    if not isinstance(value, StoredTensor) or value.dtype not in FLOATS:
         raise ModelLoadError(f"{path}: {_shown(name)} is no tensor of floating-point numbers.")
     _check_extent(name, value, path)
-    return value.detach()
+    return value.as_float32() if value.dtype == "float64" else value
 
 
-def _check_extent(name: str, tensor: Tensor, path: Path) -> None:
+def _check_extent(name: str, tensor: StoredTensor, path: Path) -> None:
     """Refuse a tensor that claims more numbers than its storage holds, by repeating them."""
-    if tensor.device.type != "cpu" or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise ModelLoadError(f"{path}: {_shown(name)} claims {tensor.numel()} numbers that the file does not hold.")
+    if tensor.repeats:
+        raise ModelLoadError(f"{path}: {_shown(name)} claims {tensor.size} numbers that the file does not hold.")
 
 
-def _is_tied(tensors: Mapping[str, Tensor]) -> bool:
-    head, embedding = tensors.get("lm_head.weight"), tensors.get(_EMBEDDING)
+def _is_tied(tensors: Mapping[str, StoredTensor]) -> bool:
+    head, embedding = tensors.get("lm_head.weight"), tensors.get(EMBEDDING)
     if head is None or embedding is None or head.dtype != embedding.dtype:
         return False
-    return torch.equal(head, embedding)
+    return np.array_equal(head.numbers, embedding.numbers)
 
 
 def _weight_format(values: Iterable[object]) -> str:
     """The precision that most of the weights are stored in."""
     counts: Counter[str] = Counter()
     for value in values:
-        tensors = [part for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, Tensor)]
-        for tensor in tensors:
-            counts[str(tensor.dtype).removeprefix("torch.").replace("qint8", "int8")] += tensor.numel()
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, StoredTensor):
+                counts[part.dtype.replace("qint8", "int8")] += part.size
     return counts.most_common(1)[0][0]
 
 

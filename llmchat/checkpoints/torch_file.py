@@ -1,211 +1,206 @@
-"""Opening of files that `torch.save` wrote, without trusting them.
+"""Opening of files that `torch.save` wrote: without torch, and without trusting them.
 
-A .pt file is a zip of uncompressed records: a pickle that describes the objects,
-and the bytes of each tensor. It is looked at before torch sees it, so that code,
-zip bombs and damage each get their own words and cost neither memory nor a crash.
+A .pt file is a zip of uncompressed records: a pickle that describes the objects, and the bytes of each
+storage. Of the functions that the pickle names, those that make tensors and plain containers are known
+here; nothing else is looked up, so nothing of a file is ever run.
 """
 
 from __future__ import annotations
 
+import mmap
 import pickle
-import pickletools
-import stat
-import struct
-import warnings
 import zipfile
-import zlib
-from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, NamedTuple
 
-import torch
-from torch.torch_version import TorchVersion
+import numpy as np
 
 from llmchat.checkpoints.checkpoint import Progress
+from llmchat.checkpoints.stored_tensor import NUMPY_TYPES, Quantisation, StoredTensor
+from llmchat.checkpoints.torch_archive import TorchArchive, open_torch_file
+from llmchat.checkpoints.torch_pickle import READ_ERRORS, CheckedUnpickler, Named, empty_dict
 from llmchat.errors import ModelLoadError
 
-PICKLE_LIMIT = 64 * 2**20
-"""Bytes. The description of a checkpoint takes kilobytes; its tensors are not part of it."""
-
-_LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
-_CHUNK = 2**20
-_HARMLESS = frozenset(
-    {
-        "collections OrderedDict",
-        "torch Size",
-        "torch device",
-        "torch._utils _rebuild_parameter",
-        "torch._utils _rebuild_qtensor",
-        "torch._utils _rebuild_tensor_v2",
-        "torch.torch_version TorchVersion",
-    }
-)
-_READ_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    struct.error,
-    zipfile.BadZipFile,
-)
-"""What torch, zipfile and pickletools raise on bytes that are not as they should be."""
+_STORAGES = {
+    "torch.DoubleStorage": "float64",
+    "torch.FloatStorage": "float32",
+    "torch.HalfStorage": "float16",
+    "torch.BFloat16Storage": "bfloat16",
+    "torch.ComplexDoubleStorage": "complex128",
+    "torch.ComplexFloatStorage": "complex64",
+    "torch.LongStorage": "int64",
+    "torch.IntStorage": "int32",
+    "torch.ShortStorage": "int16",
+    "torch.CharStorage": "int8",
+    "torch.ByteStorage": "uint8",
+    "torch.BoolStorage": "bool",
+    "torch.QInt32Storage": "qint32",
+    "torch.QInt8Storage": "qint8",
+    "torch.QUInt8Storage": "quint8",
+}
+_PER_TENSOR, _PER_CHANNEL = "torch.per_tensor_affine", "torch.per_channel_affine"
+_CONSTANTS = {*(f"torch.{name}" for name in NUMPY_TYPES), _PER_TENSOR, _PER_CHANNEL}
+"""Values that have a name, which stands for them here."""
 
 
-def load_torch_file(path: Path, progress: Progress) -> object:
+class TorchFile(NamedTuple):
+    """An opened .pt file."""
+
+    payload: object
+    """What was saved: plain values and containers, tensors as `StoredTensor`, torch's types and devices as text."""
+    content: mmap.mmap
+    """The mapped file, in which the tensors lie."""
+
+
+def load_torch_file(path: Path, progress: Progress) -> TorchFile:
     """The objects of a .pt file; their tensors lie in the mapped file, not in memory.
 
     Raises:
         ModelLoadError: There is no such file, it is damaged, or it holds more than weights.
     """
-    _check_file(path)
     try:
-        with warnings.catch_warnings():
-            # torch warns of its own old layouts, pickletools of damaged text.
-            warnings.simplefilter("ignore")
-            _check_contents(path, progress)
-            progress("reading weights", None)
-            with torch.serialization.safe_globals([TorchVersion]):
-                loaded: object = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with open_torch_file(path) as file:
+            archive = TorchArchive(path, file)
+            payload = _Unpickler(path, archive).load()
+            archive.check_sums(progress)
     except PermissionError:
         raise ModelLoadError(f"{path} may not be read: permission denied.") from None
     except MemoryError:
         raise ModelLoadError(f"There is not enough memory to open {path}.") from None
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise ModelLoadError(f"{path} is damaged or cut short ({_in_brief(error)}). Copy it again.") from error
-    return loaded
+    progress("reading weights", None)
+    return TorchFile(payload, archive.content)
 
 
-def _check_contents(path: Path, progress: Progress) -> None:
-    """Look at everything that torch will read."""
-    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-        records = archive.infolist()
-        _check_index(path, file, _check_records(path, records))
-        _check_sums(path, file, records, progress)
+@dataclass(frozen=True, slots=True, eq=False)
+class _StorageType:
+    dtype: str
 
 
-def _check_file(path: Path) -> None:
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ModelLoadError(f"{path} is a directory. Give the model file{_example_in(path)}.")
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelLoadError(f"{path} is no regular file.")
-        if status.st_size == 0:
-            raise ModelLoadError(f"{path} is empty.")
-        with path.open("rb") as file:
-            _check_magic(path, file.read(len(_LEGACY_MAGIC)))
-    except PermissionError:
-        raise ModelLoadError(f"{path} may not be read: permission denied.") from None
-    except (OSError, ValueError):
-        raise ModelLoadError(f"There is no model file {path}.") from None
+@dataclass(frozen=True, slots=True, eq=False)
+class _Storage:
+    dtype: str
+    data: memoryview
 
 
-def _check_magic(path: Path, head: bytes) -> None:
-    if head.startswith(_LEGACY_MAGIC):
-        raise ModelLoadError(f"{path} is in the format of torch before 1.6. Save it again with a newer torch.")
-    if not head.startswith(b"PK"):
-        raise ModelLoadError(f"{path} was not written by torch.save: it is no model checkpoint.")
+class _Unpickler(CheckedUnpickler):
+    """Makes the objects that an archive describes."""
+
+    def __init__(self, path: Path, archive: TorchArchive) -> None:
+        super().__init__(archive.index)
+        self._path = path
+        self._archive = archive
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        """What stands for a name.
+
+        Raises:
+            ModelLoadError: It is not one that weights need.
+        """
+        name = f"{module_name}.{global_name}"
+        if name in _CONSTANTS:
+            return name
+        if name in _STORAGES:
+            return _StorageType(_STORAGES[name])
+        if name in _FUNCTIONS:
+            return _FUNCTIONS[name]
+        # The first name that it asks for is one of numpy's.
+        if b"cllmbuilder." in self._archive.index:
+            raise ModelLoadError(
+                f"{self._path} was made by llmbuilder 1.0's `optimize quantize`, whose files only it can read. "
+                "Use the checkpoint it was made from."
+            )
+        raise ModelLoadError(f"{self._path} holds code, not only weights: it asks for {name[:80]!r}; refused.")
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """The storage that a tuple ("storage", type, key, device, numbers) refers to."""
+        word, storage_type, key, _, numbers = pid
+        if (word, type(storage_type), type(key), type(numbers)) != ("storage", _StorageType, str, int):
+            raise pickle.UnpicklingError("a storage is not described as one")
+        record = self._archive.records[f"data/{key}"]
+        size = numbers * np.dtype(NUMPY_TYPES[storage_type.dtype]).itemsize
+        if not 0 <= size <= len(record):
+            raise ValueError("a storage is longer than its record")
+        return _Storage(storage_type.dtype, record[:size])
 
 
-def _check_records(path: Path, records: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
-    """Refuse archives that `torch.save` cannot have written; give the record of the pickle."""
-    names = [record.filename for record in records]
-    if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
-        raise ModelLoadError(f"{path} is a TorchScript program, not a checkpoint: it holds code and is refused.")
-    indexes = [record for record in records if _is_index(record.filename)]
-    if len(indexes) != 1 or len(set(names)) != len(names):
-        raise ModelLoadError(f"{path} is a zip file, but not one that torch.save wrote.")
-    size = path.stat().st_size
-    unpacked = sum(record.file_size for record in records)
-    if unpacked > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
-        raise ModelLoadError(
-            f"{path} is refused as a possible zip bomb: {size} bytes that would unpack to {unpacked}, "
-            "while torch.save never compresses."
-        )
-    if indexes[0].file_size > PICKLE_LIMIT:
-        raise ModelLoadError(f"{path} is refused: {indexes[0].file_size} bytes describe its tensors, far too many.")
-    return indexes[0]
+def _tensor(
+    storage: _Storage,
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    requires_grad: object,
+    hooks: object,
+    metadata: object = None,
+) -> StoredTensor:
+    if metadata:
+        raise ValueError("a tensor is conjugated or negated when it is read")
+    return StoredTensor.view(storage.data, storage.dtype, offset, shape, strides)
 
 
-def _check_index(path: Path, file: BinaryIO, index: zipfile.ZipInfo) -> None:
-    """Refuse a pickle that names anything but tensors and plain containers."""
-    opcodes = pickletools.genops(b"".join(_chunks(file, index)))
-    asked = [str(argument) if opcode.name == "GLOBAL" else "" for opcode, argument, _ in opcodes if _names(opcode)]
-    refused = [name.replace(" ", ".") for name in asked if not _is_harmless(name)]
-    if any(name.startswith("llmbuilder.") for name in refused):
-        raise ModelLoadError(
-            f"{path} was made by llmbuilder 1.0's `optimize quantize`, whose files only it can read. "
-            "Use the checkpoint it was made from."
-        )
-    if refused:
-        wish = f": it asks for {refused[0][:80]!r}" if refused[0] else ""
-        raise ModelLoadError(f"{path} holds code, not only weights{wish}; refused.")
+def _quantised_tensor(
+    storage: _Storage,
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    quantiser: tuple[Any, ...],
+    requires_grad: object,
+    hooks: object,
+) -> StoredTensor:
+    integers = StoredTensor.view(storage.data, storage.dtype, offset, shape, strides)
+    if not storage.dtype.startswith("q"):
+        raise ValueError("a tensor of another type is quantised")
+    return replace(integers, quantisation=_quantisation(quantiser, integers.shape))
 
 
-def _names(opcode: pickletools.OpcodeInfo) -> bool:
-    """Whether an opcode brings in a function or class by its name."""
-    return opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")
+def _quantisation(quantiser: tuple[Any, ...], shape: tuple[int, ...]) -> Quantisation:
+    """The scale and zero point of all numbers, or of those of each index along an axis."""
+    if quantiser[0] == _PER_TENSOR:
+        _, scale, zero_point = quantiser
+        return Quantisation(np.array(float(scale)), np.array(float(zero_point)))
+    name, scales, zero_points, axis = quantiser
+    along = tuple(size if place == axis else 1 for place, size in enumerate(shape))
+    found = (name, scales.dtype, scales.shape, zero_points.dtype, zero_points.shape)
+    if found != (_PER_CHANNEL, "float64", (shape[axis],), "int64", (shape[axis],)):
+        raise ValueError("a tensor is quantised in an unknown way")
+    return Quantisation(scales.numbers.reshape(along), zero_points.numbers.reshape(along))
 
 
-def _is_harmless(name: str) -> bool:
-    module, _, attribute = name.partition(" ")
-    if module != "torch" or "." in attribute:
-        return name in _HARMLESS
-    kind = getattr(torch, attribute, None)
-    is_storage = attribute.endswith("Storage") and attribute not in ("TypedStorage", "UntypedStorage")
-    return is_storage or isinstance(kind, torch.dtype | torch.qscheme) or name in _HARMLESS
+def _parameter(tensor: object, requires_grad: object, hooks: object) -> StoredTensor:
+    if not isinstance(tensor, StoredTensor):
+        raise TypeError("a parameter is no tensor")
+    return tensor
 
 
-def _check_sums(path: Path, file: BinaryIO, records: list[zipfile.ZipInfo], progress: Progress) -> None:
-    """Compare every record with its checksum; torch skips that for mapped files."""
-    total = sum(record.file_size for record in records) or 1
-    done = percent = 0
-    for record in records:
-        checksum = 0
-        for chunk in _chunks(file, record):
-            checksum = zlib.crc32(chunk, checksum)
-            done += len(chunk)
-            if 100 * done // total > percent:
-                percent = 100 * done // total
-                progress("checking the file", percent / 100)
-        # torch can be told to leave checksums out; it then writes 0.
-        if record.CRC not in (0, checksum):
-            raise ModelLoadError(f"{path} is damaged: {record.filename!r} does not match its checksum. Copy it again.")
+def _size(numbers: object) -> tuple[object, ...]:
+    if not isinstance(numbers, tuple):
+        raise TypeError("a size is no tuple")
+    return numbers
 
 
-def _chunks(file: BinaryIO, record: zipfile.ZipInfo) -> Iterator[bytes]:
-    """The bytes of an uncompressed record, a megabyte at a time."""
-    file.seek(record.header_offset + 26)
-    name_length, extra_length = struct.unpack("<HH", file.read(4))
-    file.seek(name_length + extra_length, 1)
-    left = record.file_size
-    while left > 0:
-        chunk = file.read(min(left, _CHUNK))
-        if not chunk:
-            raise EOFError(f"{record.filename} ends early")
-        left -= len(chunk)
-        yield chunk
+def _text(text: object, index: object = None) -> str:
+    """A device by the name of its type, or a version."""
+    if not isinstance(text, str):
+        raise TypeError("a name is no text")
+    return text
 
 
-def _is_index(name: str) -> bool:
-    return name.count("/") == 1 and name.endswith("/data.pkl")
-
-
-def _example_in(directory: Path) -> str:
-    """Words that name a model file inside, if there is one."""
-    found = sorted(directory.glob("*.pt"))
-    return f", such as {found[0]}" if found else ""
+_FUNCTIONS = {
+    "collections.OrderedDict": Named(empty_dict),
+    "torch.Size": Named(_size),
+    "torch.device": Named(_text),
+    "torch.torch_version.TorchVersion": Named(_text),
+    "torch._utils._rebuild_parameter": Named(_parameter),
+    "torch._utils._rebuild_qtensor": Named(_quantised_tensor),
+    "torch._utils._rebuild_tensor_v2": Named(_tensor),
+}
 
 
 def _in_brief(error: BaseException) -> str:
-    """The first line of an error, but for torch's on pickles, which advises to load them unchecked."""
+    """What the file system and the zip file have to say, in a line; nothing of the pickle's inside."""
     lines = str(error).splitlines()
-    if isinstance(error, pickle.UnpicklingError) or not lines:
+    if not lines or not isinstance(error, EOFError | OSError | zipfile.BadZipFile):
         return "its description of the tensors cannot be read"
     return repr(lines[0][:120])[1:-1]

@@ -99,10 +99,14 @@ def test_the_older_names_of_rope_settings(copy: Path) -> None:
 
 
 def test_torch_files_are_read_too(copy: Path) -> None:
-    """A directory with pytorch_model.bin gives the same logits as one with safetensors."""
+    """A directory with pytorch_model.bin gives the same weights and logits as one with safetensors."""
+    before = load(copy).raw
     tensors = load_file(copy / "model.safetensors")
     (copy / "model.safetensors").unlink()
     torch.save(tensors, copy / "pytorch_model.bin")
+    assert {name: (tensor.kind, tensor.shape, tensor.data.tobytes()) for name, tensor in load(copy).raw.items()} == {
+        name: (tensor.kind, tensor.shape, tensor.data.tobytes()) for name, tensor in before.items()
+    }
     np.testing.assert_allclose(logits(load(copy)), np.load(copy / "logits.npy"), rtol=1e-4, atol=1e-4)
 
 

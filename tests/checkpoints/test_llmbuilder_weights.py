@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from llmchat.checkpoints.checkpoint import GPTConfig
 from llmchat.checkpoints.llmbuilder_weights import Weights, check_shapes, dimensions, find_state, read_weights
+from llmchat.checkpoints.torch_file import load_torch_file
 from llmchat.errors import ModelLoadError
 
 PATH = Path("model.pt")
@@ -47,9 +50,17 @@ def state() -> State:
     return made
 
 
+def stored(payload: object) -> object:
+    """A payload as it comes back from a file of torch's."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "model.pt"
+        torch.save(payload, path)
+        return load_torch_file(path, lambda stage, fraction: None).payload
+
+
 def opened(payload: object) -> Weights:
-    """Read and check a payload as the loader does."""
-    weights = read_weights(payload, PATH)
+    """Save a payload, read and check it as the loader does."""
+    weights = read_weights(stored(payload), PATH)
     vocab_size, positions, layers, dim = dimensions(weights, PATH)
     check_shapes(weights, GPTConfig(vocab_size, positions, layers, 2, dim), PATH)
     return weights
@@ -81,8 +92,7 @@ def test_state_dict_is_found(state: State, dress: Callable[[State], object]) -> 
     """Every envelope and every wrapper's prefix gives the same tensors, without masks and gradients."""
     tensors = opened(dress(state)).tensors
     assert set(tensors) == {name for name in state if "causal_mask" not in name and name != "lm_head.weight"}
-    assert all(torch.equal(tensor, state[name]) for name, tensor in tensors.items())
-    assert not any(tensor.requires_grad for tensor in tensors.values())
+    assert all(np.array_equal(tensor.numbers, state[name]) for name, tensor in tensors.items())
 
 
 @pytest.mark.parametrize("payload", [None, 5, [], "x", {}, {"model_state_dict": {}}, {1: 2}, torch.zeros(3)])
@@ -101,7 +111,7 @@ def test_equal_output_layer_counts_as_tied(state: State) -> None:
 def test_own_output_layer_is_kept(state: State) -> None:
     """SimpleTransformer's output layer is its own."""
     state["lm_head.weight"] = state["lm_head.weight"] + 1
-    assert torch.equal(opened(state).tensors["lm_head.weight"], state["lm_head.weight"])
+    assert np.array_equal(opened(state).tensors["lm_head.weight"].numbers, state["lm_head.weight"])
     state["lm_head.weight"] = torch.zeros(9, 8)
     assert "lm_head.weight has shape (9, 8), but (10, 8) is needed" in refusal(state)
 
@@ -159,11 +169,11 @@ def test_diverged_weights_are_refused(state: State, bad: float) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, "text", 3.0, torch.zeros(24, 8, dtype=torch.int64), torch.zeros(24, 8).to_sparse()],
-    ids=["None", "text", "number", "integers", "sparse"],
+    [None, "text", 3.0, torch.zeros(24, 8, dtype=torch.int64)],
+    ids=["None", "text", "number", "integers"],
 )
 def test_what_is_no_tensor_is_refused(state: State, value: object) -> None:
-    """Only dense tensors of floating-point numbers are weights."""
+    """Only tensors of floating-point numbers are weights."""
     state["blocks.0.attn.qkv_proj.weight"] = value
     assert "blocks.0.attn.qkv_proj.weight is no tensor of floating-point numbers" in refusal(state)
 
@@ -208,7 +218,7 @@ def test_lora_is_folded_in(state: State, config: dict[str, object], scale: float
     """W + alpha / rank · B · A, with the scale from the file; one that is not said is noted."""
     before = state["blocks.0.attn.out_proj.weight"].clone()
     weights = opened({"model_state_dict": with_lora(state), **config})
-    torch.testing.assert_close(weights.tensors["blocks.0.attn.out_proj.weight"], before + scale)
+    np.testing.assert_allclose(weights.tensors["blocks.0.attn.out_proj.weight"].numbers, before + scale, rtol=1e-6)
     assert len(weights.notes) == notes
 
 

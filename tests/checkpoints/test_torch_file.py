@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import random
 import struct
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
-from llmchat.checkpoints import torch_file
+from llmchat.checkpoints import torch_archive
+from llmchat.checkpoints.checkpoint import GPTConfig
+from llmchat.checkpoints.llmbuilder_weights import check_shapes, dimensions, read_weights
+from llmchat.checkpoints.stored_tensor import StoredTensor
 from llmchat.checkpoints.torch_file import load_torch_file
+from llmchat.checkpoints.training_record import read_training
 from llmchat.errors import ModelLoadError
-from tests.checkpoints.torch_files import Call, Storage, pickled, tensor_claim, write_archive
+from tests.checkpoints.torch_files import Call, Storage, pickled, qtensor_claim, tensor_claim, write_archive
 from tests.conftest import DATA
 
 SOUND = DATA / "llmbuilder-formats/2.0.0/save_model/model.pt"
@@ -37,16 +41,18 @@ def refusal(path: Path) -> str:
 def test_sound_file_is_opened_with_progress() -> None:
     """A file of torch.save comes back as it was, and its checking is reported from 0 to 1."""
     seen: list[tuple[str, float | None]] = []
-    payload = load_torch_file(SOUND, lambda stage, fraction: seen.append((stage, fraction)))
+    payload = load_torch_file(SOUND, lambda stage, fraction: seen.append((stage, fraction))).payload
     assert isinstance(payload, dict)
     assert payload["model_config"]["num_heads"] == 4
     assert seen[-1] == ("reading weights", None)
     assert ("checking the file", 1.0) in seen
 
 
-def test_torch_version_is_the_one_object_allowed() -> None:
-    """One of llmbuilder's writers pickles TorchVersion, which plain weights_only refuses."""
-    payload = load_torch_file(DATA / "llmbuilder-formats/2.0.0/checkpoint_manager/no_config.pt", ignore_progress)
+def test_a_version_is_a_text() -> None:
+    """One of llmbuilder's writers pickles TorchVersion, which torch's own weights_only refuses."""
+    payload = load_torch_file(
+        DATA / "llmbuilder-formats/2.0.0/checkpoint_manager/no_config.pt", ignore_progress
+    ).payload
     assert isinstance(payload, dict)
     assert payload["pytorch_version"].startswith("2.")
 
@@ -114,7 +120,7 @@ def test_other_kinds_of_file(tmp_path: Path) -> None:
 
 
 def test_flipped_bit_is_found(tmp_path: Path) -> None:
-    """A weight that rotted on disk is reported, though torch maps it unread."""
+    """A weight that rotted on disk is reported, though it is mapped unread."""
     path = tmp_path / "m.pt"
     content = bytearray(SOUND.read_bytes())
     with zipfile.ZipFile(SOUND) as archive:
@@ -132,14 +138,14 @@ def test_file_without_checksums_is_opened(tmp_path: Path) -> None:
         torch.save({"a": torch.arange(3.0)}, path)
     finally:
         torch.serialization.set_crc32_options(True)
-    payload = load_torch_file(path, ignore_progress)
+    payload = load_torch_file(path, ignore_progress).payload
     assert isinstance(payload, dict)
-    assert payload["a"].tolist() == [0.0, 1.0, 2.0]
+    assert payload["a"].numbers.tolist() == [0.0, 1.0, 2.0]
 
 
 @pytest.mark.parametrize("function", [eval, os.system, bytearray, torch.UntypedStorage, torch.load])
 def test_code_is_refused(tmp_path: Path, function: object) -> None:
-    """Nothing but tensors and plain containers is called, not even what torch's own list would let pass."""
+    """Nothing but what makes tensors and plain containers is looked up, not even what torch's own list lets pass."""
     assert callable(function)
     path = write_archive(tmp_path / "m.pt", {"model": Call(function, 1)})
     message = refusal(path)
@@ -185,7 +191,7 @@ def test_overlapping_records_are_refused(tmp_path: Path) -> None:
 
 
 def test_doubled_record_is_refused(tmp_path: Path) -> None:
-    """Two records of one name could show one pickle to the check and another to torch."""
+    """Of two records of one name nobody knows which is meant."""
     path = write_archive(tmp_path / "m.pt", {})
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as archive:
         archive.writestr("model/data.pkl", pickled({}))
@@ -194,12 +200,39 @@ def test_doubled_record_is_refused(tmp_path: Path) -> None:
 
 def test_huge_description_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pickle is the only part that is read into memory, so its size is bounded."""
-    monkeypatch.setattr(torch_file, "PICKLE_LIMIT", 1000)
+    monkeypatch.setattr(torch_archive, "INDEX_LIMIT", 1000)
     path = write_archive(tmp_path / "m.pt", {"a": "x" * 2000})
     assert "far too many" in refusal(path)
 
 
+def doubles(length: int) -> Call:
+    """Some float64 zeros."""
+    return tensor_claim(Storage("1", 4, torch.DoubleStorage), 0, (length,), (1,))
+
+
+def longs(length: int) -> Call:
+    """Some int64 zeros."""
+    return tensor_claim(Storage("1", 4, torch.LongStorage), 0, (length,), (1,))
+
+
 CLAIMS = {
+    "storage beyond its record": tensor_claim(Storage("0", 5), 0, (4,), (1,)),
+    "stride beyond the storage": tensor_claim(Storage("0", 4), 0, (2, 2), (3, 1)),
+    "one number beyond the storage": tensor_claim(Storage("0", 4), 1, (4,), (1,)),
+    "nothing, of a huge size": tensor_claim(Storage("0", 4), 0, (0, 2**61, 2**61), (1, 1, 1)),
+    "strides of another shape": tensor_claim(Storage("0", 4), 0, (2, 2), (1,)),
+    "size of no number": tensor_claim(Storage("0", 4), 0, (True, 2), (1, 1)),
+    "too many dimensions": tensor_claim(Storage("0", 4), 0, (1,) * 100, (1,) * 100),
+    "no storage": Call(torch._utils._rebuild_tensor_v2, "0", 0, (4,), (1,), False, {}),
+    "conjugated": Call(torch._utils._rebuild_tensor_v2, Storage("0", 4), 0, (4,), (1,), False, {}, {"conj": True}),
+    "unknown quantiser": qtensor_claim((torch.float32, 1.0, 0)),
+    "quantiser of no number": qtensor_claim((torch.per_tensor_affine, [], 0)),
+    "scales of another length": qtensor_claim((torch.per_channel_affine, doubles(3), longs(3), 0)),
+    "scales that are no numbers": qtensor_claim((torch.per_channel_affine, 1.0, longs(2), 0)),
+    "scales along no axis": qtensor_claim((torch.per_channel_affine, doubles(2), longs(2), 5)),
+    "quantised floats": Call(
+        torch._utils._rebuild_qtensor, Storage("0", 4), 0, (4,), (1,), (torch.per_tensor_affine, 1.0, 0), False, {}
+    ),
     "negative size": tensor_claim(Storage("0", 4), 0, (-3, 4), (4, 1)),
     "size beyond the storage": tensor_claim(Storage("0", 4), 0, (100, 100), (100, 1)),
     "storage beyond the file": tensor_claim(Storage("0", 10**12), 0, (10**6, 10**6), (10**6, 1)),
@@ -215,29 +248,119 @@ CLAIMS = {
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS.keys())
 def test_impossible_tensor_is_refused(tmp_path: Path, claim: Call) -> None:
-    """A tensor that describes itself wrongly neither crashes torch nor takes memory."""
-    assert "is damaged" in refusal(write_archive(tmp_path / "m.pt", {"a": claim}))
+    """A tensor that describes itself wrongly is never looked at outside its record, and takes no memory."""
+    path = write_archive(tmp_path / "m.pt", {"a": claim}, records={"model/data/1": bytes(32)})
+    assert "is damaged" in refusal(path)
 
 
-@pytest.mark.parametrize("index", [b"", b"\x80\x02", b"\x80\x02h\x07.", b"\x80\x02}q\x00(X\xff\xff\xff\x7fa."])
-def test_broken_pickle_is_refused(tmp_path: Path, index: bytes) -> None:
-    """A pickle that ends early or refers to nothing is damage, not code."""
-    assert "is damaged" in refusal(write_archive(tmp_path / "m.pt", index=index))
+ORDERED_DICT = b"ccollections\nOrderedDict\n"
+ODD_PICKLES = {
+    "nothing": b"",
+    "no end": b"\x80\x02",
+    "a text beyond the end": b"\x80\x02}q\x00(X\xff\xff\xff\x7fa.",
+    "a memory of nothing": b"\x80\x02h\x07.",
+    "marks alone": b"\x80\x02" + b"(" * 10**5 + b".",
+    "a call of a number": b"\x80\x02K\x01)R.",
+    "a call of a storage's type": b"\x80\x02ctorch\nFloatStorage\nK\x01\x85R.",
+    "arguments that are no tuple": b"\x80\x02" + ORDERED_DICT + b"K\x01R.",
+    "a dict made from a list": b"\x80\x02" + ORDERED_DICT + b"]\x85R.",
+    "a size of a number": b"\x80\x02ctorch\nSize\nK\x01\x85R.",
+    "a device of a number": b"\x80\x02ctorch\ndevice\nK\x01\x85R.",
+    "a parameter of a number": b"\x80\x02ctorch._utils\n_rebuild_parameter\nK\x01\x88}\x87R.",
+    "a storage that is a number": b"\x80\x02K\x01Q.",
+    "an item of a number": b"\x80\x02K\x01K\x01K\x01s.",
+    "a key that is a list": b"\x80\x02}]Ns.",
+    "a key of tuples in tuples": b"\x80\x02})" + b"\x85" * 10**5 + b"Ns.",
+    "a key that doubles itself": b"\x80\x02})q\x00" + b"h\x00\x86q\x00" * 100 + b"Ns.",
+    "a key of many digits": b"\x80\x02}\x8a\xff" + b"\x7f" * 255 + b"Ns.",
+    "bytes of a claimed size": b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b".",
+    "an instance": b"\x80\x02(ios\nsystem\n.",
+    "a registered extension": b"\x80\x02\x82\x01.",
+}
 
 
-def test_random_damage_never_gets_through_as_a_crash(tmp_path: Path) -> None:
-    """Whatever happens to the description of the tensors, it is opened or refused, with no other error."""
+@pytest.mark.parametrize("index", ODD_PICKLES.values(), ids=ODD_PICKLES.keys())
+def test_odd_pickle_is_refused(tmp_path: Path, index: bytes) -> None:
+    """A pickle that ends early, refers to nothing, or does what those of checkpoints never do is damage."""
+    assert "is damaged or cut short (its description of the tensors cannot be read)" in refusal(
+        write_archive(tmp_path / "m.pt", index=index)
+    )
+
+
+def test_a_far_place_in_the_memory_takes_none(tmp_path: Path) -> None:
+    """A pickle's memory is as large as what is in it, wherever it is put."""
+    path = write_archive(tmp_path / "m.pt", index=b"\x80\x02K\x07r\xff\xff\xff\xff.")
+    assert load_torch_file(path, ignore_progress).payload == 7
+
+
+@pytest.mark.parametrize("changed", [b")R", b""], ids=["a dict", "what makes dicts"])
+def test_nothing_has_a_state(tmp_path: Path, changed: bytes) -> None:
+    """A state that a file sets would stay in this process, or put something else in the place of a method."""
+    index = b"\x80\x02" + ORDERED_DICT + changed + b"}X\x05\x00\x00\x00itemsNsb."
+    path = write_archive(tmp_path / "m.pt", index=index)
+    payload = load_torch_file(path, ignore_progress).payload
+    assert (payload == {}) == (changed == b")R")
+    assert load_torch_file(SOUND, ignore_progress).payload
+
+
+def test_a_state_of_a_tensor_is_left_out(tmp_path: Path) -> None:
+    """It could make the tensor reach anywhere."""
+    index = pickled(tensor_claim(Storage("0", 4), 0, (4,), (1,)))[:-1] + b"X\x01\x00\x00\x00xK\x00\x86b."
+    payload = load_torch_file(write_archive(tmp_path / "m.pt", index=index), ignore_progress).payload
+    assert isinstance(payload, StoredTensor) and payload.numbers.tolist() == [0.0] * 4
+
+
+def test_another_byte_order_is_refused(tmp_path: Path) -> None:
+    """Numbers that would be read backwards are not read."""
+    path = write_archive(tmp_path / "m.pt", {}, byteorder=b"big")
+    assert "another byte order" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["2.0.0/quant/int8.pt", "2.0.0/finetune_lora/finetuned_v1.0.pt"])
+def test_random_damage_is_opened_or_refused(tmp_path: Path, name: str) -> None:
+    """Whatever happens to a file's bytes or to its description, there is no other error, and no crash."""
     dice = random.Random(7)
-    with zipfile.ZipFile(SOUND) as archive:
-        sound = archive.read("model/data.pkl")
-    refused = 0
-    for _ in range(200):
-        index = bytearray(sound)
-        for _ in range(dice.choice((1, 2, 8))):
-            index[dice.randrange(len(index))] = dice.randrange(256)
-        path = write_archive(tmp_path / "m.pt", index=bytes(index))
-        with contextlib.suppress(ModelLoadError):
-            load_torch_file(path, ignore_progress)
-            refused -= 1
-        refused += 1
-    assert refused > 100
+    path = DATA / "llmbuilder-formats" / name
+    sound = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        records = {record: archive.read(record) for record in archive.namelist()}
+    index = next(record for record in records if record.endswith("/data.pkl"))
+    damaged = tmp_path / "m.pt"
+    outcomes = Counter[tuple[str, bool]]()
+    for _ in range(600):
+        kind = dice.choice(("flipped", "cut", "redescribed", "redescribed"))
+        if kind == "flipped":
+            damaged.write_bytes(flipped(sound, dice))
+        elif kind == "cut":
+            damaged.write_bytes(sound[: dice.randrange(len(sound))])
+        else:
+            with zipfile.ZipFile(damaged, "w") as archive:
+                for record, content in (records | {index: flipped(records[index], dice)}).items():
+                    archive.writestr(record, content)
+        outcomes[kind, opens(damaged)] += 1
+        read_training(damaged)
+    assert all(outcomes[kind, False] > 50 for kind in ("flipped", "cut", "redescribed"))
+    assert outcomes["redescribed", True] > 20
+
+
+def flipped(sound: bytes, dice: random.Random) -> bytes:
+    """Some bytes with one, a few or several changed, half of them at the end, where a zip file has its index."""
+    content = bytearray(sound)
+    for _ in range(dice.choice((1, 2, 8))):
+        first = dice.choice((0, max(len(content) - 4000, 0)))
+        content[dice.randrange(first, len(content))] = dice.randrange(256)
+    return bytes(content)
+
+
+def opens(path: Path) -> bool:
+    """Whether a file is opened, all its weights read; if not it is refused."""
+    try:
+        payload = load_torch_file(path, ignore_progress).payload
+        weights = read_weights(payload, path)
+        vocab_size, positions, layers, dim = dimensions(weights, path)
+        check_shapes(weights, GPTConfig(vocab_size, positions, layers, 2, dim), path)
+        for tensor in weights.tensors.values():
+            assert len(tensor.raw().data.tobytes()) == tensor.raw().data.nbytes
+    except ModelLoadError:
+        return False
+    return True

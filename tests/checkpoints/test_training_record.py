@@ -22,7 +22,7 @@ REAL = sorted(path for path in FORMATS.rglob("*.pt") if path.name != "q8_0.pt")
 @pytest.mark.parametrize("path", REAL, ids=lambda path: str(path.relative_to(FORMATS)))
 def test_it_is_what_the_loader_finds(path: Path) -> None:
     """Every layout of llmbuilder, without torch."""
-    assert read_training(path) == training_facts(load_torch_file(path, lambda stage, fraction: None))
+    assert read_training(path) == training_facts(load_torch_file(path, lambda stage, fraction: None).payload)
 
 
 def test_hugging_faces_trainer(tmp_path: Path) -> None:

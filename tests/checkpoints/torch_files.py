@@ -14,11 +14,12 @@ import torch
 
 
 class Storage:
-    """Stands for the bytes of record `key`, claimed to be `numel` float32 numbers."""
+    """Stands for the bytes of record `key`, claimed to be `numel` numbers."""
 
-    def __init__(self, key: str, numel: int) -> None:
+    def __init__(self, key: str, numel: int, kind: type = torch.FloatStorage) -> None:
         self.key = key
         self.numel = numel
+        self.kind = kind
 
 
 class Call:
@@ -38,10 +39,16 @@ def tensor_claim(storage: Storage, offset: int, size: tuple[int, ...], stride: t
     return Call(rebuild, storage, offset, size, stride, False, OrderedDict())
 
 
+def qtensor_claim(quantiser: tuple[Any, ...]) -> Call:
+    """A tensor of 4 integers that is quantised as it likes."""
+    rebuild = torch._utils._rebuild_qtensor
+    return Call(rebuild, Storage("0", 4, torch.QInt8Storage), 0, (2, 2), (2, 1), quantiser, False, OrderedDict())
+
+
 class _Pickler(pickle.Pickler):
     def persistent_id(self, obj: Any) -> Any:
         if isinstance(obj, Storage):
-            return ("storage", torch.FloatStorage, obj.key, "cpu", obj.numel)
+            return ("storage", obj.kind, obj.key, "cpu", obj.numel)
         return None
 
 
@@ -59,11 +66,12 @@ def write_archive(
     index: bytes | None = None,
     records: Mapping[str, bytes] | None = None,
     compression: int = zipfile.ZIP_STORED,
+    byteorder: bytes = b"little",
 ) -> Path:
     """Write a zip in the layout of `torch.save`, with 4 float32 zeros as record 0."""
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("model/data.pkl", pickled(payload) if index is None else index)
-        archive.writestr("model/byteorder", "little")
+        archive.writestr("model/byteorder", byteorder)
         archive.writestr("model/data/0", bytes(16))
         archive.writestr("model/version", "3\n")
         for name, content in (records or {}).items():

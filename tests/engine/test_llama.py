@@ -57,7 +57,7 @@ def random_tensors(config: LlamaConfig) -> dict[str, Tensor]:
 
 def make(config: LlamaConfig, tensors: dict[str, Tensor], **kind: Any) -> Llama:
     """The module with these weights."""
-    checkpoint = Checkpoint("small", "small", config, tensors, "float32", NoTokenizer(), "")  # type: ignore[arg-type]
+    checkpoint = Checkpoint("small", "small", config, tensors, "float32", NoTokenizer(), "", {})  # type: ignore[arg-type]
     return Llama.from_checkpoint(checkpoint, **kind)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,22 @@ def test_a_library_of_another_version_is_left_alone(monkeypatch: pytest.MonkeyPa
         assert why_torch(ModelSpec(device="cpu")) == "the native step is of another version: install llmchat again"
     finally:
         library.load_library.cache_clear()
+
+
+def test_a_file_may_be_written_anew_while_its_model_is_open(tiny_dir: Path, tmp_path: Path) -> None:
+    """A training run empties and rewrites its latest checkpoint; what is mapped of it must not end the process."""
+    model = Path(shutil.copy(tiny_dir / "model/model.pt", tmp_path))
+    code = (
+        "import llmchat\n"
+        f"model = llmchat.load({str(model)!r}, {str(tiny_dir / 'tokenizer')!r})\n"
+        "config = llmchat.GenerationConfig(temperature=0, max_new_tokens=8)\n"
+        "first = model.generate('the queen', config).text\n"
+        f"open({str(model)!r}, 'wb').close()\n"
+        "model.generate('a whale in the sea', config)\n"
+        "assert model.generate('the queen', config).text == first"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system must tell the peak of memory")

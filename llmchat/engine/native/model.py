@@ -19,8 +19,6 @@ from llmchat.errors import ModelLoadError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor
-
 Floats = NDArray[np.float32]
 
 _FORMATS = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
@@ -88,7 +86,7 @@ class NativeModel:
         self.library: Any = library
         config = checkpoint.config
         self.config = config
-        self._raw = _raw_tensors(checkpoint)
+        self._raw = checkpoint.raw
         shape = _shape(config, threads, checkpoint.interleaved_rope)
         self._padded_vocab = -(-config.vocab_size // BLOCK_ROWS) * BLOCK_ROWS
         kernels = os.environ.get(KERNELS_VARIABLE, "").encode()
@@ -275,24 +273,6 @@ def _shape(config: GPTConfig | LlamaConfig, threads: int, interleaved: bool) -> 
         threads=threads,
         eps=1e-5 if isinstance(config, GPTConfig) else config.norm_eps,
     )
-
-
-def _raw_tensors(checkpoint: Checkpoint) -> dict[str, RawTensor]:
-    """The file's blocks, or else the tensors as float32."""
-    if checkpoint.raw is not None:
-        return dict(checkpoint.raw)
-    return {name: _from_torch(checkpoint.tensors[name].contiguous()) for name in checkpoint.tensors}
-
-
-def _from_torch(tensor: Tensor) -> RawTensor:
-    """A tensor in its own precision where that is one of ours."""
-    import torch
-
-    kind = {torch.float16: "F16", torch.bfloat16: "BF16"}.get(tensor.dtype)
-    if kind is None:
-        return _from_floats(tensor.float().numpy())
-    shape = tuple(tensor.shape)
-    return RawTensor(kind, shape, tensor.view(torch.int16).numpy().reshape(-1, shape[-1]).view(np.uint8))
 
 
 def _from_floats(values: Floats) -> RawTensor:
