@@ -30,6 +30,7 @@ from llmchat.worker.messages import (
     GenerationFailed,
     GenerationFinished,
     LaneGenerated,
+    ModelChanged,
     ModelLoaded,
     ModelLoadFailed,
     ModelLoading,
@@ -268,6 +269,8 @@ class _Run:
             case ModelLoaded():
                 for note in event.info.notes:
                     narrator.say(note)
+            case ModelChanged():
+                narrator.say(event.info.notes[-1])
             case PromptProcessing():
                 narrator.progress("reading the prompt", event.done_tokens / max(event.total_tokens, 1))
             case PromptProcessed():

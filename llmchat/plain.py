@@ -31,6 +31,7 @@ from llmchat.worker.messages import (
     Event,
     GenerationFailed,
     GenerationFinished,
+    ModelChanged,
     ModelLoaded,
     ModelLoadFailed,
     ModelLoading,
@@ -185,6 +186,8 @@ class PlainConversation:
                 for note in event.info.notes:
                     say(note)
                 say(f"{event.info.name} is ready on {event.info.device}.")
+            case ModelChanged():
+                say(event.info.notes[-1])
             case PromptProcessed() if event.dropped_turns:
                 say(f"The {len(event.dropped_turns)} oldest turns no longer fit into the context.")
             case PromptProcessed() if event.dropped_tokens:
