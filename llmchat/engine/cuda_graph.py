@@ -4,9 +4,9 @@
     position ─▶ static place ┴─▶ model.step on the whole KV cache ─▶ static logits ─▶ a copy
                                  └ run, and once it pays recorded; then replayed ┘
 
-A decode step is some hundreds of small kernels, and launching them one by one takes longer
-than a GPU needs for them; a CUDA graph launches all at once. It replays what was recorded with the same
-shapes and addresses, so whatever differs between tokens must be numbers in memory.
+A decode step is some hundreds of small kernels, and to launch each can take longer than to run
+it; a CUDA graph launches all at once. It repeats what was recorded with the same shapes and
+addresses, so whatever differs between tokens must be numbers in memory.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def capture_cuda_graph(step: Step) -> Step:
     """Record a step of the current CUDA device as a graph (CUDA semantics, "CUDA Graphs", in torch's documentation).
 
     Raises:
-        RuntimeError: torch or the driver refuses; nothing has changed then.
+        RuntimeError: torch or the driver refuses. Steps run as before; but until it was mended (pytorch pull request
+            180395) torch kept the memory of a recording that broke off.
     """
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())

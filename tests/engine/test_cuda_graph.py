@@ -5,6 +5,8 @@ A recorder of operations stands in for CUDA graphs; the last tests need a GPU an
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +144,20 @@ def test_an_engine_that_replays_draws_the_same_ids(name: str, monkeypatch: pytes
         assert all(np.array_equal(kept, copy) for kept, copy in zip((one, other), copies, strict=True))
     assert recorder.recorded >= 3 and recorder.replayed > 30
     assert replaying.info.path_words == "torch float32 · CUDA graph"
+
+
+def test_a_cache_that_was_outgrown_is_given_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither recording nor decoder holds it in a circle that only the garbage collector would find."""
+    monkeypatch.setattr(prefix_engine, "_FIRST_CAPACITY", 16)
+    engine = engine_with(Recorder())
+    greedy(engine, [10, 11, 12], 10)
+    old = weakref.ref(engine.cache.keys)
+    gc.disable()
+    try:
+        greedy(engine, [10, 11, 12], 20)
+        assert old() is None
+    finally:
+        gc.enable()
 
 
 def test_prefixes_are_reused_and_branches_made(monkeypatch: pytest.MonkeyPatch) -> None:
