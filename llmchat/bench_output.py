@@ -18,6 +18,7 @@ def describe_bench(report: BenchReport) -> dict[str, Any]:
         "weight_format": info.weight_format,
         "device": info.device,
         "dtype": info.dtype,
+        "cuda_graph": info.cuda_graph,
         "threads": info.threads,
         "context_length": info.context_length,
         "repeats": report.repeats,
@@ -52,7 +53,7 @@ def bench_lines(report: BenchReport) -> list[str]:
         ("read bandwidth", f"{_spread(report.read_bandwidth, 'GB/s', 1e-9)}, {threads}"),
         ("bandwidth share", f"{report.bandwidth_share:.0%}"),
     ]
-    title = visible(f"{info.name}, {info.weight_format}, {info.dtype} on {info.device}, {threads}")
+    title = visible(f"{info.name}, {info.weight_format}, {info.path_words}, {threads}")
     return [title, *(f"{name + ':':<25}{text}" for name, text in rows)]
 
 

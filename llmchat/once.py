@@ -30,6 +30,7 @@ from llmchat.worker.messages import (
     GenerationFailed,
     GenerationFinished,
     LaneGenerated,
+    ModelChanged,
     ModelLoaded,
     ModelLoadFailed,
     ModelLoading,
@@ -124,6 +125,7 @@ class _Run:
         )
         self._printer = make_printer(options.output)
         self._narrator = Narrator(quiet=options.quiet)
+        self._held_notes: list[str] = []  # of a running reply, for when it has been printed
         self._experiment: Experiment | None = None
 
     def drive(self) -> None:
@@ -256,6 +258,7 @@ class _Run:
         if experiment.error is not None:
             raise experiment.error
         printer.finish()
+        self._tell_held_notes()
         if self._options.stats:
             for outcome in experiment.outcomes():
                 self._narrator.statistics(outcome.reply)
@@ -268,6 +271,8 @@ class _Run:
             case ModelLoaded():
                 for note in event.info.notes:
                     narrator.say(note)
+            case ModelChanged():
+                self._held_notes.append(event.info.notes[-1])
             case PromptProcessing():
                 narrator.progress("reading the prompt", event.done_tokens / max(event.total_tokens, 1))
             case PromptProcessed():
@@ -288,8 +293,13 @@ class _Run:
         assert session.model is not None
         reply = replace(reply, timings=replace(reply.timings, load_seconds=session.load_seconds))
         self._printer.finish(reply, self._options.start.prompt or "", session.model)
+        self._tell_held_notes()
         if self._options.stats:
             self._narrator.statistics(reply)
+
+    def _tell_held_notes(self) -> None:
+        while self._held_notes:
+            self._narrator.say(self._held_notes.pop())
 
 
 @contextlib.contextmanager

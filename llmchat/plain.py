@@ -31,6 +31,7 @@ from llmchat.worker.messages import (
     Event,
     GenerationFailed,
     GenerationFinished,
+    ModelChanged,
     ModelLoaded,
     ModelLoadFailed,
     ModelLoading,
@@ -85,6 +86,7 @@ class PlainConversation:
         self._commands = PlainCommands(self.session, settings, say)
         self._input = LineInput()
         self._voice = _ReplyVoice()
+        self._held_notes: list[str] = []  # of a running reply, for when its line has ended
         self._progress_at = time.monotonic()
 
     def hold(self) -> None:
@@ -185,6 +187,8 @@ class PlainConversation:
                 for note in event.info.notes:
                     say(note)
                 say(f"{event.info.name} is ready on {event.info.device}.")
+            case ModelChanged():
+                self._held_notes.append(event.info.notes[-1])
             case PromptProcessed() if event.dropped_turns:
                 say(f"The {len(event.dropped_turns)} oldest turns no longer fit into the context.")
             case PromptProcessed() if event.dropped_tokens:
@@ -193,6 +197,8 @@ class PlainConversation:
                 self._voice.speak(name, event.text)
             case GenerationFinished():
                 self._voice.finish(name, event.reply)
+                while self._held_notes:
+                    say(self._held_notes.pop())
             case GenerationFailed():
                 self._voice.break_off()
                 print_error(event.error)

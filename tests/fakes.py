@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -115,6 +116,22 @@ class ScriptedEngine:
     def fork(self, lanes: int) -> ScriptedFork:
         """Lanes that all go on with the script."""
         return ScriptedFork(self)
+
+
+class ChangingEngine(ScriptedEngine):
+    """A `ScriptedEngine` that from its first decoded token on runs without the CUDA graph that it began with."""
+
+    NOTE = "A CUDA graph was refused."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.info = replace(self.info, cuda_graph=True)
+
+    def decode(self, token_id: int) -> Logits:
+        """Change, once, and go on with the script."""
+        if self.info.cuda_graph:
+            self.info = replace(self.info, cuda_graph=False, notes=(self.NOTE,))
+        return super().decode(token_id)
 
 
 class ScriptedFork:

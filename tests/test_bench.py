@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from llmchat.bench import STEPS, Spread
 from llmchat.engine.bandwidth import BandwidthProbe
@@ -45,8 +46,9 @@ def test_one_object_has_every_figure(here: Here, place: tuple[str, str], dtype: 
     """Both families, native and on torch: load, prefill, decode, first tokens, memory, bandwidth, share."""
     found = report(here, *place, "--dtype", dtype)
     assert list(found) == [
-        "model", "path", "weight_format", "device", "dtype", "threads", "context_length", "repeats", "load_seconds",
-        "prefill", "decode", "time_to_first_token", "memory", "read_bandwidth_bytes_per_second", "bandwidth_share",
+        "model", "path", "weight_format", "device", "dtype", "cuda_graph", "threads", "context_length", "repeats",
+        "load_seconds", "prefill", "decode", "time_to_first_token", "memory", "read_bandwidth_bytes_per_second",
+        "bandwidth_share",
     ]  # fmt: skip
     assert (found["device"], found["repeats"]) == ("cpu", 2)
     assert found["load_seconds"] > 0
@@ -118,6 +120,18 @@ def test_ctrl_c_ends_it(sandbox: Path) -> None:
         out = process.stdout.read()
     os.close(far)
     assert (process.returncode, out) == (130, b"")
+
+
+def test_memory_of_a_device_is_read_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a model runs on a device of torch's, torch reads its memory; if there is no room, that is told as such."""
+    assert BandwidthProbe("cpu:0", 1).bytes_per_second() > 0
+
+    def no_room(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch, "ones", no_room)
+    with pytest.raises(MemoryError):
+        BandwidthProbe("cpu:0", 1)
 
 
 def test_memory_is_read_with_and_without_the_native_library(monkeypatch: pytest.MonkeyPatch) -> None:

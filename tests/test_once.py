@@ -18,7 +18,7 @@ from llmchat.once import OnceOptions, run
 from llmchat.options import StartOptions
 from llmchat.settings import ResolvedGeneration, Settings
 from llmchat.worker.inference_worker import InferenceWorker
-from tests.fakes import ScriptedEngine
+from tests.fakes import ChangingEngine, ScriptedEngine
 from tests.program import TINY, Here, command, open_terminal, read_terminal, run_program
 
 PROMPT = ("--prompt", "Once upon a time", "-n", "12", "--seed", "3")
@@ -269,6 +269,16 @@ def test_a_failure_in_the_middle_keeps_what_there_is(capsys: pytest.CaptureFixtu
     turn = read_transcript(path)[0].path()[-1]
     assert turn.text == "A reply"
     assert turn.reply is not None and turn.reply.finish_reason == "error"
+
+
+def test_a_model_that_runs_otherwise_than_told_is_told_of_behind_the_reply(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a terminal a line on standard error says so, in one piece; the reply is whole."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert scripted(ChangingEngine()) == 0
+    out, err = capsys.readouterr()
+    assert out == "Hello.\n" and err.endswith(f"llmchat: {ChangingEngine.NOTE}\n")
 
 
 def test_an_empty_reply_is_an_empty_line(capsys: pytest.CaptureFixture[str]) -> None:

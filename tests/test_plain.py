@@ -22,6 +22,7 @@ from llmchat.errors import ModelLoadError, TranscriptError
 from llmchat.options import StartOptions
 from llmchat.plain import run_plain
 from llmchat.settings import ResolvedGeneration, Settings
+from tests.fakes import ChangingEngine
 
 GREEDY = GenerationConfig(do_sample=False, max_new_tokens=12)
 
@@ -58,6 +59,16 @@ def test_lines_from_a_pipe_are_answered_until_the_input_ends(
     assert len(said_by_model(out)) == 2
     assert "\x1b" not in out
     assert err == ""
+
+
+def test_a_model_that_runs_otherwise_than_told_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Why an engine had to go on without its CUDA graph is a line of the conversation."""
+    monkeypatch.setattr("llmchat.engine.opening.open_engine", lambda spec, progress, cancel: ChangingEngine())
+    talk(monkeypatch, "hi\nhi\n")
+    out, err = capsys.readouterr()
+    assert out.splitlines().count(ChangingEngine.NOTE) == 1 and err == ""
 
 
 def test_the_conversation_is_kept_like_the_windows(monkeypatch: pytest.MonkeyPatch) -> None:

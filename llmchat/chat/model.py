@@ -55,15 +55,18 @@ class ModelInfo:
     """What the checkpoint says of its training: step, epoch, loss."""
     torch_reason: str = ""
     """Why torch runs it and not the native step; "" if the native step does."""
+    cuda_graph: bool = False
+    """Whether a GPU replays decode steps that were recorded once."""
     notes: tuple[str, ...] = ()
     """Sentences a person should see once, such as a vocabulary that does not match."""
 
     @property
     def path_words(self) -> str:
-        """What runs it, such as "native avx512" or "torch bfloat16 on cuda"."""
+        """What runs it, such as "native avx512" or "torch bfloat16 on cuda · CUDA graph"."""
         if self.dtype.startswith("native"):
             return self.dtype
-        return f"torch {self.dtype}" + (f" on {self.device}" if self.device != "cpu" else "")
+        device = f" on {self.device}" if self.device != "cpu" else ""
+        return f"torch {self.dtype}{device}" + (" · CUDA graph" if self.cuda_graph else "")
 
 
 def is_pattern(model: str) -> bool:

@@ -12,8 +12,8 @@ class KVCache:
     """Keys and values of all layers for `length` positions of `batch` sequences.
 
     Memory is taken once, for `capacity` positions, as two tensors of shape
-    (n_layers, batch, n_kv_heads, capacity, head_dim). Going back is free: only
-    `length` changes.
+    (n_layers, batch, n_kv_heads, capacity, head_dim), and stays where it is. Going
+    back is free: only `length` changes.
     """
 
     def __init__(
@@ -31,6 +31,8 @@ class KVCache:
         self.keys = torch.empty(shape, dtype=dtype, device=device)
         self.values = torch.empty(shape, dtype=dtype, device=device)
         self.length = 0
+        self._written = capacity
+        """From here on everything is 0; before it there may be more than `length` positions, or what memory held."""
 
     @property
     def capacity(self) -> int:
@@ -60,28 +62,68 @@ class KVCache:
         self.values[layer, :, :, self.length : end] = values
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
+    def at(self, position: Tensor) -> CacheAtPosition:
+        """The cache as a step uses it that may be recorded once and run at any position."""
+        return CacheAtPosition(self.keys, self.values, position)
+
     def advance(self, positions: int) -> None:
         """Count new positions, after every layer has appended them."""
         self.length += positions
+        self._written = max(self._written, self.length)
 
     def truncate(self, length: int) -> None:
         """Forget every position from `length` on."""
         self.length = min(self.length, length)
 
-    def copy_from(self, other: KVCache) -> None:
-        """Take over the positions of a smaller cache of the same model; one sequence serves every lane."""
-        length = other.length
-        self.keys[:, :, :, :length] = other.keys[:, :, :, :length]
-        self.values[:, :, :, :length] = other.values[:, :, :, :length]
-        self.length = length
+    def clear_rest(self) -> None:
+        """Set all beyond `length` to 0, where it may be anything else."""
+        if self._written > self.length:
+            self.keys[:, :, :, self.length : self._written] = 0
+            self.values[:, :, :, self.length : self._written] = 0
+            self._written = self.length
 
-    def keep(self, lanes: Sequence[int]) -> None:
-        """Keep some of the sequences, by their places, in this order; one that is named twice becomes two."""
-        self.keys, self.values = self._of_lanes(self.keys, lanes), self._of_lanes(self.values, lanes)
+    def copy_from(self, other: KVCache, lanes: Sequence[int]) -> None:
+        """Take over the positions of another cache of the same model.
 
-    def _of_lanes(self, whole: Tensor, lanes: Sequence[int]) -> Tensor:
-        # Only what is filled is copied: memory beyond it that nobody touches costs nothing.
-        kept = whole.new_empty((whole.shape[0], len(lanes), *whole.shape[2:]))
-        for place, lane in enumerate(lanes):
-            kept[:, place, :, : self.length] = whole[:, lane, :, : self.length]
-        return kept
+        Args:
+            other: Its length must fit into this one's capacity.
+            lanes: For each sequence, which of the other's it goes on from.
+        """
+        self.length, self._written = other.length, self.capacity
+        for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
+            # Only what is filled is copied: memory beyond it that nobody touches costs nothing.
+            for place, lane in enumerate(lanes):
+                mine[:, place, :, : self.length] = theirs[:, lane, :, : self.length]
+
+
+class CacheAtPosition:
+    """A KV cache seen from a position that the device knows and Python does not.
+
+    Nothing that a step does with it depends on the position but the numbers
+    themselves: shapes and addresses are always the same. Attention runs over the
+    whole capacity, with a mask. What lies beyond the position must be finite, for
+    0 times NaN is NaN.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, position: Tensor) -> None:
+        """A view of a cache's tensors.
+
+        Args:
+            keys: Shape (n_layers, batch, n_kv_heads, capacity, head_dim).
+            values: The same shape.
+            position: int64, shape (1,): where every sequence's next token stands, below the capacity.
+        """
+        self.position = position
+        self._keys, self._values = keys, values
+        self._places = torch.arange(keys.shape[3], device=keys.device)
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store one position of one layer and return all of that layer's capacity."""
+        self._keys[layer].index_copy_(2, self.position, keys)
+        self._values[layer].index_copy_(2, self.position, values)
+        return self._keys[layer], self._values[layer]
+
+    def mask(self) -> Tensor:
+        """What is added to the scores, shape (1, capacity): 0 up to the position, then -inf."""
+        zeros = self._keys.new_zeros(1, len(self._places))
+        return zeros.masked_fill_(self._places > self.position, -torch.inf)

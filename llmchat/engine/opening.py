@@ -227,16 +227,24 @@ def _choose_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ModelLoadError(f"This machine cannot run on device {name!r}. Try --device cpu.") from error
+    if device.type == "cuda" and device.index is not None:
+        # Streams, graphs and questions about the GPU are the current one's.
+        torch.cuda.set_device(device)
     return device
 
 
 def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision to compute in: float32 on a CPU, bfloat16 on a GPU, unless asked otherwise."""
+    """The precision to compute in, unless asked otherwise: bfloat16 on a GPU, float32 on a CPU.
+
+    A CUDA device that would only emulate bfloat16 takes float32 as well: float16 does not hold the
+    numbers of every model.
+    """
     import torch
 
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
+        emulates = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.float32 if device.type == "cpu" or emulates else torch.bfloat16
     if name not in known:
         raise ModelLoadError(f"There is no precision called {name!r}. Known: auto, {', '.join(known)}.")
     return known[name]
@@ -247,6 +255,7 @@ def _build(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype:
     from llmchat.checkpoints.checkpoint import GPTConfig
     from llmchat.engine.architectures.gpt import GPT
     from llmchat.engine.architectures.llama import Llama
+    from llmchat.engine.cuda_graph import capture_cuda_graph
     from llmchat.engine.torch_engine import TorchEngine
 
     config = checkpoint.config
@@ -260,7 +269,15 @@ def _build(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype:
     precision = str(dtype).removeprefix("torch.")
     info = _describe(checkpoint, str(device), precision, threads, parameters, has_template=style is not None)
     info = replace(info, torch_reason=why_torch(spec))
-    return TorchEngine(model, checkpoint.tokenizer, info, end_ids=checkpoint.end_ids, prompt_style=style, device=device)
+    return TorchEngine(
+        model,
+        checkpoint.tokenizer,
+        info,
+        end_ids=checkpoint.end_ids,
+        prompt_style=style,
+        device=device,
+        capture=capture_cuda_graph if device.type == "cuda" else None,
+    )
 
 
 def _prompt_style(checkpoint: Checkpoint, spec: ModelSpec) -> PromptStyle | None:

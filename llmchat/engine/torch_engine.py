@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from llmchat.chat.model import ModelInfo
 from llmchat.engine.architectures.gpt import GPT
 from llmchat.engine.architectures.llama import Llama
+from llmchat.engine.cuda_graph import Capture, StaticDecoder, Step
 from llmchat.engine.engine import Logits
 from llmchat.engine.kv_cache import KVCache
 from llmchat.engine.prefix_engine import PrefixEngine
@@ -31,12 +34,32 @@ class TorchEngine(PrefixEngine):
         end_ids: tuple[int, ...],
         prompt_style: PromptStyle | None,
         device: torch.device,
+        capture: Capture | None = None,
     ) -> None:
+        """An engine that has read nothing.
+
+        Args:
+            model: Its weights are on the device.
+            tokenizer: The model's.
+            info: What was opened; `cuda_graph` is set here.
+            end_ids: The tokens that end a reply.
+            prompt_style: How a chat becomes a prompt.
+            device: Where the model runs.
+            capture: Records decode steps for replay; None decodes on views of the cache, which suits a CPU.
+        """
         slides = isinstance(model, GPT)
         super().__init__(tokenizer, info, end_ids=end_ids, prompt_style=prompt_style, slides=slides)
         self.model = model
         self.device = device
+        self._is_static = capture is not None
+        self._capture = capture
         self.cache = self.make_cache(1)
+        self._decoder = self.make_decoder(self.cache)
+        if isinstance(self._decoder, StaticDecoder):
+            self.info = replace(info, cuda_graph=True)
+            # At once, so that a refusal is known when the model is.
+            with torch.inference_mode():
+                self._decoder.capture()
 
     def streamed_bytes(self, context: int) -> int:
         """Bytes that a token behind this many others must read from memory."""
@@ -50,6 +73,12 @@ class TorchEngine(PrefixEngine):
         """An empty KV cache with room for at least as many positions of `batch` sequences."""
         return self.model.make_cache(self.capacity_for(positions), batch)
 
+    def make_decoder(self, cache: KVCache) -> Decoder:
+        """What decodes on a KV cache, for as long as there is room in it."""
+        if self._is_static:
+            return StaticDecoder(self.model, cache, self._captured)
+        return ViewDecoder(self.model, cache)
+
     def window_logits(self, texts: Sequence[Sequence[int]]) -> list[Logits]:
         """Logits over the last `context_length` tokens of each text with positions from 0."""
         assert isinstance(self.model, GPT)
@@ -60,10 +89,26 @@ class TorchEngine(PrefixEngine):
         """Logits of shape (batch, vocab_size) as a masked numpy array for each row."""
         return [self.masked(row.float().cpu().numpy()) for row in logits]
 
+    def _captured(self, step: Step) -> Step:
+        """The step recorded; if that was ever refused, the step itself."""
+        if self._capture is None:
+            return step
+        try:
+            return self._capture(step)
+        except RuntimeError as error:
+            self._capture = None
+            reason = (str(error).splitlines() or ["no reason given"])[0]
+            note = f"The GPU is given each step kernel by kernel, because a CUDA graph was refused: {reason}"
+            self.info = replace(self.info, cuda_graph=False, notes=(*self.info.notes, note))
+            return step
+
     @torch.inference_mode()
     def _extend(self, token_ids: list[int], start: int, *, wants_logits: bool) -> Logits | None:
         self.cache.truncate(start)
-        logits = self.model(torch.tensor([token_ids], device=self.device), self.cache)
+        if len(token_ids) == 1:
+            logits = self._decoder.decode(token_ids)
+        else:
+            logits = self.model(torch.tensor([token_ids], device=self.device), self.cache)
         return self.rows(logits)[0] if wants_logits else None
 
     @torch.inference_mode()
@@ -74,8 +119,8 @@ class TorchEngine(PrefixEngine):
     def _reserve(self, positions: int) -> None:
         if positions > self.cache.capacity:
             larger = self.make_cache(positions)
-            larger.copy_from(self.cache)
-            self.cache = larger
+            larger.copy_from(self.cache, [0])
+            self.cache, self._decoder = larger, self.make_decoder(larger)
 
 
 class TorchFork:
@@ -85,8 +130,7 @@ class TorchFork:
     def __init__(self, engine: TorchEngine, lanes: int) -> None:
         self._engine = engine
         self._texts = [engine.text for _ in range(lanes)]
-        self._cache = engine.make_cache(engine.cache.length + 1, lanes)
-        self._cache.copy_from(engine.cache)
+        self._move(engine.cache, engine.cache.length + 1, [0] * lanes)
 
     @torch.inference_mode()
     def decode(self, token_ids: Sequence[int]) -> list[Logits]:
@@ -98,15 +142,40 @@ class TorchFork:
         if length > engine.info.context_length:
             return engine.window_logits(self._texts)
         if length > self._cache.capacity:
-            larger = engine.make_cache(length, len(self._texts))
-            larger.copy_from(self._cache)
-            self._cache = larger
-        return engine.rows(engine.model(torch.tensor(token_ids, device=engine.device)[:, None], self._cache))
+            self._move(self._cache, length, range(len(self._texts)))
+        return engine.rows(self._decoder.decode(token_ids))
 
+    @torch.inference_mode()
     def keep(self, lanes: Sequence[int]) -> None:
         """Go on with some of the lanes, by their present places; one that is named twice becomes two."""
         self._texts = [list(self._texts[lane]) for lane in lanes]
-        self._cache.keep(lanes)
+        self._move(self._cache, self._cache.capacity, lanes)
+
+    def _move(self, source: KVCache, positions: int, lanes: Sequence[int]) -> None:
+        """Go on in a new cache, each lane from the one of the source that is named for it."""
+        self._cache = self._engine.make_cache(positions, len(lanes))
+        self._cache.copy_from(source, lanes)
+        self._decoder = self._engine.make_decoder(self._cache)
+
+
+class Decoder(Protocol):
+    """Decodes on one KV cache."""
+
+    def decode(self, token_ids: Sequence[int]) -> Tensor:
+        """Append one token to each sequence and give the logits for the next, shape (batch, vocab_size)."""
+
+
+class ViewDecoder:
+    """Decodes on what the cache holds and no more, which its length tells."""
+
+    def __init__(self, model: GPT | Llama, cache: KVCache) -> None:
+        self._model, self._cache = model, cache
+
+    def decode(self, token_ids: Sequence[int]) -> Tensor:
+        """Append one token to each sequence and give the logits for the next, shape (batch, vocab_size)."""
+        ids = torch.tensor(token_ids, device=self._cache.keys.device)[:, None]
+        logits: Tensor = self._model(ids, self._cache)
+        return logits
 
 
 def _weight_bytes(model: GPT | Llama) -> int:

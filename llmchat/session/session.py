@@ -31,6 +31,7 @@ from llmchat.worker.messages import (
     InspectRequest,
     LiveConfig,
     LoadRequest,
+    ModelChanged,
     ModelLoaded,
     ModelLoadFailed,
     PromptProcessed,
@@ -350,6 +351,8 @@ class ChatSession(Conversation):
             case ModelLoaded() if self.load is not None and event.request_id == self.load.request_id:
                 self.load, self.model, self.load_seconds = None, event.info, event.load_seconds
                 self._next()
+            case ModelChanged() if self.model is not None:
+                self.model = event.info
             case ModelLoadFailed() if self.load is not None and event.request_id == self.load.request_id:
                 self.load = self.model = None
             case PromptProcessed() | TokensGenerated() | GenerationFinished() | GenerationFailed():

@@ -217,6 +217,7 @@ def _stats(screen: ChatScreen, _: str) -> None:
             *([f"torch runs it, because {info.torch_reason}"] if info.torch_reason else []),
             f"context {info.context_length} tokens · vocabulary {info.vocab_size} · {info.path}",
             *(f"training: {name} {value:g}" for name, value in info.training.items()),
+            *info.notes,
         ]
     last = next((turn for turn in reversed(screen.session.transcript.path()) if turn.reply is not None), None)
     lines += describe_turn(last).splitlines() if last is not None else []

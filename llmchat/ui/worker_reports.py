@@ -9,6 +9,7 @@ from llmchat.worker.messages import (
     Event,
     GenerationFailed,
     GenerationFinished,
+    ModelChanged,
     ModelLoaded,
     ModelLoadFailed,
     ModelLoading,
@@ -39,6 +40,8 @@ class WorkerReports:
             case ModelLoading() if ours:
                 self._show_loading(event)
             case ModelLoaded() if ours:
+                self._show_model()
+            case ModelChanged():
                 self._show_model()
             case ModelLoadFailed() if ours:
                 self._show_load_failure(event)

@@ -29,6 +29,7 @@ from llmchat.worker.messages import (
     GenerationRequest,
     InspectRequest,
     LoadRequest,
+    ModelChanged,
     ModelLoaded,
     ModelLoadFailed,
     ModelLoading,
@@ -41,6 +42,7 @@ from llmchat.worker.messages import (
 )
 
 if TYPE_CHECKING:
+    from llmchat.chat.model import ModelInfo
     from llmchat.checkpoints.checkpoint import Progress
     from llmchat.engine.engine import Engine
     from llmchat.engine.generation import ReplyStream
@@ -73,11 +75,12 @@ class InferenceWorker:
     def __init__(self, post: Post, open_engine: OpenEngine = open_engine) -> None:
         self.explained_rows = 0
         """How many candidates to report while a reply runs; 0, when nobody looks, costs nothing."""
-        self._post = post
+        self._post_event = post
         self._open_engine = open_engine
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._current: Request | None = None
         self._engine: Engine | None = None
+        self._told: ModelInfo | None = None
         self._stream: ReplyStream | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="llmchat-inference", daemon=True)
@@ -137,6 +140,13 @@ class InferenceWorker:
             case _:
                 self._post(RequestFailed(request.request_id, error))
 
+    def _post(self, event: Event) -> None:
+        """Post an event, and before it that the model has changed the way it runs, if it has."""
+        if self._engine is not None and self._engine.info is not self._told:
+            self._told = self._engine.info
+            self._post_event(ModelChanged(event.request_id, self._told))
+        self._post_event(event)
+
     def _broken_reply(self, error: LlmchatError) -> Reply | None:
         """What had been generated when it went wrong."""
         if self._stream is None or not (reply := self._stream.reply()).token_ids:
@@ -157,10 +167,11 @@ class InferenceWorker:
         if request.cancel.is_set():
             raise ModelLoadError("Loading was stopped.")
         self._engine = self._open_engine(request, progress)
+        self._told = self._engine.info
         # Collecting garbage among all that torch made would halt the window for a tenth of a second, time and again.
         gc.freeze()
         seconds = time.perf_counter() - began
-        self._post(ModelLoaded(request.request_id, self._engine.info, seconds))
+        self._post(ModelLoaded(request.request_id, self._told, seconds))
 
     def _serve_laboratory(self, request: BatchRequest | ExplainRequest | InspectRequest | PromptRequest) -> None:
         engine = self._open_model()

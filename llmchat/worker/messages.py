@@ -10,7 +10,8 @@
     PromptRequest      → PromptTokens | RequestFailed
 
 Every request gets exactly one terminal event, also when it is cancelled and when
-the worker closes. Every event carries the id of its request.
+the worker closes. A ModelChanged may come before any event of a request. Every event
+carries the id of its request.
 """
 
 from __future__ import annotations
@@ -169,6 +170,14 @@ class ModelLoadFailed:
 
     request_id: int
     error: LlmchatError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChanged:
+    """The open model no longer runs as was told, since the request that is being served; its newest note says why."""
+
+    request_id: int
+    info: ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +350,7 @@ class RequestFailed:
     error: LlmchatError
 
 
-LoadEvent = ModelLoading | ModelLoaded | ModelLoadFailed
+ModelEvent = ModelLoading | ModelLoaded | ModelLoadFailed | ModelChanged
 GenerationEvent = PromptProcessing | PromptProcessed | TokensGenerated | GenerationFinished | GenerationFailed
 LaboratoryEvent = NextToken | LaneGenerated | LaneFinished | BatchFinished | PromptTokens | RequestFailed
-Event = LoadEvent | GenerationEvent | LaboratoryEvent
+Event = ModelEvent | GenerationEvent | LaboratoryEvent

@@ -16,7 +16,7 @@ from llmchat.ui.commands import COMMANDS
 from llmchat.ui.screens.help import HelpScreen
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import LoadRequest
-from tests.fakes import ScriptedEngine
+from tests.fakes import ChangingEngine, ScriptedEngine
 from tests.session.test_session import ContinuingEngine
 from tests.ui.helpers import GREEDY, Window, chat_engine, window
 from tests.ui.test_app_turns import CountingEngine
@@ -259,6 +259,17 @@ async def test_stats_and_theme() -> None:
         await it.send("/theme nosuch")
         await it.until(lambda: "no theme called 'nosuch'" in it.toasts)
         assert it.app.theme == "day"
+
+
+async def test_a_model_that_runs_otherwise_than_told_says_so() -> None:
+    """Header and /stats follow an engine that has to go on without its CUDA graph, and a message tells why."""
+    async with window(ChangingEngine()) as it:
+        assert "CUDA graph" in it.screen
+        await it.ask("hi")
+        await it.until(lambda: ChangingEngine.NOTE in it.toasts)
+        assert it.session.model is not None and "CUDA graph" not in it.session.model.path_words
+        notes = await command(it, "/stats")
+        assert ChangingEngine.NOTE in notes and "· CUDA graph" not in notes
 
 
 async def test_model_opens_another_and_keeps_the_conversation() -> None:

@@ -21,13 +21,14 @@ from llmchat.worker.messages import (
     GenerationRequest,
     LiveConfig,
     LoadRequest,
+    ModelChanged,
     ModelLoaded,
     ModelLoadFailed,
     PromptProcessed,
     Request,
     TokensGenerated,
 )
-from tests.fakes import ScriptedEngine
+from tests.fakes import ChangingEngine, ScriptedEngine
 
 TERMINAL = (ModelLoaded, ModelLoadFailed, GenerationFinished, GenerationFailed)
 GREEDY = GenerationConfig(do_sample=False, repetition_penalty=1.0)
@@ -87,6 +88,15 @@ def test_a_reply_comes_as_events_in_order(desk: Callable[[Callable[[], Engine]],
     assert isinstance(finished, GenerationFinished)
     assert "".join(piece.text for piece in pieces) == finished.reply.text == "Hello there."
     assert sum((piece.token_ids for piece in pieces), ()) == finished.reply.token_ids
+
+
+def test_a_model_that_runs_otherwise_than_told_is_told_of_once(desk: Callable[[Callable[[], Engine]], Desk]) -> None:
+    """The event comes before the reply's last one, and not again with the next reply."""
+    one = desk(ChangingEngine)
+    first, second = one.serve(ask()), one.serve(ask())
+    (changed,) = (event for event in first if isinstance(event, ModelChanged))
+    assert not changed.info.cuda_graph and changed.info.notes == (ChangingEngine.NOTE,)
+    assert not any(isinstance(event, ModelChanged) for event in second)
 
 
 def test_fast_tokens_are_gathered_into_few_events(desk: Callable[[Callable[[], Engine]], Desk]) -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig
-from llmchat.engine.kv_cache import KVCache
+from llmchat.engine.kv_cache import CacheAtPosition, KVCache
 from llmchat.engine.linear import Linear, linear
 
 
@@ -25,15 +25,17 @@ class Attention(nn.Module):
         self.qkv_proj = Linear(config.dim, 3 * config.dim, bias=False)
         self.out_proj = Linear(config.dim, config.dim)
 
-    def forward(self, x: Tensor, layer: int, cache: KVCache | None, mask: Tensor | None, last_only: bool) -> Tensor:
+    def forward(
+        self, x: Tensor, layer: int, cache: KVCache | CacheAtPosition | None, mask: Tensor | None, last_only: bool
+    ) -> Tensor:
         """Mix each position with those before it.
 
         Args:
             x: Normalised hidden states, shape (batch, positions, dim).
             layer: Which layer of the cache is ours.
             cache: Takes the new keys and values; None if nothing comes before or after.
-            mask: Shape (positions, all positions), True where a position may look;
-                None if `x` starts at position 0 or is one position.
+            mask: Shape (positions, all positions that the cache gives), True where a position may look, or
+                numbers that are added to the scores; None if `x` starts at position 0 or looks at all of them.
             last_only: Whether only the last position's result is wanted.
 
         Returns:
@@ -81,7 +83,9 @@ class Block(nn.Module):
         self.ln2 = nn.LayerNorm(config.dim, eps=1e-5)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, layer: int, cache: KVCache | None, mask: Tensor | None, last_only: bool) -> Tensor:
+    def forward(
+        self, x: Tensor, layer: int, cache: KVCache | CacheAtPosition | None, mask: Tensor | None, last_only: bool
+    ) -> Tensor:
         """The stream after this layer; its arguments are those of `Attention.forward`."""
         mixed = self.attn.forward(self.ln1.forward(x), layer, cache, mask, last_only)
         x = (x[:, -1:] if last_only else x) + mixed
@@ -167,19 +171,37 @@ class GPT(nn.Module):
         """
         return self._logits(self._hidden(ids, None, last_only=True))[:, -1]
 
+    def step(self, ids: Tensor, cache: CacheAtPosition) -> Tensor:
+        """The logits behind one more token, by work that is the same at every position but for the numbers.
+
+        Args:
+            ids: Token ids, int64, shape (batch, 1).
+            cache: Takes their keys and values.
+
+        Returns:
+            float32 logits, shape (batch, vocab_size).
+        """
+        x = self.token_embedding.forward(ids) + self.position_embedding.forward(cache.position)
+        return self._logits(self._through_blocks(x, cache, cache.mask(), last_only=False))[:, -1]
+
     def _hidden(self, ids: Tensor, cache: KVCache | None, *, last_only: bool) -> Tensor:
         """The stream after the last layer; with `last_only` that of the last position alone."""
         start = 0 if cache is None else cache.length
         end = start + ids.shape[1]
         x = self.token_embedding.forward(ids) + self.position_embedding.weight[start:end]
         mask = _causal_mask(start, end, x.device) if start and end - start > 1 else None
+        hidden = self._through_blocks(x, cache, mask, last_only=last_only)
+        if cache is not None:
+            cache.advance(end - start)
+        return hidden
+
+    def _through_blocks(
+        self, x: Tensor, cache: KVCache | CacheAtPosition | None, mask: Tensor | None, *, last_only: bool
+    ) -> Tensor:
         last_layer = self.config.n_layers - 1
         for layer, block in enumerate(self.blocks):
             x = block.forward(x, layer, cache, mask, last_only and layer == last_layer)
-        if cache is not None:
-            cache.advance(end - start)
-        hidden: Tensor = x
-        return hidden
+        return x
 
     def _logits(self, hidden: Tensor) -> Tensor:
         head = self.token_embedding if self.lm_head is None else self.lm_head

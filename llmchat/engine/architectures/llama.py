@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig
 from llmchat.engine.architectures.rope import RotaryPositions, rotate
-from llmchat.engine.kv_cache import KVCache
+from llmchat.engine.kv_cache import CacheAtPosition, KVCache
 from llmchat.engine.linear import Linear, linear
 
 _PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
@@ -46,7 +46,12 @@ class Attention(nn.Module):
         self.o_proj = Linear(config.n_heads * config.head_dim, config.dim, bias=False)
 
     def forward(
-        self, x: Tensor, layer: int, cache: KVCache, rope: tuple[Tensor, Tensor], mask: Tensor | None
+        self,
+        x: Tensor,
+        layer: int,
+        cache: KVCache | CacheAtPosition,
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None,
     ) -> Tensor:
         """Mix each position with those before it.
 
@@ -55,7 +60,8 @@ class Attention(nn.Module):
             layer: Which layer of the cache is ours.
             cache: Takes the new keys and values.
             rope: Cosines and sines of the new positions.
-            mask: Added to the scores, shape (group * positions, all positions); None for one position.
+            mask: Added to the scores, shape (group * positions or 1, all positions that the cache gives); None to
+                look at all of them.
 
         Returns:
             Shape (batch, positions, dim).
@@ -104,7 +110,12 @@ class Layer(nn.Module):
         self.ffn = FeedForward(config)
 
     def forward(
-        self, x: Tensor, layer: int, cache: KVCache, rope: tuple[Tensor, Tensor], mask: Tensor | None
+        self,
+        x: Tensor,
+        layer: int,
+        cache: KVCache | CacheAtPosition,
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None,
     ) -> Tensor:
         """The stream after this layer; its arguments are those of `Attention.forward`."""
         x = x + self.attention(self.attention_norm(x), layer, cache, rope, mask)
@@ -183,17 +194,35 @@ class Llama(nn.Module):
         """The same for every new position: shape (batch, positions, vocab_size)."""
         return self._logits(self._hidden(ids, cache))
 
+    def step(self, ids: Tensor, cache: CacheAtPosition) -> Tensor:
+        """The logits behind one more token, by work that is the same at every position but for the numbers.
+
+        Args:
+            ids: Token ids, int64, shape (batch, 1).
+            cache: Takes their keys and values.
+
+        Returns:
+            float32 logits, shape (batch, vocab_size).
+        """
+        x = self._through_layers(self.embedding(ids), cache, self._rope.at(cache.position), cache.mask())
+        return self._logits(x[:, -1])
+
     def _hidden(self, ids: Tensor, cache: KVCache) -> Tensor:
         """The stream after the last layer, shape (batch, positions, dim)."""
         start, end = cache.length, cache.length + ids.shape[1]
         x = self.embedding(ids)
         rope = self._rope.between(start, end, cache.capacity, x.device)
         mask = None if end - start == 1 else self._mask(start, end, x)
+        hidden = self._through_layers(x, cache, rope, mask)
+        cache.advance(end - start)
+        return hidden
+
+    def _through_layers(
+        self, x: Tensor, cache: KVCache | CacheAtPosition, rope: tuple[Tensor, Tensor], mask: Tensor | None
+    ) -> Tensor:
         for index, layer in enumerate(self.layers):
             x = layer(x, index, cache, rope, mask)
-        cache.advance(end - start)
-        hidden: Tensor = x
-        return hidden
+        return x
 
     def _mask(self, start: int, end: int, x: Tensor) -> Tensor:
         """What is added to the scores: 0 up to a query's own position, then -inf.

@@ -22,6 +22,7 @@ class RotaryPositions:
         self._config = config
         self._cos: Tensor | None = None
         self._sin: Tensor | None = None
+        self._frequencies: Tensor | None = None
 
     def between(self, start: int, end: int, capacity: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """What `rotate` needs for positions `start` up to, not including, `end`.
@@ -39,13 +40,33 @@ class RotaryPositions:
             self._cos, self._sin = _tables(self._config, max(end, capacity), device)
         return self._cos[start:end, None], self._sin[start:end, None]
 
+    def at(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for positions that the device knows, computed there: no table that could move is read.
+
+        Args:
+            position: int64, shape (positions,).
+
+        Returns:
+            Cosines and signed sines, each of shape (positions, 1, head_dim), float32.
+        """
+        if self._frequencies is None or self._frequencies.device != position.device:
+            self._frequencies = torch.from_numpy(rope_frequencies(self._config)).to(position.device)
+        cos, sin = _turns(position, self._frequencies)
+        return cos[:, None], sin[:, None]
+
 
 def _tables(config: LlamaConfig, positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines of positions from 0, each of shape (positions, head_dim), float32."""
-    angles = torch.outer(torch.arange(positions, dtype=torch.float64), torch.from_numpy(rope_frequencies(config)))
+    cos, sin = _turns(torch.arange(positions), torch.from_numpy(rope_frequencies(config)))
+    return cos.to(device), sin.to(device)
+
+
+def _turns(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines, each of shape (positions, head_dim), float32."""
+    angles = torch.outer(positions.to(frequencies.dtype), frequencies)
     cos, sin = angles.cos().float(), angles.sin().float()
     # The first half of a turned head takes minus the second half's share.
-    return torch.cat((cos, cos), dim=-1).to(device), torch.cat((-sin, sin), dim=-1).to(device)
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
