@@ -120,15 +120,16 @@ def test_large_biases_of_keys_leave_the_others_their_precision() -> None:
 
     config = llama_config(n_layers=4, n_heads=4, head_dim=64, dim=256, attention_bias=True)
     checkpoint = llama_checkpoint(config, "Q8_0")
-    raw = dict(checkpoint.raw or {})
+    raw, tensors = dict(checkpoint.raw), dict(checkpoint.tensors)
     for layer in range(config.n_layers):
         bias = np.zeros(2 * config.head_dim, np.float32)
         bias[[6, config.head_dim + 21]] = 100, -100
         name = f"layers.{layer}.attention.k_proj.bias"
         raw[name] = RawTensor("F32", bias.shape, bias.reshape(1, -1).view(np.uint8))
-        checkpoint.tensors[name] = torch.from_numpy(bias)
-    expected = torch.log_softmax(torch.from_numpy(torch_logits(checkpoint, IDS)).double(), -1)
-    got = torch.log_softmax(torch.from_numpy(native_logits(replace(checkpoint, raw=raw), IDS)).double(), -1)
+        tensors[name] = torch.from_numpy(bias)
+    checkpoint = replace(checkpoint, raw=raw, tensors=tensors)
+    rows = [torch.from_numpy(logits(checkpoint, IDS)).double() for logits in (torch_logits, native_logits)]
+    expected, got = (torch.log_softmax(row, -1) for row in rows)
     assert (expected.exp() * (expected - got)).sum(-1).mean() < 5e-6
 
 
