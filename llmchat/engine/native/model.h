@@ -262,9 +262,9 @@ struct Model {
         int item, end;
         share(worker, count * shape.kv_heads * passes * stretches, item, end);
         for (; item < end; item++) {
-            // The step's positions come one behind the other: they mostly share keys and values, which are then near.
-            const int t = item % count, stretch = item / count % stretches;
-            const int pass = item / count / stretches % passes, kv = item / count / stretches / passes;
+            // What shares a stretch comes one behind the other, so that it is near.
+            const int t = item % count, pass = item / count % passes;
+            const int stretch = item / count / passes % stretches, kv = item / count / passes / stretches;
             const int from = stretch * kStretch, length = std::min(positions_[t] + 1 - from, kStretch);
             if (length <= 0) continue;
             const int head = kv * group + pass * kSharers, sharers = std::min(group - pass * kSharers, kSharers);
