@@ -25,13 +25,11 @@ class SeedRow(ValueRow):
         Binding("backspace,delete", "unlock", "Let it roll for each reply", False, id="seed.unlock"),
     ]
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"seed--locked", "seed--rolls"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"seed--locked"}
 
     DEFAULT_CSS = """
     SeedRow {
         & > .seed--locked { color: $text-success; }
-        & > .seed--rolls { color: $text-muted; }
-        & > .row--value { text-style: none; }
     }
     """
 
@@ -72,6 +70,11 @@ class SeedRow(ValueRow):
         return "—" if shown is None else str(shown)
 
     @property
+    def value_look(self) -> str:
+        """Not bold: it is seldom the person's own."""
+        return "row--muted" if self.inactive else ""
+
+    @property
     def expected(self) -> str:
         """What may be typed."""
         return "whole number"
@@ -86,7 +89,7 @@ class SeedRow(ValueRow):
 
     def beside(self, width: int) -> list[Part]:
         """Whether the seed is kept."""
-        return [("rolls", "seed--rolls") if self.seed is None else ("locked", "seed--locked")]
+        return [("rolls", "row--muted") if self.seed is None else ("locked", "seed--locked")]
 
     def take(self, text: str) -> None:
         """Lock a typed seed.

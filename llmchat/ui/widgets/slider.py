@@ -37,17 +37,12 @@ class Slider(ValueRow):
         Binding("space", "switch_off", "Off, or back to what it was", False, id="slider.toggle"),
     ]
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"slider--filled", "slider--knob", "slider--track", "slider--note"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"slider--filled", "slider--track"}
 
     DEFAULT_CSS = """
     Slider {
         & > .slider--filled { color: $primary; }
-        & > .slider--knob { color: $primary; text-style: bold; }
         & > .slider--track { color: $foreground 25%; }
-        & > .slider--note { color: $text-muted; text-style: italic; }
-        &.-differs > .slider--knob { color: $change; }
-        &.-idle > .slider--knob { color: $text-muted; text-style: none; }
-        &.-off > .row--value { color: $text-muted; text-style: none; }
     }
     """
 
@@ -82,7 +77,7 @@ class Slider(ValueRow):
         self.unheard = 0
         """Reports that the panel has not taken yet; until then it must not set an older value."""
         self.set_reactive(Slider.value, spec.default if value is None else spec.check(value))
-        self._show_state()
+        self._explain()
 
     @property
     def label(self) -> str:
@@ -93,6 +88,11 @@ class Slider(ValueRow):
     def value_text(self) -> str:
         """The value, or "off"."""
         return self.spec.format(self.value)
+
+    @property
+    def value_look(self) -> str:
+        """Dimmed where the value has no effect."""
+        return "row--muted" if self.is_off else super().value_look
 
     @property
     def differs(self) -> bool:
@@ -128,38 +128,31 @@ class Slider(ValueRow):
         """Remember what Space goes back to."""
         if new == self.spec.neutral and old != new:
             self._before_off = old
-        self._show_state()
-
-    def watch_inactive(self) -> None:
-        """Dim the knob with the rest."""
-        self._show_state()
+        self._explain()
 
     def watch_source(self) -> None:
         """Keep the tooltip true."""
-        self._show_state()
+        self._explain()
 
-    def _show_state(self) -> None:
-        states = {"-differs": self.differs, "-off": self.is_off, "-idle": self.is_off or self.inactive}
-        for name, is_so in states.items():
-            # Before it is mounted, styles would be worked out for nothing.
-            self.set_class(is_so, name, update=self.is_attached)
+    def _explain(self) -> None:
         self.tooltip = Content(self.explanation)
 
     def beside(self, width: int) -> list[Part]:
         """The track: filled up to the knob; hollow and not filled where there is no effect."""
         if self.note:
-            return [(self.note[:width], "slider--note")]
+            return [(self.note[:width], "row--muted")]
         if width < 3:
             return []
         cell = self._cell(self.value, width)
         if self.is_off or self.inactive:
-            before, knob = ("─" * cell, "slider--track"), "○"
+            before, knob, look = ("─" * cell, "slider--track"), "○", "row--muted"
         else:
             before, knob = ("━" * cell, "slider--filled"), "●"
+            look = "row--mark" if self.differs else "slider--filled row--strong"
         low, high = self.spec.shown
         # A value beyond the track's ends, which can be typed, points out of it.
         knob = "◀" if self.value < low else "▶" if self.value > high else knob
-        return [before, (knob, "slider--knob"), ("─" * (width - cell - 1), "slider--track")]
+        return [before, (knob, look), ("─" * (width - cell - 1), "slider--track")]
 
     @property
     def track_width(self) -> int:

@@ -38,7 +38,7 @@ _EDITING = (
 )
 
 Part = tuple[str, str]
-"""A piece of the line: its text and its component class."""
+"""A piece of the line: its text and its component classes, with spaces between; none is the row's own look."""
 
 
 class ValueRow(Widget, can_focus=True):
@@ -55,14 +55,8 @@ class ValueRow(Widget, can_focus=True):
         Binding("question_mark", "explain", "Say what it does and where its value comes from", False, id="row.explain"),
     ]
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "row--label",
-        "row--value",
-        "row--mark",
-        "row--editor",
-        "row--hint",
-        "row--refused",
-    }
+    # Few, and no classes for states: Textual works each out anew for every row, at the start and at each change.
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"row--strong", "row--muted", "row--mark", "row--refused"}
 
     ALLOW_SELECT = False
 
@@ -71,20 +65,17 @@ class ValueRow(Widget, can_focus=True):
         width: 1fr;
         height: 1;
         min-width: 24;
+        color: $foreground;
         text-wrap: nowrap;
         text-overflow: clip;
         pointer: pointer;
 
-        & > .row--label { color: $foreground; }
-        & > .row--value { color: $foreground; text-style: bold; }
+        & > .row--strong { text-style: bold; }
+        & > .row--muted { color: $text-muted; }
         & > .row--mark { color: $change; text-style: bold; }
-        & > .row--editor { color: $foreground; text-style: reverse; }
-        & > .row--hint { color: $text-muted; }
         & > .row--refused { color: $text-error; text-style: bold; }
-        &.-inactive > .row--label, &.-inactive > .row--value { color: $text-muted; text-style: none; }
         &:hover { background: $boost; }
         &:focus { background: $primary 20%; }
-        &:focus > .row--label { text-style: bold; }
         &:focus:ansi, &:hover:ansi { background: transparent; }
     }
     """
@@ -93,7 +84,7 @@ class ValueRow(Widget, can_focus=True):
     """The text in the editor; None while it is closed."""
     refused: reactive[bool] = reactive(False)
     """Whether what stands in the editor was not accepted."""
-    inactive: reactive[bool] = reactive(False, toggle_class="-inactive")
+    inactive: reactive[bool] = reactive(False)
     """Whether the setting has no effect as things stand."""
 
     starts_typing: ClassVar[str] = "123456789.-"
@@ -138,6 +129,11 @@ class ValueRow(Widget, can_focus=True):
         raise NotImplementedError
 
     @property
+    def value_look(self) -> str:
+        """The component class of the value."""
+        return "row--muted" if self.inactive else "row--strong"
+
+    @property
     def differs(self) -> bool:
         """Whether the value is marked as not the default."""
         return False
@@ -168,27 +164,32 @@ class ValueRow(Widget, can_focus=True):
         """The whole line."""
         # Refused and hint share the place beside the value: one of them at a time.
         mark = " ≠ " if self.differs and self.draft is None else "   "
-        parts = [("›" if self.has_focus else " ", "row--label"), *self._name_parts(), (mark, "row--mark")]
+        parts = [("›" if self.has_focus else " ", self._label_look), *self._name_parts(), (mark, "row--mark")]
         width = self.content_size.width - sum(len(text) for text, _ in parts)
         if self.draft is None:
             parts += self.beside(max(width, 0))
         elif self.refused:
             parts.append((f"! {self.expected}", "row--refused"))
         else:
-            parts.append((self.expected, "row--hint"))
-        return Content.assemble(*((text, self.get_visual_style(name)) for text, name in parts))
+            parts.append((self.expected, "row--muted"))
+        return Content.assemble(*((text, self.get_visual_style(*look.split())) for text, look in parts))
+
+    @property
+    def _label_look(self) -> str:
+        muted = "row--muted" if self.inactive else ""
+        return f"row--strong {muted}" if self.has_focus else muted
 
     def _name_parts(self) -> list[Part]:
         """Label and value, `NAME_WIDTH` cells together; the label gives way to a long value."""
         if self.draft is not None:
             room = NAME_WIDTH - len(self.label) - 2
             shown = self.draft[-room:].rjust(min(room, 6)) + "▏"
-            return [(self.label.ljust(NAME_WIDTH - len(shown)), "row--label"), (shown, "row--editor")]
+            return [(self.label.ljust(NAME_WIDTH - len(shown)), self._label_look), (shown, "")]
         value = self.value_text
         room = NAME_WIDTH - len(self.label) - 1
         if len(value) > room:
             value = f"{value[: room - 4]}…{value[-3:]}"
-        return [(self.label.ljust(NAME_WIDTH - len(value)), "row--label"), (value, "row--value")]
+        return [(self.label.ljust(NAME_WIDTH - len(value)), self._label_look), (value, self.value_look)]
 
     def on_key(self, event: events.Key) -> None:
         """Type, or correct what was typed."""
