@@ -16,6 +16,9 @@ from tests.program import Here
 
 DATA = Path(__file__).parent / "data"
 
+# The tests run side by side on all cores. Threads of torch and numpy that wait for a core would spin and cost it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(autouse=True)
 def sandbox(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:

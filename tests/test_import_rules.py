@@ -8,9 +8,10 @@ Proved twice: by the import statements, and by what a fresh interpreter has load
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,11 +100,17 @@ class Import(NamedTuple):
     module: str
 
 
+@functools.cache
+def parsed() -> Mapping[Path, ast.Module]:
+    """Every module of the package, parsed."""
+    return {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
 def imports() -> Iterator[Import]:
     """Every import that is carried out when a module of the package is imported."""
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path, tree in parsed().items():
         name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-        for node in at_import(ast.parse(path.read_text()).body):
+        for node in at_import(tree.body):
             if isinstance(node, ast.Import):
                 yield from (Import(name, alias.name) for alias in node.names)
             else:
@@ -180,10 +187,9 @@ def test_heavy_libraries_stay_where_they_belong() -> None:
 def test_front_ends_never_touch_the_engine() -> None:
     """Window, conversations and session leave torch and the engine to the worker, inside functions too."""
     wrong = []
-    for path in PACKAGE.rglob("*.py"):
+    for path, tree in parsed().items():
         name = path.relative_to(PACKAGE).as_posix()
         if name.startswith(("ui/", "session/", "chat/", "plain", "once", "cli", "commands", "replay")):
-            tree = ast.parse(path.read_text())
             typing_only = {node for block in ast.walk(tree) if is_typing(block) for node in ast.walk(block)}
             for node in ast.walk(tree):
                 modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -201,8 +207,8 @@ def is_typing(node: ast.AST) -> bool:
 def test_one_place_catches_everything() -> None:
     """Unforeseen exceptions are caught by the worker alone, so that no mistake is hidden elsewhere."""
     places = []
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path, tree in parsed().items():
+        for node in ast.walk(tree):
             if isinstance(node, ast.ExceptHandler) and catches_everything(node.type):
                 places.append(path.relative_to(PACKAGE).as_posix())
     # The other puts a file back as it was and raises again.

@@ -126,14 +126,22 @@ def reference_logits() -> dict[str, npt.NDArray[np.float32]]:
 def test_smollm2_equals_transformers(
     smollm2: Llama, prompt: dict[str, Any], reference_logits: dict[str, npt.NDArray[np.float32]]
 ) -> None:
-    """Logits of the same file are those of Hugging Face transformers, and 100 greedy tokens are the same."""
-    cache = smollm2.make_cache(len(prompt["ids"]) + 100)
-    logits = smollm2(torch.tensor([prompt["ids"]]), cache)
+    """Logits of the same file are those of Hugging Face transformers, and so are 100 greedy tokens.
+
+    Ten are drawn one by one. A greedy text is the one whose every token is the likeliest behind those before it,
+    so that one pass over all hundred shows the rest.
+    """
+    ids, greedy = prompt["ids"], prompt["greedy_ids"]
+    cache = smollm2.make_cache(len(ids) + 100)
+    logits = smollm2(torch.tensor([ids]), cache)
     assert np.abs(logits[0].numpy() - reference_logits[prompt["name"]]).max() < 1e-3
-    greedy = [int(logits.argmax())]
-    while len(greedy) < 100:
-        greedy.append(int(smollm2(torch.tensor([greedy[-1:]]), cache).argmax()))
-    assert greedy == prompt["greedy_ids"]
+    drawn = [int(logits.argmax())]
+    while len(drawn) < 10:
+        drawn.append(int(smollm2(torch.tensor([drawn[-1:]]), cache).argmax()))
+    assert drawn == greedy[:10]
+    whole = smollm2.all_logits(torch.tensor([ids + greedy[:-1]]), smollm2.make_cache(len(ids) + 100))
+    assert len(greedy) == 100
+    assert whole[0, len(ids) - 1 :].argmax(-1).tolist() == greedy
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)

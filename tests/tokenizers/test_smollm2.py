@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gguf import GGUFReader
 
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.turn import Reply, Turn
+from llmchat.checkpoints.gguf_file import GGUFFile
 from llmchat.tokenizers.detokenizer import StreamingDetokenizer
 from llmchat.tokenizers.gguf_vocab import GGUFVocab, load_gguf_vocab
 from llmchat.tokenizers.prompt_style import PromptStyle
@@ -20,20 +21,19 @@ REFERENCE = json.loads((DATA / "smollm2-tokenizer" / "reference.json").read_text
 
 
 @pytest.fixture(scope="module")
-def metadata(default_model_path: Path) -> dict[str, Any]:
+def metadata(default_model_path: Path) -> Mapping[str, Any]:
     """The file's tokenizer keys."""
-    fields = GGUFReader(default_model_path).fields
-    return {key: field.contents() for key, field in fields.items() if key.startswith("tokenizer.")}
+    return GGUFFile.open(default_model_path).metadata
 
 
 @pytest.fixture(scope="module")
-def vocab(metadata: dict[str, Any]) -> GGUFVocab:
+def vocab(metadata: Mapping[str, Any]) -> GGUFVocab:
     """The file's vocabulary."""
     return load_gguf_vocab(metadata)
 
 
 @pytest.fixture(scope="module")
-def style(metadata: dict[str, Any], vocab: GGUFVocab) -> PromptStyle:
+def style(metadata: Mapping[str, Any], vocab: GGUFVocab) -> PromptStyle:
     """The file's own template."""
     return PromptStyle(metadata["tokenizer.chat_template"], vocab.tokenizer)
 
