@@ -51,6 +51,10 @@ class SettingKind:
     """Takes the setting's name and a value, gives the value in its own type or raises UsageError."""
     parse: Callable[[str, str], Value]
     """Takes the setting's name and typed text, gives a value, to be checked still."""
+    words: tuple[str, ...] = ()
+    """The words that can be typed for it."""
+    is_list: bool = False
+    """Whether it takes all of the words, each once, in any order."""
 
 
 def roll_seed() -> int:
@@ -160,15 +164,15 @@ def _parse_order(name: str, text: str) -> tuple[str, ...]:
     return tuple(words) if words and words != ["default"] else SAMPLER_ORDER
 
 
-_FLAG = SettingKind(_check_flag, _parse_flag)
+_FLAG = SettingKind(_check_flag, _parse_flag, ("on", "off"))
 
 SETTING_KINDS: Mapping[str, SettingKind] = {
     "do_sample": _FLAG,
-    "seed": SettingKind(lambda _, value: check_seed(value), _parse_seed),
+    "seed": SettingKind(lambda _, value: check_seed(value), _parse_seed, ("roll",)),
     "stop": SettingKind(_check_strings, _parse_stop),
     "dry_breakers": SettingKind(_check_strings, _parse_breakers),
     "banned_tokens": SettingKind(_check_ids, _parse_ids),
     "temperature_last": _FLAG,
-    "sampler_order": SettingKind(_check_order, _parse_order),
+    "sampler_order": SettingKind(_check_order, _parse_order, SAMPLER_ORDER, is_list=True),
 }
 """Every setting that is no plain number, by the field of `GenerationConfig`."""

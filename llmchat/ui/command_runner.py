@@ -11,7 +11,7 @@ from llmchat.chat import export
 from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, Value, apply_preset, parse_setting
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
-from llmchat.ui.commands import COMMAND_BY_NAME, Command
+from llmchat.ui.commands import COMMAND_BY_NAME, COPY_FORMS, Command
 from llmchat.ui.rendering.heat import HEAT_MODES
 from llmchat.ui.take_along import taken_along
 from llmchat.ui.turn_actions import describe as describe_turn
@@ -155,7 +155,7 @@ def _copy(screen: ChatScreen, words: str) -> None:
     if reply is None:
         raise UsageError("There is no reply to copy yet.")
     first, _, rest = words.partition(" ")
-    if first in ("command", "python"):
+    if first in COPY_FORMS:
         text, name = taken_along(screen, reply, "command" if first == "command" else "python"), rest.strip()
     else:
         text, name = reply.text, words

@@ -133,6 +133,9 @@ COMMAND_BY_NAME: Mapping[str, CommandSpec] = {word: spec for spec in COMMANDS fo
 CHECKPOINT_WORDS = ("newest", "previous", "next")
 """What /checkpoint takes beside a number."""
 
+COPY_FORMS = ("command", "python")
+"""What /copy takes before a file."""
+
 MOST_REPLIES = 16
 """The most replies that /regen makes at once."""
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from llmchat.chat.comparison import AS_IT_IS
-from llmchat.chat.generation_config import PRESETS, SPEC_BY_NAME, GenerationConfig
-from llmchat.ui.commands import CHECKPOINT_WORDS, COMMAND_BY_NAME, COMMANDS, ArgumentKind, CommandSpec
+from llmchat.chat.generation_config import PRESETS, SPEC_BY_NAME, GenerationConfig, canonical_name
+from llmchat.chat.setting_values import SETTING_KINDS
+from llmchat.errors import UsageError
+from llmchat.ui.commands import CHECKPOINT_WORDS, COMMAND_BY_NAME, COMMANDS, COPY_FORMS, ArgumentKind, CommandSpec
 from llmchat.ui.rendering.heat import HEAT_MODES
 
 Names = Callable[[], Iterable[str]]
@@ -71,11 +73,11 @@ def _complete_argument(spec: CommandSpec, line: str, start: int, names: Mapping[
     typed = line[start:]
     hint = f"{spec.usage}: {spec.help}"
     if spec.kind == "path":
-        return _complete_path(typed, start, hint)
+        return (_complete_copy if spec.name == "copy" else _complete_path)(typed, start, hint)
     if spec.kind == "setting":
-        value = re.match(r"(\S+)\s+", typed)
-        if value:
-            return Completion(start + value.end(), (), _setting_hint(value[1]) or hint)
+        value = re.match(r"([^\s=]+)(?:\s*=\s*|\s+)", typed)
+        if value and spec.name == "set":
+            return _complete_value(value[1], line, start + value.end(), _setting_hint(value[1]) or hint)
         hint = _setting_hint(typed) or hint
     if spec.kind in ("compare", "sweep"):
         return _complete_trial(spec, typed, start, hint)
@@ -118,10 +120,30 @@ def _complete_trial(spec: CommandSpec, typed: str, start: int, hint: str) -> Com
     return Completion(start + word.start(), found[:MOST_CANDIDATES], _setting_hint(name) or hint)
 
 
+def _complete_value(name: str, line: str, start: int, hint: str) -> Completion:
+    """One of the words that a setting takes; of a list, one that is not there yet."""
+    try:
+        kind = SETTING_KINDS[canonical_name(name)]
+    except (UsageError, KeyError):
+        return Completion(start, (), hint)
+    *before, word = re.split(r"[\s,]+", line[start:])
+    open_words = [known for known in kind.words if known not in before] if kind.is_list or not before else []
+    return Completion(len(line) - len(word), tuple(w for w in open_words if w.startswith(word.lower())), hint)
+
+
 def _setting_hint(name: str) -> str:
     """A parameter's range and meaning, if `name` is one."""
     spec = SPEC_BY_NAME.get(name.lower().replace("-", "_"))
     return f"{spec.name}, {spec.range_text}: {spec.help}" if spec else ""
+
+
+def _complete_copy(typed: str, start: int, hint: str) -> Completion:
+    """What of the reply to copy, or a file to write it to; then the file."""
+    form = re.match(r"(\S+)\s+", typed)
+    if form and form[1] in COPY_FORMS:
+        return _complete_path(typed[form.end() :], start + form.end(), hint)
+    paths = _complete_path(typed, start, hint)
+    return replace(paths, candidates=tuple(word for word in COPY_FORMS if word.startswith(typed)) + paths.candidates)
 
 
 def _complete_path(typed: str, start: int, hint: str) -> Completion:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmchat.chat.generation_config import SAMPLING_SPECS
+from llmchat.chat.generation_config import SAMPLER_ORDER, SAMPLING_SPECS
 from llmchat.errors import UsageError
 from llmchat.ui.commands import COMMAND_BY_NAME, COMMANDS, Command, LiteralText, parse, split_words
 from llmchat.ui.completion import common_start, complete
@@ -178,6 +178,31 @@ def test_tab_offers_settings_and_says_their_range() -> None:
     assert SAMPLING_SPECS[1].help in value.hint
 
 
+def test_tab_offers_the_words_of_a_setting() -> None:
+    """What is no number is completed: on and off, roll, and of the order the stages that are not there yet."""
+    order = tuple(SAMPLER_ORDER)
+    for line, candidates in {
+        "/set temperature_last ": ("on", "off"),
+        "/set do-sample=of": ("off",),
+        "/set do_sample on ": (),
+        "/set seed ": ("roll",),
+        "/set temp ": (),
+        "/set nothing ": (),
+        "/reset temperature_last ": (),
+        "/set sampler_order ": order,
+        f"/set sampler_order {' '.join(order[:3])}, {order[5]} ": (*order[3:5], *order[6:]),
+        f"/set sampler_order {' '.join(order[1:])} pen": order[:1],
+        f"/set sampler_order {' '.join(order)} ": (),
+    }.items():
+        completion = complete(line)
+        assert completion is not None
+        assert completion.candidates == candidates, line
+        assert all(parse(line[: completion.start] + word) for word in candidates if "order" not in line)
+    last = complete(f"/set sampler_order {' '.join(order[1:])} pen")
+    assert last is not None
+    assert parse(f"/set sampler_order {' '.join(order[1:])} pen"[: last.start] + last.candidates[0])
+
+
 def test_tab_offers_names_from_elsewhere() -> None:
     """Themes and models come from whoever knows them, asked only when they are needed."""
     found = complete("/theme N", {"theme": lambda: ["nord", "gruvbox"]})
@@ -209,6 +234,7 @@ def test_tab_offers_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         '/load "talks/a': ('"talks/a sea.toml',),
         "/load .h": (".hidden",),
         "/load nowhere/": (),
+        "/copy ": ("command", "python", "tale.toml", "talks" + os.sep),
         f"/load {tmp_path}/tal": (f"{tmp_path}/tale.toml", f"{tmp_path}/talks{os.sep}"),
     }
     for line, candidates in cases.items():
@@ -216,3 +242,6 @@ def test_tab_offers_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert completion is not None
         assert completion.candidates == candidates, line
         assert completion.start == 6
+    behind = complete("/copy python ta")
+    assert behind is not None
+    assert (behind.start, behind.candidates) == (13, ("tale.toml", "talks" + os.sep))
