@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from llmchat.chat.plain_text import visible
 from llmchat.paths import history_path
@@ -12,6 +13,9 @@ from llmchat.ui.completion import complete
 from llmchat.ui.prompt_history import PromptHistory
 
 PROMPT = "You: "
+
+WAKE_SECONDS = 0.1
+"""How long a Ctrl-C can go unnoticed while a line is waited for."""
 
 
 class LineInput:
@@ -62,7 +66,8 @@ class LineInput:
         if not self.is_interactive:
             return _next_piped(prompt)
         try:
-            return input(prompt)
+            with _wakened():
+                return input(prompt)
         except EOFError:
             print(flush=True)
             return None
@@ -77,6 +82,24 @@ def _next_piped(prompt: str) -> str | None:
     if line.strip():
         print(prompt + visible(line), flush=True)
     return line
+
+
+@contextlib.contextmanager
+def _wakened() -> Iterator[None]:
+    """Interrupt the wait for a line now and then.
+
+    Python looks for signals only when one ends that wait. One that comes just before it would be slept over.
+    """
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, lambda number, frame: None)
+    signal.setitimer(signal.ITIMER_REAL, WAKE_SECONDS, WAKE_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _prepare_readline(past: Iterable[str]) -> None:

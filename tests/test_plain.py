@@ -258,29 +258,6 @@ class Terminal:
             if select.select([self.handle], [], [], 0.01)[0]:
                 self._read()
 
-    def press_until(self, key: str, words: str) -> None:
-        """Press a key, again after a while, until some words appear: readline can miss a signal between two waits."""
-        for _ in range(5):
-            self.type(key)
-            deadline = time.monotonic() + 3
-            while words not in self.output and time.monotonic() < deadline:
-                if select.select([self.handle], [], [], 0.1)[0]:
-                    self._read()
-            if words in self.output:
-                return
-        raise AssertionError(self.output)
-
-    def press_to_leave(self, key: str) -> int:
-        """Press a key, again after a while, until the program ends; return the exit code."""
-        with contextlib.suppress(OSError):
-            for _ in range(10):
-                self.type(key)
-                while select.select([self.handle], [], [], 3)[0]:
-                    if not self._read():
-                        break
-            os.kill(self.process, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
-
     def wait(self) -> int:
         """Read to the end and return the exit code."""
         with contextlib.suppress(OSError):
@@ -320,9 +297,10 @@ def test_ctrl_c_stops_a_reply_and_twice_at_the_prompt_leaves(terminals: list[Ter
     terminal.until_edited()
     terminal.type("half a line")
     terminal.read_until("half a line")
-    terminal.press_until("\x03", "Press Ctrl-C again to leave.")
-    terminal.read_until("You: ", times=3)
-    assert terminal.press_to_leave("\x03") == 0
+    terminal.type("\x03")
+    terminal.read_until("Press Ctrl-C again to leave.")
+    terminal.type("\x03")
+    assert terminal.wait() == 0
     assert "\x1b" not in terminal.output
     (summary,) = list_transcripts()
     assert f"Saved: {summary.path}" in terminal.output
@@ -338,3 +316,17 @@ def test_ctrl_d_leaves(terminals: list[Terminal]) -> None:
     terminal.type("\x04")
     assert terminal.wait() == 0
     assert "Saved:" not in terminal.output
+
+
+@pytest.mark.stress
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_ctrl_c_is_heard_as_the_wait_for_a_line_begins(terminals: list[Terminal]) -> None:
+    """Pressed once, as soon as the prompt is there, it is answered each time."""
+    terminal = Terminal()
+    terminals.append(terminal)
+    for time_pressed in range(1, 101):
+        terminal.read_until("You: ", times=2 * time_pressed - 1)
+        terminal.type("\x03")
+        terminal.read_until("Press Ctrl-C again to leave.", times=time_pressed)
+        terminal.read_until("You: ", times=2 * time_pressed)
+        terminal.type("\r")
