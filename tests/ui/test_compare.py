@@ -121,6 +121,7 @@ async def test_a_narrow_window_puts_one_below_the_other() -> None:
         await it.ready()
         await finish(it, "/compare greedy now stop=[b] -- hi")
         assert "3 · stop=[b]" in it.screen
+        assert it.lines()[-1].rstrip().endswith("Esc closes")
         columns = list(it.app.screen.query(ReplyColumn))
         assert len({column.region.x for column in columns}) == 1
         assert it.screen.count("Hello.") == 3
@@ -137,6 +138,7 @@ async def test_four_replies_fill_a_usual_window_two_by_two() -> None:
         assert {(region.x, region.width) for region in regions} == {(0, 40), (40, 40)}
         assert len({region.y for region in regions}) == 2 and {region.height for region in regions} == {11}
         assert it.screen.count("Hello.") == 4
+        assert it.lines()[-1].rstrip().endswith("Esc closes · ≠1 parts from 1")
 
 
 @pytest.mark.parametrize(
@@ -185,6 +187,8 @@ async def test_a_sweep_fills_a_table_that_can_be_read_kept_and_saved(tmp_path: P
         rows = [row for row in it.lines() if row.lstrip(" ").startswith(("○", "●"))]
         assert [row.split()[1:3] for row in rows] == [["0.20", "24"], ["0.80", "24"], ["1.40", "24"]]
         assert all("length" in row for row in rows)
+        await it.resize(60, 20)
+        assert it.lines()[-1].rstrip().endswith("Esc closes")
         await it.press("down", "enter")
         assert isinstance(it.app.screen, WholeReplyScreen)
         reply = screen.experiment.trials[1].reply

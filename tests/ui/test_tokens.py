@@ -325,6 +325,9 @@ async def test_the_token_stays_in_sight_above_its_candidates(size: tuple[int, in
             top = view._document.top(1) + rows[0] - view.scroll_offset.y
             assert 0 <= top < view.size.height
         assert view.size.height >= 2
+        await inspected(it)
+        sums = [line.rstrip() for line in it.lines(it.chat.inspector) if "raw → final %" in line]
+        assert all(line.endswith("%") or line[-1].isdigit() for line in sums), "half a word stands at the end"
 
 
 async def test_options_of_the_inspector_survive_themes() -> None:

@@ -14,6 +14,7 @@ from textual.widgets import Static
 from llmchat.chat.comparison import MOST_COLUMNS, first_difference
 from llmchat.chat.plain_text import visible
 from llmchat.session.laboratory import Experiment
+from llmchat.ui.rendering.fitting import fitting
 from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.ui.screens.experiment import ExperimentScreen, ending
 from llmchat.ui.widgets.reply_column import ReplyColumn
@@ -82,6 +83,7 @@ class CompareScreen(ExperimentScreen):
         rows = count // across
         for column in self._columns:
             column.styles.height = "1fr" if rows == 1 else max(LOWEST, (event.size.height - 2) // rows)
+        self._show_keys()
 
     def show_all(self) -> None:
         """Bring every column up to its reply."""
@@ -91,9 +93,13 @@ class CompareScreen(ExperimentScreen):
             column.border_title = Content(f"{place + 1} · {visible(trial.variant.label)}")
             column.border_subtitle = Content(self._subtitle(place))
             column.show(self._block(place))
+        self._show_keys()
+
+    def _show_keys(self) -> None:
+        """What the keys do, as far as there is room."""
         end = "Esc closes" if self._has_ended else "Esc stops"
-        keys = f"1–{len(self._columns)} or Enter keeps a reply · a keeps all · ← → column · {end}"
-        self.query_one("#compare-keys", Static).update(f"{keys} · {_PARTS} parts from reply 1 here")
+        keys = (f"1–{len(self._columns)} Enter keep it", "a keeps all", "← → column", end, f"{_PARTS} parts from 1")
+        self.query_one("#compare-keys", Static).update(fitting(keys, self.size.width - 2))
 
     @property
     def _has_ended(self) -> bool:

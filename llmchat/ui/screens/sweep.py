@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 300
 """Characters of a reply in its row; more do not fit on a screen."""
-_KEYS = "Enter whole reply · k keeps it as the answer · s saves the table · "
+_KEYS = "Enter reads it · k keeps it · s saves table · "
 
 
 class SweepScreen(ExperimentScreen):

@@ -22,6 +22,7 @@ from textual.reactive import reactive
 
 from llmchat.ui.keys import key_label
 from llmchat.ui.rendering.candidates import Part, candidate_parts
+from llmchat.ui.rendering.fitting import fitting
 from llmchat.ui.widgets.candidate_lines import CandidateLines, held, sign_of
 from llmchat.worker.messages import CandidateRow, NextToken
 
@@ -164,8 +165,9 @@ class TokenInspector(CandidateLines, can_focus=True):
         listed = list(enumerate(candidates.rows))[first : first + room]
         lines = [self._row(row, number == self.chosen, width) for number, row in listed]
         lines += [[]] * (room - len(lines))
-        choices = f"choices {candidates.effective_choices:.1f} · entropy {candidates.entropy + 0.0:.2f}"
-        return [*lines, [(f"  {held(candidates)} · {choices} · raw → final %", "muted")], self._hints(width)]
+        choices = (f"choices {candidates.effective_choices:.1f}", f"entropy {candidates.entropy + 0.0:.2f}")
+        sums = fitting(("  raw → final %", held(candidates), *choices), width)
+        return [*lines, [(sums, "muted")], self._hints(width)]
 
     def _first(self, room: int) -> int:
         """The first candidate that is seen, so that the chosen one is in the middle."""
