@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmchat.chat.archive import read_transcript
 from llmchat.chat.plain_text import visible
+from llmchat.chat.turn import token_count
 from llmchat.errors import ModelLoadError, TranscriptError, UsageError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _outcome(result: ReplayResult) -> tuple[str, str]:
     if result.passed_over:
         return "passed over", result.passed_over
     if place is None:
-        return "same", f"{len(result.token_ids)} tokens"
+        return "same", token_count(len(result.token_ids))
     was, now = (ids[place] if place < len(ids) else "the end" for ids in (reply.token_ids, result.token_ids))
     return "differs", f"from token {place} of {len(reply.token_ids)}: {was} then, {now} now"
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from llmchat.chat.model import ModelInfo
 from llmchat.chat.plain_text import VisibleStream, visible
-from llmchat.chat.turn import Reply
+from llmchat.chat.turn import Reply, token_count
 from llmchat.worker.messages import PromptProcessed, PromptTokens, TokensGenerated
 
 Output = Literal["text", "json", "jsonl"]
@@ -197,9 +197,9 @@ class Narrator:
             "model": reply.model,
             "finish": f"{reply.finish_reason} ({reply.finish_detail})",
             "seed": str(reply.seed),
-            "prompt": f"{reply.prompt_tokens} tokens, {reply.cached_tokens} from the cache{dropped}, "
+            "prompt": f"{token_count(reply.prompt_tokens)}, {reply.cached_tokens} from the cache{dropped}, "
             f"{times.prompt_tokens_per_second:.1f} tokens/s",
-            "reply": f"{len(reply.token_ids)} tokens{lacking}, {times.tokens_per_second:.1f} tokens/s",
+            "reply": f"{token_count(len(reply.token_ids))}{lacking}, {times.tokens_per_second:.1f} tokens/s",
             "first token": f"{times.time_to_first_token_seconds:.3f} s",
             "load": f"{times.load_seconds:.3f} s",
         }

@@ -14,7 +14,7 @@ from llmchat.chat.generation_config import (
     canonical_name,
     parse_setting,
 )
-from llmchat.chat.turn import Turn
+from llmchat.chat.turn import Turn, token_count
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
 from llmchat.session import ChatSession
@@ -192,8 +192,8 @@ class PlainCommands:
             raise UsageError("There is no reply yet.")
         reply, times = turn.reply, turn.reply.timings
         self._say(f"Model: {reply.model}, opened in {times.load_seconds:.1f} s")
-        self._say(f"Prompt: {reply.prompt_tokens} tokens, {reply.cached_tokens} of them from the cache")
-        self._say(f"Reply: {len(reply.token_ids)} tokens, {times.tokens_per_second:.1f} a second")
+        self._say(f"Prompt: {token_count(reply.prompt_tokens)}, {reply.cached_tokens} of them from the cache")
+        self._say(f"Reply: {token_count(len(reply.token_ids))}, {times.tokens_per_second:.1f} a second")
         self._say(f"First token after {times.time_to_first_token_seconds:.2f} s")
         self._say(f"Seed: {reply.seed}")
         self._say(f"Ended by: {reply.finish_detail}")

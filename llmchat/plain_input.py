@@ -37,13 +37,14 @@ class LineInput:
         interrupted = False
         while True:
             try:
+                if interrupted:
+                    print("\nPress Ctrl-C again to leave.", flush=True)
                 message = self._read_message()
             except KeyboardInterrupt:
-                print(flush=True)
                 if interrupted:
+                    print(flush=True)
                     return None
                 interrupted = True
-                print("Press Ctrl-C again to leave.", flush=True)
                 continue
             if message is None or message.strip():
                 if message is not None:

@@ -299,6 +299,7 @@ def test_ctrl_c_stops_a_reply_and_twice_at_the_prompt_leaves(terminals: list[Ter
     terminal.read_until("half a line")
     terminal.type("\x03")
     terminal.read_until("Press Ctrl-C again to leave.")
+    terminal.read_until("You: ", times=3)
     terminal.type("\x03")
     assert terminal.wait() == 0
     assert "\x1b" not in terminal.output

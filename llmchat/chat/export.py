@@ -14,7 +14,7 @@ from typing import Any
 
 from llmchat.chat.plain_text import visible
 from llmchat.chat.transcript import Transcript
-from llmchat.chat.turn import Reply, Turn
+from llmchat.chat.turn import Reply, Turn, token_count
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)$")
 _NAMES = {"user": "You", "system": "System", "assistant": "Assistant"}
@@ -70,7 +70,7 @@ def stamp(reply: Reply) -> str:
     for change in reply.changes:
         moved = ", ".join(f"{name} → {_shown(value)}" for name, value in change.values.items())
         words.append(f"{moved} from token {change.token_index}")
-    words += [f"seed {reply.seed}", f"{len(reply.token_ids)} tokens"]
+    words += [f"seed {reply.seed}", token_count(len(reply.token_ids))]
     if reply.timings.tokens_per_second:
         words.append(f"{reply.timings.tokens_per_second:.1f} tok/s")
     words.append(_one_line(reply.finish_detail) or reply.finish_reason)

@@ -142,6 +142,11 @@ def continue_reply(first: Reply, whole: Reply) -> Reply:
     )
 
 
+def token_count(count: int) -> str:
+    """A number of tokens in words, such as "1 token" or "41 tokens"."""
+    return "1 token" if count == 1 else f"{count} tokens"
+
+
 def new_id() -> str:
     """A short random name for a turn or a transcript, 12 hexadecimal digits."""
     return os.urandom(6).hex()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from llmchat.chat.turn import Reply, Turn
+from llmchat.chat.turn import Reply, Turn, token_count
 from llmchat.errors import UsageError
 from llmchat.ui.take_along import taken_along
 
@@ -99,7 +99,7 @@ def _describe_reply(reply: Reply) -> list[str]:
         f"model {reply.model} · seed {reply.seed} · {'completion' if reply.raw else 'chat template'}",
         f"settings: {settings or 'the defaults'}" + (f"; {moved}" if moved else ""),
         f"ended by {reply.finish_detail}",
-        f"prompt {reply.prompt_tokens} tokens, {reply.cached_tokens} of them from the cache · "
-        f"reply {len(reply.token_ids)} tokens",
+        f"prompt {token_count(reply.prompt_tokens)}, {reply.cached_tokens} of them from the cache · "
+        f"reply {token_count(len(reply.token_ids))}",
         f"first token after {times.time_to_first_token_seconds:.2f} s · {times.tokens_per_second:.1f} tok/s",
     ]

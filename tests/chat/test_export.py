@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -38,6 +39,7 @@ def test_the_stamp_says_what_differs_and_what_moved() -> None:
     assert stamp(make_reply()) == STAMP
     plain = make_reply(config=type(make_reply().config)(), changes=(), finish_detail="", finish_reason="length")
     assert stamp(plain) == "default settings · seed 8417 · 3 tokens · 41.1 tok/s · length"
+    assert "· 1 token ·" in stamp(replace(plain, token_ids=(3,), facts=()))
 
 
 @pytest.mark.parametrize(

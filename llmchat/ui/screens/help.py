@@ -167,5 +167,5 @@ def _setting_rows() -> Iterator[tuple[str, str]]:
 
 
 def _preset_words(name: str) -> str:
-    values = (f"{key} {value}" for key, value in PRESETS[name].items())
+    values = (f"{key} {'off' if value is False else value}" for key, value in PRESETS[name].items())
     return ", ".join(values) + "; the rest at its default."

@@ -15,6 +15,7 @@ from textual.style import Style
 from textual.widget import Widget
 
 from llmchat.chat.plain_text import visible
+from llmchat.chat.turn import token_count
 from llmchat.worker.messages import PromptTokens
 
 Styled = tuple[str, Style]
@@ -123,7 +124,7 @@ class PromptScreen(ModalScreen[None]):
 
     def _facts(self) -> Iterator[str]:
         prompt = self._prompt
-        yield f"Prompt · {len(prompt.tokens)} tokens"
+        yield f"Prompt · {token_count(len(prompt.tokens))}"
         yield "as it stands" if prompt.raw else "through the chat template"
         if dropped := len(prompt.dropped_turns):
             yield f"{dropped} turn{'s' * (dropped > 1)} left out"

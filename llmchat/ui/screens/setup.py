@@ -65,7 +65,10 @@ class SaveStep(SetupStep):
         default = Settings()
         rows = [(name, getattr(draft, name)) for name in _ASKED]
         words = {"model": draft.model or "the default model", "tokenizer": draft.tokenizer or "found with the model"}
-        words |= {"threads": str(draft.threads or "all but one"), "preset": draft.preset or "Balanced (the default)"}
+        words |= {
+            "threads": str(draft.threads or "as many as help"),
+            "preset": draft.preset or "Balanced (the default)",
+        }
         lines = [f"{name:<11}{words.get(name, value)}" for name, value in rows]
         flags = [part for name, value in rows if value != getattr(default, name) for part in (f"--{name}", str(value))]
         lines += ["", f"Written to {self._path}", f"As flags: {shlex.join(['llmchat', *flags])}"]

@@ -222,7 +222,7 @@ class DeviceStep(SetupStep):
         yield ChoiceList()
         with Horizontal(classes="setup-line"):
             yield Label("CPU threads  ")
-            yield Input(placeholder="all but one", type="integer", max_length=4, compact=True)
+            yield Input(placeholder="as many as help", type="integer", max_length=4, compact=True)
 
     def show(self, draft: Settings) -> None:
         """Put the cursor on the draft's device."""

@@ -12,6 +12,7 @@ from textual.widgets import Button, Input, Static
 
 from llmchat.chat.model import ModelSpec
 from llmchat.chat.plain_text import visible
+from llmchat.chat.turn import token_count
 from llmchat.checkpoints import catalog
 from llmchat.errors import LlmchatError
 from llmchat.session import ChatSession
@@ -173,7 +174,7 @@ class TrialStep(SetupStep):
         device = "" if session.model is None else f" on {session.model.device}"
         speed = f", {event.reply.timings.tokens_per_second:.0f} tokens a second"
         self.reply.update(visible(event.reply.text) or "(the reply is empty)")
-        self._tell(f"✓ {name} works{device}: {len(event.reply.token_ids)} tokens{speed}.")
+        self._tell(f"✓ {name} works{device}: {token_count(len(event.reply.token_ids))}{speed}.")
 
     def _tell(self, text: str, *, bad: bool = False) -> None:
         self.status.set_class(bad, "-bad")
