@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from llmchat.tokenizers.prompt_style import PromptStyle
 
 _HUB_PREFIX = "hf:"
+_MOST_PREPARED = 2**29
+"""Bytes. More cannot be got ready while a vocabulary is read, and a file may be larger than what it holds."""
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -84,15 +86,18 @@ def _may_have_gpu() -> bool:
 
 def _open_natively(spec: ModelSpec, progress: Progress, threads: int) -> Engine:
     """Open a model on the native decode step."""
+    from llmchat.engine.native.library import MOST_THREADS, PreparedMemory, kernels_name
+
+    memory = PreparedMemory(min(_weight_bytes(Path(spec.model)), _MOST_PREPARED))
+    # What follows takes its time to import.
     from llmchat.checkpoints.checkpoint import GPTConfig
-    from llmchat.engine.native.library import MOST_THREADS, kernels_name
     from llmchat.engine.native.model import NativeModel
     from llmchat.engine.native_engine import NativeEngine
 
     checkpoint = _load_checkpoint(spec, progress)
     threads = min(threads, MOST_THREADS)
     try:
-        model = NativeModel(checkpoint, threads, progress)
+        model = NativeModel(checkpoint, threads, progress, memory)
         style = _prompt_style(checkpoint, spec)
         info = _describe(
             checkpoint,
@@ -112,6 +117,12 @@ def _open_natively(spec: ModelSpec, progress: Progress, threads: int) -> Engine:
         )
     except MemoryError as error:
         raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.") from error
+
+
+def _weight_bytes(path: Path) -> int:
+    """About how much memory a model's weights take, where its files hold little else; 0 for others."""
+    files = path.glob("*.safetensors") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.suffix in (".gguf", ".safetensors"))
 
 
 def default_threads(*, natively: bool) -> int:

@@ -15,7 +15,7 @@ from gguf.quants import dequantize, quantize
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig, LlamaConfig, RawTensor
 from llmchat.engine.engine import Engine
-from llmchat.engine.native.library import KERNELS_VARIABLE, load_library
+from llmchat.engine.native.library import KERNELS_VARIABLE, PreparedMemory, load_library
 from llmchat.engine.native.model import NativeCache, NativeModel
 from llmchat.engine.opening import open_engine
 from tests.conftest import DATA
@@ -112,6 +112,16 @@ def test_every_member_of_the_family_agrees_with_torch(changes: dict[str, Any]) -
     """Biases, norms on queries and keys, all ways to group heads, other sizes."""
     checkpoint = llama_checkpoint(llama_config(**changes), "F32")
     assert np.abs(native_logits(checkpoint, IDS) - torch_logits(checkpoint, IDS)).max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20, 2**26])
+def test_memory_got_ready_beforehand_changes_nothing(size: int) -> None:
+    """Too little or too much of it, used or not: the logits are the same, and nothing is freed twice."""
+    checkpoint = llama_checkpoint(llama_config(), "Q4_1")
+    PreparedMemory(size)
+    model = NativeModel(checkpoint, 2, lambda stage, fraction: None, PreparedMemory(size))
+    row = model.step(IDS, range(len(IDS)), [NativeCache(model, 64)] * len(IDS))
+    assert np.array_equal(row, native_logits(checkpoint, IDS)[-1])
 
 
 def test_large_biases_of_keys_leave_the_others_their_precision() -> None:

@@ -14,7 +14,7 @@ using namespace llmchat;
 extern "C" {
 
 // The same number as in library.py; one more whenever a signature changes.
-int llmchat_interface() { return 1; }
+int llmchat_interface() { return 2; }
 
 enum Result { DONE = 0, REFUSED = 1, NO_MEMORY = 2 };
 
@@ -31,14 +31,27 @@ const char* llmchat_kernels(const char* wanted) {
     return found ? found->name : "";
 }
 
-Model* llmchat_model_new(const Shape* shape, const char* kernels) {
+// Memory that is got ready while the caller does something else. Null without it.
+Memory* llmchat_memory_new(size_t bytes) try {
+    auto memory = std::make_unique<Memory>(bytes);
+    memory->populate();
+    return memory.release();
+} catch (const std::bad_alloc&) {
+    return nullptr;
+}
+
+void llmchat_memory_free(Memory* memory) { delete memory; }
+
+// Takes `memory`, which may be null, for its first weights: it is the model's from then on, also where this fails.
+Model* llmchat_model_new(const Shape* shape, const char* kernels, Memory* memory) try {
+    std::unique_ptr<Memory> first(memory);
     const Kernels* found = choose(kernels);
     if (!found || !shape->is_sound()) return nullptr;
-    try {
-        return new Model(*shape, found);
-    } catch (const std::bad_alloc&) {
-        return nullptr;
-    }
+    auto model = std::make_unique<Model>(*shape, found);
+    if (first) model->memory.add(std::move(first));
+    return model.release();
+} catch (const std::bad_alloc&) {
+    return nullptr;
 }
 
 void llmchat_model_free(Model* model) { delete model; }

@@ -20,7 +20,7 @@ BLOCK_ROWS = 16
 MOST_THREADS = 256
 """As many as a model takes."""
 
-INTERFACE = 1
+INTERFACE = 2
 """Number of the functions' signatures, as in library.cpp; one more whenever one of them changes."""
 
 NO_MEMORY = 2
@@ -79,11 +79,36 @@ def why_not() -> str:
     return f"this machine cannot run {KERNELS_VARIABLE}={wanted}"
 
 
+class PreparedMemory:
+    """Memory that the system gets ready while a file is read: to zero its pages takes about as long."""
+
+    def __init__(self, size: int) -> None:
+        """Begin.
+
+        Args:
+            size: Bytes.
+        """
+        self._library = load_library()
+        assert self._library is not None
+        self._handle: int | None = self._library.llmchat_memory_new(size) if size else None
+
+    def hand_over(self) -> int | None:
+        """Its handle, for whoever frees it from now on; None if there is none."""
+        handle, self._handle = self._handle, None
+        return handle
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) and self._library is not None:
+            self._library.llmchat_memory_free(self._handle)
+
+
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     """The library with the types of its functions."""
     signatures: dict[str, tuple[object, list[object]]] = {
         "llmchat_kernels": (c_char_p, [c_char_p]),
-        "llmchat_model_new": (c_void_p, [POINTER(Shape), c_char_p]),
+        "llmchat_memory_new": (c_void_p, [c_size_t]),
+        "llmchat_memory_free": (None, [c_void_p]),
+        "llmchat_model_new": (c_void_p, [POINTER(Shape), c_char_p, c_void_p]),
         "llmchat_model_free": (None, [c_void_p]),
         "llmchat_set_matrix": (
             c_int,

@@ -5,10 +5,14 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <system_error>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "decode.h"
@@ -29,10 +33,45 @@ struct Memory {
 #endif
     }
     ~Memory() {
+        settle();
         if (base) munmap(base, bytes);
     }
     Memory(const Memory&) = delete;
     Memory& operator=(const Memory&) = delete;
+
+    // Has the system give the pages now, on a thread of its own, and not when they are first written to. What is
+    // written meanwhile stays.
+    void populate() {
+#if defined(MADV_POPULATE_WRITE)
+        try {
+            populating_ = std::thread([this] {
+                for (size_t at = 0; at < bytes && !over_.load(); at += kAtOnce) {
+                    const size_t count = std::min(kAtOnce, bytes - at);
+                    if (madvise(static_cast<uint8_t*>(base) + at, count, MADV_POPULATE_WRITE)) return;
+                }
+            });
+        } catch (const std::system_error&) {
+        }
+#endif
+    }
+
+    // Ends that.
+    void settle() {
+        over_.store(true);
+        if (populating_.joinable()) populating_.join();
+    }
+
+    // Gives back the pages from some byte on; they read as zero.
+    void give_back(size_t from) {
+        settle();
+        from = (from + 4095) & ~size_t(4095);
+        if (from < bytes) madvise(static_cast<uint8_t*>(base) + from, bytes - from, MADV_DONTNEED);
+    }
+
+private:
+    static constexpr size_t kAtOnce = 4u << 20;
+    std::thread populating_;
+    std::atomic<bool> over_{false};
 };
 
 // Gives out pieces of a few large areas, one behind the other: a matrix with pages of its own would waste up to
@@ -41,14 +80,23 @@ class Arena {
 public:
     uint8_t* take(size_t bytes) {
         bytes = (bytes + 63) & ~size_t(63);
-        if (bytes > left_) {
-            areas_.push_back(std::make_unique<Memory>(std::max(bytes, kArea)));
-            next_ = static_cast<uint8_t*>(areas_.back()->base);
-            left_ = areas_.back()->bytes;
-        }
+        if (bytes > left_) add(std::make_unique<Memory>(std::max(bytes, kArea)));
         uint8_t* taken = next_;
         next_ += bytes, left_ -= bytes;
         return taken;
+    }
+
+    // Goes on in a new area.
+    void add(std::unique_ptr<Memory> area) {
+        give_back_rest();
+        areas_.push_back(std::move(area));
+        next_ = static_cast<uint8_t*>(areas_.back()->base);
+        left_ = areas_.back()->bytes;
+    }
+
+    // Once nothing more is taken: what is left of the last area.
+    void give_back_rest() {
+        if (!areas_.empty()) areas_.back()->give_back(areas_.back()->bytes - left_);
     }
 
 private:

@@ -174,6 +174,7 @@ struct Model {
             if (shape.is_gpt && !(l.vector(NORM_1_BIAS) && l.vector(NORM_2_BIAS))) return false;
         }
         if (head.parts.empty() || norm.empty() || (shape.is_gpt && (norm_bias.empty() || positions.empty()))) return false;
+        memory.give_back_rest();
         return complete = true;
     }
 

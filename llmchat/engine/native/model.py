@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from llmchat.checkpoints.blocks import dequantise
 from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig, LlamaConfig, RawTensor
 from llmchat.engine.architectures.frequencies import rope_frequencies
-from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, NO_MEMORY, TILE, Shape, load_library
+from llmchat.engine.native.library import (
+    BLOCK_ROWS,
+    KERNELS_VARIABLE,
+    NO_MEMORY,
+    TILE,
+    PreparedMemory,
+    Shape,
+    load_library,
+)
 from llmchat.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -75,8 +83,20 @@ class NativeCache:
 class NativeModel:
     """Weights and steps. One thread at a time may call it; it uses `threads` of its own."""
 
-    def __init__(self, checkpoint: Checkpoint, threads: int, progress: Callable[[str, float | None], object]) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        threads: int,
+        progress: Callable[[str, float | None], object],
+        memory: PreparedMemory | None = None,
+    ) -> None:
         """Repack a checkpoint's weights.
+
+        Args:
+            checkpoint: Where they are.
+            threads: The most that are used.
+            progress: Told how far it is.
+            memory: Is used up first.
 
         Raises:
             ModelLoadError: There is not enough memory.
@@ -90,7 +110,7 @@ class NativeModel:
         shape = _shape(config, threads, checkpoint.interleaved_rope)
         self._padded_vocab = -(-config.vocab_size // BLOCK_ROWS) * BLOCK_ROWS
         kernels = os.environ.get(KERNELS_VARIABLE, "").encode()
-        self.handle = library.llmchat_model_new(byref(shape), kernels)
+        self.handle = library.llmchat_model_new(byref(shape), kernels, memory.hand_over() if memory else None)
         if not self.handle:
             raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.")
         self._positions = 0

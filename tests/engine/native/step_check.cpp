@@ -19,6 +19,7 @@ using llmchat::Format;
 
 namespace llmchat {
 struct Model;
+struct Memory;
 struct Shape {
     int32_t is_gpt, dim, ffn, layers, heads, kv_heads, head_dim, vocab, context, interleaved, threads;
     float eps;
@@ -29,7 +30,8 @@ using llmchat::Shape;
 
 extern "C" {
 const char* llmchat_kernels(const char* wanted);
-Model* llmchat_model_new(const Shape* shape, const char* kernels);
+llmchat::Memory* llmchat_memory_new(size_t bytes);
+Model* llmchat_model_new(const Shape* shape, const char* kernels, llmchat::Memory* memory);
 void llmchat_model_free(Model* model);
 int llmchat_set_matrix(Model* model, int layer, int slot, int parts, const int32_t* formats, const void* const* data,
                        const size_t* sizes, const int32_t* rows, int cols);
@@ -146,7 +148,9 @@ using OwnedCache = std::unique_ptr<Cache, decltype(&llmchat_cache_free)>;
 static Owned open_model(const Weights& weights, int threads, const char* kernels) {
     Shape shape = weights.shape;
     shape.threads = threads;
-    Owned model(llmchat_model_new(&shape, kernels), llmchat_model_free);
+    // None, too little for all weights, or enough.
+    auto* prepared = between(0, 2) ? llmchat_memory_new(size_t(between(0, 1) ? 1 : 64) << 20) : nullptr;
+    Owned model(llmchat_model_new(&shape, kernels, prepared), llmchat_model_free);
     require(model != nullptr, "the model is made");
     for (const auto& m : weights.matrices) {
         std::vector<const void*> data;
