@@ -107,6 +107,7 @@ class NativeModel:
         config = checkpoint.config
         self.config = config
         self._raw = checkpoint.raw
+        self._embedding = self._raw["token_embedding.weight" if isinstance(config, GPTConfig) else "embedding.weight"]
         shape = _shape(config, threads, checkpoint.interleaved_rope)
         self._padded_vocab = -(-config.vocab_size // BLOCK_ROWS) * BLOCK_ROWS
         kernels = os.environ.get(KERNELS_VARIABLE, "").encode()
@@ -114,6 +115,10 @@ class NativeModel:
         if not self.handle:
             raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.")
         self._positions = 0
+        # What a step is given lies in the same places each time: it costs a small model time to make them anew.
+        self._places, self._handles = (c_int32 * TILE)(), (c_void_p * TILE)()
+        self._embedded = np.empty((TILE, config.dim), dtype=np.float32)
+        self._embedded_at = self._embedded.ctypes.data
         prefix = "blocks" if isinstance(config, GPTConfig) else "layers"
         for layer in range(config.n_layers):
             progress("repacking weights", layer / config.n_layers)
@@ -143,11 +148,9 @@ class NativeModel:
 
     def embed(self, token_ids: Sequence[int]) -> Floats:
         """Embedding rows, shape (tokens, dim)."""
-        if not all(0 <= token_id < self.config.vocab_size for token_id in token_ids):
+        if min(token_ids) < 0 or max(token_ids) >= self.config.vocab_size:
             raise IndexError("a token id lies outside the vocabulary")
-        name = "token_embedding.weight" if isinstance(self.config, GPTConfig) else "embedding.weight"
-        tensor = self._raw[name]
-        return _values(RawTensor(tensor.kind, (len(token_ids), tensor.shape[1]), tensor.data[list(token_ids)]))
+        return dequantise(self._embedding.kind, self._embedding.data[list(token_ids)])
 
     def read(self, token_ids: Sequence[int], places: Sequence[int], caches: Sequence[NativeCache]) -> None:
         """Run tokens for what they leave in their caches alone; arguments as for `step`."""
@@ -168,7 +171,8 @@ class NativeModel:
         if not token_ids:
             raise ValueError("there is no token to run")
         start = (len(token_ids) - 1) // TILE * TILE
-        self.read(token_ids[:start], places[:start], caches[:start])
+        if start:
+            self.read(token_ids[:start], places[:start], caches[:start])
         last: Floats = self._tile(token_ids, places, caches, start, len(token_ids), wanted=1)[0]
         return last
 
@@ -191,22 +195,19 @@ class NativeModel:
         wanted: int,
     ) -> Floats:
         """One call of the library; logits of the last `wanted` rows."""
-        count = end - start
+        count, last = end - start, 0
         first = max(count - wanted, 0)
-        for place, cache in zip(places[start:end], caches[start:end], strict=True):
+        for row in range(count):
+            place, cache = places[start + row], caches[start + row]
             if not 0 <= place < min(cache.capacity, self.config.context_length):
                 raise IndexError(f"position {place} lies outside the cache")
-        self._reserve_positions(max(places[start:end]) + 1)
-        embedded = np.ascontiguousarray(self.embed(token_ids[start:end]))
+            self._places[row], self._handles[row] = place, cache.handle
+            last = max(last, place)
+        self._reserve_positions(last + 1)
+        self._embedded[:count] = self.embed(token_ids[start:end])
         logits = np.empty((count - first, self._padded_vocab), dtype=np.float32)
         result = self.library.llmchat_step(
-            self.handle,
-            embedded.ctypes.data,
-            (c_int32 * count)(*places[start:end]),
-            (c_void_p * count)(*(cache.handle for cache in caches[start:end])),
-            count,
-            logits.ctypes.data,
-            first,
+            self.handle, self._embedded_at, self._places, self._handles, count, logits.ctypes.data, first
         )
         if result == NO_MEMORY:
             raise MemoryError("the attention of a text so long does not fit into memory")
@@ -234,14 +235,14 @@ class NativeModel:
 
     def _load_globals(self) -> None:
         if isinstance(self.config, GPTConfig):
-            embedding, head = "token_embedding.weight", "lm_head.weight"
+            head = "lm_head.weight"
             self._set_vector(-1, _NORM, _values(self._raw["ln_f.weight"]))
             self._set_vector(-1, _NORM_BIAS, _values(self._raw["ln_f.bias"]))
             self._set_vector(-1, _POSITIONS, _values(self._raw["position_embedding.weight"]))
         else:
-            embedding, head = "embedding.weight", "head.weight"
+            head = "head.weight"
             self._set_vector(-1, _NORM, _values(self._raw["norm.weight"]))
-        self._set_matrix(-1, 0, [self._raw.get(head, self._raw[embedding])])
+        self._set_matrix(-1, 0, [self._raw.get(head, self._embedding)])
 
     def _set_vector(self, layer: int, slot: int, values: NDArray[np.floating]) -> None:
         floats = np.ascontiguousarray(values, dtype=np.float32)
