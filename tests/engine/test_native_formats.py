@@ -84,6 +84,20 @@ def test_the_weights_are_those_of_the_file(kind: str, kernels: str, monkeypatch:
         assert (np.abs(logits - weights @ normed) <= bound).all()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_embeddings_are_read_as_the_file_has_them(kind: str) -> None:
+    """A row of any format, against the gguf package's reading of it in float64."""
+    rng = np.random.default_rng(12)
+    config = llama_config(dim=768, n_layers=1, ffn_dim=32, n_heads=2, n_kv_heads=1, head_dim=16, tied=False)
+    head = random_matrix("F32", config.vocab_size, config.dim, rng, 0.1)
+    checkpoint = with_only_a_head(config, head, np.zeros(config.dim))
+    embedding = random_matrix(kind, config.vocab_size, config.dim, rng, 1.0)
+    logits = native_logits(replace(checkpoint, raw={**checkpoint.raw, "embedding.weight": embedding}), IDS)
+    rows = values_of(embedding).astype(np.float64)[IDS]
+    normed = rows / np.sqrt(np.mean(rows**2, axis=1, keepdims=True) + config.norm_eps)
+    assert np.abs(logits - normed @ values_of(head).astype(np.float64).T).max() < 1e-5
+
+
 @pytest.mark.parametrize("kernels", usable_kernels())
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_in_any_format_agrees_with_torch(kind: str, kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,10 @@
 
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace llmchat {
 
@@ -18,6 +20,21 @@ constexpr int kSuper = 256; // columns of a superblock, the unit of the K-quants
 constexpr int kTile = 4;    // positions that one pass over the weights serves
 constexpr int kSharers = 4; // query heads that one pass over keys and values serves
 constexpr int kStretch = 128; // positions of one item of attention, whatever the number of threads
+
+inline float half_to_float(uint16_t h) {
+    uint32_t sign = uint32_t(h & 0x8000) << 16, exponent = (h >> 10) & 31, mantissa = h & 0x3ff, bits;
+    if (exponent == 31) {
+        bits = sign | 0x7f800000 | (mantissa << 13);
+    } else if (exponent) {
+        bits = sign | ((exponent + 112) << 23) | (mantissa << 13);
+    } else {
+        float tiny = std::ldexp(float(mantissa), -24);
+        return sign ? -tiny : tiny;
+    }
+    float f;
+    std::memcpy(&f, &bits, 4);
+    return f;
+}
 
 // The formats of ggml that are kept as they are; the numbers are those of model.py's list.
 enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K };
@@ -151,6 +168,9 @@ const Kernels* portable_kernels();
 // Bytes of a repacked matrix, and of one row as the file has it.
 size_t repacked_bytes(Format format, int rows, int cols);
 size_t file_row_bytes(Format format, int cols);
+
+// The numbers of one row of the file's format.
+void read_row(Format format, const uint8_t* from, int cols, float* to);
 
 // Puts rows of the file's format into blocks, as rows `first_row` and on of a matrix.
 void repack(Format format, const uint8_t* from, int first_row, int rows, int cols, uint8_t* to);

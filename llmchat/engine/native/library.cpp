@@ -14,7 +14,7 @@ using namespace llmchat;
 extern "C" {
 
 // The same number as in library.py; one more whenever a signature changes.
-int llmchat_interface() { return 2; }
+int llmchat_interface() { return 3; }
 
 enum Result { DONE = 0, REFUSED = 1, NO_MEMORY = 2 };
 
@@ -77,6 +77,15 @@ int llmchat_set_matrix(Model* model, int layer, int slot, int parts, const int32
     return NO_MEMORY;
 }
 
+// Takes a row for each token of the vocabulary, which stay where they are. Returns 0, or 1 if they are no such rows.
+int llmchat_set_embedding(Model* model, int format, const void* data, size_t size) {
+    const Shape& s = model->shape;
+    if (format < 0 || format >= kFormats || s.dim % columns_together(Format(format))) return REFUSED;
+    if (size != s.vocab * file_row_bytes(Format(format), s.dim)) return REFUSED;
+    model->embedding = {Format(format), static_cast<const uint8_t*>(data), s.vocab};
+    return DONE;
+}
+
 // Takes over a vector; layer -1 are the model's own. Returns 0, or 1 if it does not belong there.
 int llmchat_set_vector(Model* model, int layer, int slot, const float* data, size_t count) {
     std::vector<float>* vector = model->vector_at(layer, slot);
@@ -134,15 +143,16 @@ int llmchat_cache_copy(const Model* model, const Cache* from, Cache* to, int len
 int llmchat_workers(const Model* model) { return model->paces[kTile].workers(); }
 
 // Runs `count` positions (at most kTile) and writes the logits of those from `logits_from` on,
-// each row with whole blocks of the vocabulary. `embedded` holds their input rows, `dim` floats each.
-// Returns 0, 1 if the model is incomplete or a position lies outside, or 2 without memory.
-int llmchat_step(Model* model, const float* embedded, const int32_t* positions, Cache* const* caches, int count,
+// each row with whole blocks of the vocabulary.
+// Returns 0, 1 if the model is incomplete or a token or position lies outside, or 2 without memory.
+int llmchat_step(Model* model, const int32_t* token_ids, const int32_t* positions, Cache* const* caches, int count,
                  float* logits, int logits_from) try {
     if (count < 1 || count > kTile || logits_from < 0 || !model->is_complete()) return REFUSED;
     for (int t = 0; t < count; t++) {
+        if (token_ids[t] < 0 || token_ids[t] >= model->shape.vocab) return REFUSED;
         if (!model->has_place(*caches[t], positions[t])) return REFUSED;
     }
-    model->step(embedded, positions, caches, count, logits, logits_from);
+    model->step(token_ids, positions, caches, count, logits, logits_from);
     return DONE;
 } catch (const std::bad_alloc&) {
     return NO_MEMORY;

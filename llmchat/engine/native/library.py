@@ -20,7 +20,7 @@ BLOCK_ROWS = 16
 MOST_THREADS = 256
 """As many as a model takes."""
 
-INTERFACE = 2
+INTERFACE = 3
 """Number of the functions' signatures, as in library.cpp; one more whenever one of them changes."""
 
 NO_MEMORY = 2
@@ -115,6 +115,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
             [c_void_p, c_int, c_int, c_int, c_void_p, POINTER(c_void_p), POINTER(c_size_t), c_void_p, c_int],
         ),
         "llmchat_set_vector": (c_int, [c_void_p, c_int, c_int, c_void_p, c_size_t]),
+        "llmchat_set_embedding": (c_int, [c_void_p, c_int, c_void_p, c_size_t]),
         "llmchat_weight_bytes": (c_size_t, [c_void_p]),
         "llmchat_position_bytes": (c_size_t, [c_void_p]),
         "llmchat_read_bandwidth": (c_double, [c_void_p, c_size_t, c_int]),

@@ -51,6 +51,7 @@ struct Shape {
 struct Model {
     Shape shape;
     const Kernels* kernels;
+    Part embedding{};  // in the caller's memory
     std::vector<Layer> layers;
     Stack head;
     std::vector<float> norm, norm_bias, positions, cosines, sines;
@@ -173,7 +174,7 @@ struct Model {
             if (!l.vector(NORM_1) || !l.vector(NORM_2)) return false;
             if (shape.is_gpt && !(l.vector(NORM_1_BIAS) && l.vector(NORM_2_BIAS))) return false;
         }
-        if (head.parts.empty() || norm.empty() || (shape.is_gpt && (norm_bias.empty() || positions.empty()))) return false;
+        if (!embedding.data || head.parts.empty() || norm.empty() || (shape.is_gpt && (norm_bias.empty() || positions.empty()))) return false;
         memory.give_back_rest();
         return complete = true;
     }
@@ -373,10 +374,10 @@ struct Model {
     }
 
     // Arguments as the library's, which have been looked at.
-    void step(const float* embedded, const int32_t* places, Cache* const* caches, int count, float* logits, int logits_from) {
+    void step(const int32_t* token_ids, const int32_t* places, Cache* const* caches, int count, float* logits, int logits_from) {
         for (int t = 0; t < count; t++) {
             float* row = &x[size_t(t) * padded_dim];
-            std::memcpy(row, embedded + size_t(t) * shape.dim, shape.dim * sizeof(float));
+            read_row(embedding.format, embedding.data + token_ids[t] * file_row_bytes(embedding.format, shape.dim), shape.dim, row);
             if (!shape.is_gpt) continue;
             const float* place = &positions[size_t(places[t]) * shape.dim];
             for (int i = 0; i < shape.dim; i++) row[i] += place[i];

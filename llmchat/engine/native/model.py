@@ -107,7 +107,6 @@ class NativeModel:
         config = checkpoint.config
         self.config = config
         self._raw = checkpoint.raw
-        self._embedding = self._raw["token_embedding.weight" if isinstance(config, GPTConfig) else "embedding.weight"]
         shape = _shape(config, threads, checkpoint.interleaved_rope)
         self._padded_vocab = -(-config.vocab_size // BLOCK_ROWS) * BLOCK_ROWS
         kernels = os.environ.get(KERNELS_VARIABLE, "").encode()
@@ -116,9 +115,7 @@ class NativeModel:
             raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.")
         self._positions = 0
         # What a step is given lies in the same places each time: it costs a small model time to make them anew.
-        self._places, self._handles = (c_int32 * TILE)(), (c_void_p * TILE)()
-        self._embedded = np.empty((TILE, config.dim), dtype=np.float32)
-        self._embedded_at = self._embedded.ctypes.data
+        self._ids, self._places, self._handles = (c_int32 * TILE)(), (c_int32 * TILE)(), (c_void_p * TILE)()
         prefix = "blocks" if isinstance(config, GPTConfig) else "layers"
         for layer in range(config.n_layers):
             progress("repacking weights", layer / config.n_layers)
@@ -145,12 +142,6 @@ class NativeModel:
     def position_bytes(self) -> int:
         """Bytes of one position in a KV cache."""
         return int(self.library.llmchat_position_bytes(self.handle))
-
-    def embed(self, token_ids: Sequence[int]) -> Floats:
-        """Embedding rows, shape (tokens, dim)."""
-        if min(token_ids) < 0 or max(token_ids) >= self.config.vocab_size:
-            raise IndexError("a token id lies outside the vocabulary")
-        return dequantise(self._embedding.kind, self._embedding.data[list(token_ids)])
 
     def read(self, token_ids: Sequence[int], places: Sequence[int], caches: Sequence[NativeCache]) -> None:
         """Run tokens for what they leave in their caches alone; arguments as for `step`."""
@@ -198,16 +189,17 @@ class NativeModel:
         count, last = end - start, 0
         first = max(count - wanted, 0)
         for row in range(count):
-            place, cache = places[start + row], caches[start + row]
+            token_id, place, cache = token_ids[start + row], places[start + row], caches[start + row]
+            if not 0 <= token_id < self.config.vocab_size:
+                raise IndexError(f"token {token_id} lies outside the vocabulary")
             if not 0 <= place < min(cache.capacity, self.config.context_length):
                 raise IndexError(f"position {place} lies outside the cache")
-            self._places[row], self._handles[row] = place, cache.handle
+            self._ids[row], self._places[row], self._handles[row] = token_id, place, cache.handle
             last = max(last, place)
         self._reserve_positions(last + 1)
-        self._embedded[:count] = self.embed(token_ids[start:end])
         logits = np.empty((count - first, self._padded_vocab), dtype=np.float32)
         result = self.library.llmchat_step(
-            self.handle, self._embedded_at, self._places, self._handles, count, logits.ctypes.data, first
+            self.handle, self._ids, self._places, self._handles, count, logits.ctypes.data, first
         )
         if result == NO_MEMORY:
             raise MemoryError("the attention of a text so long does not fit into memory")
@@ -235,14 +227,21 @@ class NativeModel:
 
     def _load_globals(self) -> None:
         if isinstance(self.config, GPTConfig):
-            head = "lm_head.weight"
+            embedding, head = "token_embedding.weight", "lm_head.weight"
             self._set_vector(-1, _NORM, _values(self._raw["ln_f.weight"]))
             self._set_vector(-1, _NORM_BIAS, _values(self._raw["ln_f.bias"]))
             self._set_vector(-1, _POSITIONS, _values(self._raw["position_embedding.weight"]))
         else:
-            head = "head.weight"
+            embedding, head = "embedding.weight", "head.weight"
             self._set_vector(-1, _NORM, _values(self._raw["norm.weight"]))
-        self._set_matrix(-1, 0, [self._raw.get(head, self._embedding)])
+        rows = _kept(self._raw[embedding])
+        self._set_matrix(-1, 0, [self._raw.get(head, rows)])
+        self._embedding = np.ascontiguousarray(rows.data)  # The library reads rows from it.
+        _check(
+            self.library.llmchat_set_embedding(
+                self.handle, _FORMATS.index(rows.kind), self._embedding.ctypes.data, self._embedding.nbytes
+            )
+        )
 
     def _set_vector(self, layer: int, slot: int, values: NDArray[np.floating]) -> None:
         floats = np.ascontiguousarray(values, dtype=np.float32)
@@ -250,7 +249,7 @@ class NativeModel:
 
     def _set_matrix(self, layer: int, slot: int, parts: Sequence[RawTensor]) -> None:
         """Hand over matrices that lie one below the other."""
-        kept = [part if part.kind in _FORMATS else _dense(part) for part in parts]
+        kept = [_kept(part) for part in parts]
         if len({part.kind for part in kept}) > 1 and any(part.shape[0] % BLOCK_ROWS for part in kept[:-1]):
             # Where the format changes a block must end, which it does in every model of usual sizes.
             kept = [_as_float32(part) for part in parts]
@@ -308,6 +307,11 @@ def _values(tensor: RawTensor) -> Floats:
 
 def _as_float32(tensor: RawTensor) -> RawTensor:
     return _from_floats(_values(tensor))
+
+
+def _kept(tensor: RawTensor) -> RawTensor:
+    """A tensor in its own format, or where the library has it not in another."""
+    return tensor if tensor.kind in _FORMATS else _dense(tensor)
 
 
 def _dense(tensor: RawTensor) -> RawTensor:

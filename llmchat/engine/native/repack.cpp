@@ -191,6 +191,32 @@ void repack_block(const uint8_t* from, int first, int end, int cols, uint8_t* to
 }
 
 template <Format F>
+void read_numbers(const uint8_t* from, int cols, float* to) {
+    constexpr Layout L = layout_of(F);
+    if constexpr (F == Format::F32) {
+        std::memcpy(to, from, size_t(cols) * sizeof *to);
+    } else if constexpr (F == Format::F16) {
+        for (int i = 0; i < cols; i++) to[i] = half_to_float(half_at(from + 2 * i));
+    } else if constexpr (F == Format::BF16) {
+        for (int i = 0; i < cols; i++) {
+            const uint32_t bits = uint32_t(half_at(from + 2 * i)) << 16;
+            std::memcpy(to + i, &bits, sizeof bits);
+        }
+    } else {
+        Unit u;
+        for (int at = 0; at < cols; at += L.columns(), from += file_bytes(F)) {
+            take_apart<F>(from, u);
+            const float scale = half_to_float(u.scale), least = L.has_least ? half_to_float(u.least) : 0;
+            for (int i = 0; i < L.columns(); i++) {
+                const int part = i / L.step, stored = u.stored[i] - L.offset;
+                const float product = (L.is_super ? scale * u.scales[part] : scale) * float(stored);
+                to[at + i] = L.has_least ? product + (L.is_super ? least * u.leasts[part] : least) : product;
+            }
+        }
+    }
+}
+
+template <Format F>
 void repack_rows(const uint8_t* from, int first_row, int rows, int cols, uint8_t* to) {
     const size_t block_bytes = repacked_bytes(F, kRows, cols), row_bytes = file_row_bytes(F, cols);
     for (int row = first_row; row < first_row + rows;) {
@@ -213,22 +239,32 @@ size_t file_row_bytes(Format format, int cols) {
     return size_t(cols / columns_together(format)) * file_bytes(format);
 }
 
-void repack(Format format, const uint8_t* from, int first_row, int rows, int cols, uint8_t* to) {
+// Calls one with the format as a type.
+template <typename Use>
+static void with_format(Format format, Use use) {
     switch (format) {
-        case Format::F32: return repack_rows<Format::F32>(from, first_row, rows, cols, to);
-        case Format::F16: return repack_rows<Format::F16>(from, first_row, rows, cols, to);
-        case Format::BF16: return repack_rows<Format::BF16>(from, first_row, rows, cols, to);
-        case Format::Q4_0: return repack_rows<Format::Q4_0>(from, first_row, rows, cols, to);
-        case Format::Q4_1: return repack_rows<Format::Q4_1>(from, first_row, rows, cols, to);
-        case Format::Q5_0: return repack_rows<Format::Q5_0>(from, first_row, rows, cols, to);
-        case Format::Q5_1: return repack_rows<Format::Q5_1>(from, first_row, rows, cols, to);
-        case Format::Q8_0: return repack_rows<Format::Q8_0>(from, first_row, rows, cols, to);
-        case Format::Q2_K: return repack_rows<Format::Q2_K>(from, first_row, rows, cols, to);
-        case Format::Q3_K: return repack_rows<Format::Q3_K>(from, first_row, rows, cols, to);
-        case Format::Q4_K: return repack_rows<Format::Q4_K>(from, first_row, rows, cols, to);
-        case Format::Q5_K: return repack_rows<Format::Q5_K>(from, first_row, rows, cols, to);
-        case Format::Q6_K: return repack_rows<Format::Q6_K>(from, first_row, rows, cols, to);
+        case Format::F32: return use.template operator()<Format::F32>();
+        case Format::F16: return use.template operator()<Format::F16>();
+        case Format::BF16: return use.template operator()<Format::BF16>();
+        case Format::Q4_0: return use.template operator()<Format::Q4_0>();
+        case Format::Q4_1: return use.template operator()<Format::Q4_1>();
+        case Format::Q5_0: return use.template operator()<Format::Q5_0>();
+        case Format::Q5_1: return use.template operator()<Format::Q5_1>();
+        case Format::Q8_0: return use.template operator()<Format::Q8_0>();
+        case Format::Q2_K: return use.template operator()<Format::Q2_K>();
+        case Format::Q3_K: return use.template operator()<Format::Q3_K>();
+        case Format::Q4_K: return use.template operator()<Format::Q4_K>();
+        case Format::Q5_K: return use.template operator()<Format::Q5_K>();
+        case Format::Q6_K: return use.template operator()<Format::Q6_K>();
     }
+}
+
+void repack(Format format, const uint8_t* from, int first_row, int rows, int cols, uint8_t* to) {
+    with_format(format, [&]<Format F>() { repack_rows<F>(from, first_row, rows, cols, to); });
+}
+
+void read_row(Format format, const uint8_t* from, int cols, float* to) {
+    with_format(format, [&]<Format F>() { read_numbers<F>(from, cols, to); });
 }
 
 }  // namespace llmchat

@@ -39,7 +39,8 @@ int llmchat_set_vector(Model* model, int layer, int slot, const float* data, siz
 Cache* llmchat_cache_new(const Model* model, int capacity);
 void llmchat_cache_free(Cache* cache);
 int llmchat_cache_copy(const Model* model, const Cache* from, Cache* to, int length);
-int llmchat_step(Model* model, const float* embedded, const int32_t* positions, Cache* const* caches, int count,
+int llmchat_set_embedding(Model* model, int format, const void* data, size_t size);
+int llmchat_step(Model* model, const int32_t* token_ids, const int32_t* positions, Cache* const* caches, int count,
                  float* logits, int logits_from);
 }
 
@@ -84,6 +85,8 @@ struct Weights {
     };
     Shape shape{};
     std::vector<Matrix> matrices;
+    Format embedding_format{};
+    std::vector<uint8_t> embedding;
     std::vector<std::pair<std::pair<int, int>, std::vector<float>>> vectors;
 
     Weights() {
@@ -113,6 +116,9 @@ struct Weights {
             }
         }
         add_matrix(-1, 0, {s.vocab}, s.dim);
+        while (s.dim % llmchat::columns_together(embedding_format = Format(between(0, llmchat::kFormats - 1)))) {
+        }
+        embedding = matrix_bytes(embedding_format, s.vocab, s.dim);
         add_vector(-1, NORM, s.dim);
         if (s.is_gpt) {
             add_vector(-1, NORM_BIAS, s.dim), add_vector(-1, POSITIONS, s.context * s.dim);
@@ -166,6 +172,12 @@ static Owned open_model(const Weights& weights, int threads, const char* kernels
         other[0]++;
         require(set(m.layer, other.data()) == 1, "another size is refused");
     }
+    const auto embed = [&](int format, size_t size) {
+        return llmchat_set_embedding(model.get(), format, weights.embedding.data(), size);
+    };
+    require(embed(int(weights.embedding_format), weights.embedding.size()) == 0, "an embedding is taken");
+    require(embed(int(weights.embedding_format), weights.embedding.size() - 1) == 1, "another size is refused");
+    require(embed(-1, 0) == 1 && embed(llmchat::kFormats, 0) == 1, "no such format is refused");
     for (const auto& [place, values] : weights.vectors) {
         const auto [layer, slot] = place;
         require(llmchat_set_vector(model.get(), layer, slot, values.data(), values.size()) == 0, "a vector is taken");
@@ -175,9 +187,9 @@ static Owned open_model(const Weights& weights, int threads, const char* kernels
 }
 
 // Logits of every position, the text read in steps of up to `most` positions.
-static std::vector<float> read(const Weights& weights, Model* model, const std::vector<float>& text, int most) {
+static std::vector<float> read(const Weights& weights, Model* model, const std::vector<int32_t>& text, int most) {
     const Shape& s = weights.shape;
-    const int positions = int(text.size()) / s.dim, row = (s.vocab + 15) / 16 * 16;
+    const int positions = int(text.size()), row = (s.vocab + 15) / 16 * 16;
     OwnedCache cache(llmchat_cache_new(model, positions), llmchat_cache_free);
     std::vector<float> all;
     for (int start = 0; start < positions;) {
@@ -185,9 +197,8 @@ static std::vector<float> read(const Weights& weights, Model* model, const std::
         std::vector<int32_t> places;
         for (int t = 0; t < count; t++) places.push_back(start + t);
         std::vector<Cache*> caches(count, cache.get());
-        std::vector<float> embedded(text.begin() + start * s.dim, text.begin() + (start + count) * s.dim);
         std::vector<float> logits(size_t(wanted) * row);
-        require(llmchat_step(model, embedded.data(), places.data(), caches.data(), count, logits.data(), count - wanted) == 0,
+        require(llmchat_step(model, &text[start], places.data(), caches.data(), count, logits.data(), count - wanted) == 0,
                 "a step is taken");
         all.resize(size_t(start + count) * s.vocab);
         for (int t = 0; t < count; t++) {
@@ -205,14 +216,18 @@ static std::vector<float> read(const Weights& weights, Model* model, const std::
 static void check_refusals(const Weights& weights, Model* model) {
     const Shape& s = weights.shape;
     OwnedCache cache(llmchat_cache_new(model, 4), llmchat_cache_free);
-    std::vector<float> embedded(s.dim), logits((s.vocab + 15) / 16 * 16);
+    const std::vector<int32_t> tokens(llmchat::kTile + 1);
+    std::vector<float> logits((s.vocab + 15) / 16 * 16);
     Cache* caches[] = {cache.get()};
     for (int32_t place : {-1, s.context, llmchat::kStretch, INT32_MAX, INT32_MIN}) {
-        require(llmchat_step(model, embedded.data(), &place, caches, 1, logits.data(), 0) == 1, "a position outside is refused");
+        require(llmchat_step(model, tokens.data(), &place, caches, 1, logits.data(), 0) == 1, "a position outside is refused");
     }
     const int32_t first = 0;
+    for (int32_t token : {-1, s.vocab, INT32_MAX, INT32_MIN}) {
+        require(llmchat_step(model, &token, &first, caches, 1, logits.data(), 0) == 1, "a token outside is refused");
+    }
     for (int count : {-1, 0, llmchat::kTile + 1}) {
-        require(llmchat_step(model, embedded.data(), &first, caches, count, logits.data(), 0) == 1, "a wrong count is refused");
+        require(llmchat_step(model, tokens.data(), &first, caches, count, logits.data(), 0) == 1, "a wrong count is refused");
     }
     require(llmchat_cache_new(model, 0) == nullptr && llmchat_cache_new(model, -5) == nullptr, "no cache of nothing");
     require(llmchat_cache_copy(model, cache.get(), cache.get(), llmchat::kStretch + 1) == 1, "more than a cache holds is not copied");
@@ -221,8 +236,8 @@ static void check_refusals(const Weights& weights, Model* model) {
 static void check_shape(int round) {
     const Weights weights;
     const Shape& s = weights.shape;
-    std::vector<float> text(size_t(between(1, s.context)) * s.dim);
-    for (auto& value : text) value = number();
+    std::vector<int32_t> text(between(1, s.context));
+    for (auto& token : text) token = between(0, s.vocab - 1);
     for (const char* kernels : {"avx512", "avx2", "neon", "portable"}) {
         if (!*llmchat_kernels(kernels)) continue;
         const Owned alone = open_model(weights, 1, kernels), team = open_model(weights, 3, kernels);
