@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -182,19 +179,6 @@ def _hub_snapshot(name: str) -> Path:
     return found[-1].parent
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """A vocabulary is hundreds of thousands of objects, none of them garbage: to look through them again takes time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-@_no_collection()
 def _load_checkpoint(spec: ModelSpec, progress: Progress) -> Checkpoint:
     """Read the file or directory with the loader of its format."""
     path = Path(spec.model)
