@@ -289,6 +289,17 @@ async def test_what_has_no_slider_is_shown_too() -> None:
         assert app.query_one(PresetPicker).heading.count == 0
 
 
+@pytest.mark.parametrize(("line", "word"), [(MoreSamplers, "Mirostat"), (PresetHeading, "preset")])
+async def test_lines_without_a_value_are_explained_too(line: type[MoreSamplers | PresetHeading], word: str) -> None:
+    """A question mark is answered on every line of the sidebar."""
+    app = PanelApp()
+    async with app.run_test(size=(100, 40)) as pilot:
+        app.query_one(line).focus()
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert word in app.note
+
+
 async def test_more_samplers_unfold() -> None:
     """The less usual parameters are one line, with a count of those that are on, until they are asked for."""
     app = PanelApp(GenerationConfig(dry_multiplier=0.8, dry_base=2.0, typical_p=0.9))

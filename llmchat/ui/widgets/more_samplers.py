@@ -17,6 +17,11 @@ class MoreSamplers(Widget, can_focus=True):
 
     HELP_HEADING = "On “More samplers”"
 
+    EXPLANATION: ClassVar[str] = (
+        "Typical, top-nσ, XTC, DRY, more penalties, dynamic temperature and Mirostat. Enter shows them. "
+        "The order of the stages and bans: /set sampler_order, /set banned_tokens."
+    )
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,space", "switch", "Show or hide the other samplers", False, id="more.toggle"),
         Binding("right", "unfold(True)", "Show them", False, id="more.show"),

@@ -20,6 +20,10 @@ from llmchat.chat.generation_config import PRESETS
 class PresetHeading(Widget, can_focus=True):
     """The word "Sampling", the count of changed settings, and the preset with an arrow."""
 
+    EXPLANATION: ClassVar[str] = (
+        "How many settings are not at their default (≠), and the preset that they make up. Enter lists the presets."
+    )
+
     COMPONENT_CLASSES: ClassVar[set[str]] = {"heading--title", "heading--count", "heading--preset"}
 
     ALLOW_SELECT = False

@@ -27,7 +27,7 @@ from llmchat.chat.generation_config import (
 )
 from llmchat.errors import UsageError
 from llmchat.ui.widgets.more_samplers import MoreSamplers
-from llmchat.ui.widgets.preset_picker import PresetPicker
+from llmchat.ui.widgets.preset_picker import PresetHeading, PresetPicker
 from llmchat.ui.widgets.seed_row import SeedRow
 from llmchat.ui.widgets.slider import Slider
 from llmchat.ui.widgets.value_row import ValueRow
@@ -44,6 +44,7 @@ class SamplingPanel(VerticalScroll, can_focus=False):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "To the line above", False, id="sidebar.up"),
         Binding("down", "move(1)", "To the line below", False, id="sidebar.down"),
+        Binding("question_mark", "explain_line", "Say what the line is about", False, id="sidebar.explain"),
     ]
 
     DEFAULT_CSS = """
@@ -243,6 +244,12 @@ class SamplingPanel(VerticalScroll, can_focus=False):
         """Show what a parameter does."""
         event.stop()
         self._note(event.message)
+
+    def action_explain_line(self) -> None:
+        """Show what a line without a value is about; those with one say it themselves."""
+        line = self.screen.focused
+        if isinstance(line, PresetHeading | MoreSamplers):
+            self._note(line.EXPLANATION)
 
     def on_descendant_blur(self, event: events.DescendantBlur) -> None:
         """A note is about the line in focus, and goes with it."""
