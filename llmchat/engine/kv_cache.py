@@ -127,3 +127,7 @@ class CacheAtPosition:
         """What is added to the scores, shape (1, capacity): 0 up to the position, then -inf."""
         zeros = self._keys.new_zeros(1, len(self._places))
         return zeros.masked_fill_(self._places > self.position, -torch.inf)
+
+
+AnyCache = KVCache | CacheAtPosition
+"""What layers append to."""

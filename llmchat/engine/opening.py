@@ -85,7 +85,7 @@ def _open_natively(spec: ModelSpec, progress: Progress, threads: int) -> Engine:
     """Open a model on the native decode step."""
     from llmchat.engine.native.library import MOST_THREADS, PreparedMemory, kernels_name
 
-    memory = PreparedMemory(min(_weight_bytes(Path(spec.model)), _MOST_PREPARED))
+    memory = PreparedMemory(min(_size_of_weights(Path(spec.model)), _MOST_PREPARED))
     # What follows takes its time to import.
     from llmchat.checkpoints.checkpoint import GPTConfig
     from llmchat.engine.native.model import NativeModel
@@ -116,7 +116,7 @@ def _open_natively(spec: ModelSpec, progress: Progress, threads: int) -> Engine:
         raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.") from error
 
 
-def _weight_bytes(path: Path) -> int:
+def _size_of_weights(path: Path) -> int:
     """About how much memory a model's weights take, where its files hold little else; 0 for others."""
     files = path.glob("*.safetensors") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.suffix in (".gguf", ".safetensors"))

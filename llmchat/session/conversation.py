@@ -47,6 +47,44 @@ class Conversation:
         """The transcript file; None while there is none."""
         return self._keeper.path
 
+    def message_to_answer(self, turn_id: str | None = None) -> Turn:
+        """The message that a reply answers, or that is to be answered; by default the last.
+
+        Raises:
+            UsageError: There is none.
+        """
+        turn = self.transcript.turn(turn_id) if turn_id else self.transcript.leaf
+        if turn is not None and turn.role == "assistant":
+            turn = self.transcript.turn(turn.parent) if turn.parent else None
+        if turn is None or turn.role != "user":
+            raise UsageError("There is no message to answer yet.")
+        return turn
+
+    def drawn_reply(self, turn_id: str) -> Reply:
+        """The reply of a turn, if its tokens mean something to the model that is open.
+
+        Raises:
+            UsageError: Why they do not.
+        """
+        turn = self.transcript.turn(turn_id)
+        reply = turn.reply
+        if turn.role != "assistant":
+            raise UsageError("Only a reply can be looked into token by token.")
+        if reply is None or turn.parent is None:
+            raise UsageError("This reply was written by you: only text that a model drew has tokens to look into.")
+        if self.model is None or reply.model != self.model.name:
+            raise UsageError(f"{reply.model or 'Another model'} drew this reply. Open it with /model to look into it.")
+        if not reply.facts:
+            raise UsageError("Nothing is kept of this reply's tokens. Regenerate it with r to look into them.")
+        return reply
+
+    def _own_reply(self, turn: Turn) -> Reply | None:
+        """The reply of a turn, if its ids say what its text says to the model that is open."""
+        reply = turn.reply
+        if reply is None or self.model is None or reply.model != self.model.name or not reply.token_ids:
+            return None
+        return None if reply.finish_detail.startswith("stop string") else reply
+
     def say(self, text: str) -> Turn:
         """Put a message into the conversation, and into its file, without asking for an answer."""
         self._begin_transcript()

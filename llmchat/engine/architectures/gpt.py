@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig
-from llmchat.engine.kv_cache import CacheAtPosition, KVCache
+from llmchat.engine.kv_cache import AnyCache, CacheAtPosition, KVCache
 from llmchat.engine.linear import Linear, linear
 
 
@@ -25,9 +25,7 @@ class Attention(nn.Module):
         self.qkv_proj = Linear(config.dim, 3 * config.dim, bias=False)
         self.out_proj = Linear(config.dim, config.dim)
 
-    def forward(
-        self, x: Tensor, layer: int, cache: KVCache | CacheAtPosition | None, mask: Tensor | None, last_only: bool
-    ) -> Tensor:
+    def forward(self, x: Tensor, layer: int, cache: AnyCache | None, mask: Tensor | None, last_only: bool) -> Tensor:
         """Mix each position with those before it.
 
         Args:
@@ -83,9 +81,7 @@ class Block(nn.Module):
         self.ln2 = nn.LayerNorm(config.dim, eps=1e-5)
         self.mlp = MLP(config)
 
-    def forward(
-        self, x: Tensor, layer: int, cache: KVCache | CacheAtPosition | None, mask: Tensor | None, last_only: bool
-    ) -> Tensor:
+    def forward(self, x: Tensor, layer: int, cache: AnyCache | None, mask: Tensor | None, last_only: bool) -> Tensor:
         """The stream after this layer; its arguments are those of `Attention.forward`."""
         mixed = self.attn.forward(self.ln1.forward(x), layer, cache, mask, last_only)
         x = (x[:, -1:] if last_only else x) + mixed
@@ -195,9 +191,7 @@ class GPT(nn.Module):
             cache.advance(end - start)
         return hidden
 
-    def _through_blocks(
-        self, x: Tensor, cache: KVCache | CacheAtPosition | None, mask: Tensor | None, *, last_only: bool
-    ) -> Tensor:
+    def _through_blocks(self, x: Tensor, cache: AnyCache | None, mask: Tensor | None, *, last_only: bool) -> Tensor:
         last_layer = self.config.n_layers - 1
         for layer, block in enumerate(self.blocks):
             x = block.forward(x, layer, cache, mask, last_only and layer == last_layer)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig
 from llmchat.engine.architectures.rope import RotaryPositions, rotate
-from llmchat.engine.kv_cache import CacheAtPosition, KVCache
+from llmchat.engine.kv_cache import AnyCache, CacheAtPosition, KVCache
 from llmchat.engine.linear import Linear, linear
 
 _PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
@@ -46,12 +46,7 @@ class Attention(nn.Module):
         self.o_proj = Linear(config.n_heads * config.head_dim, config.dim, bias=False)
 
     def forward(
-        self,
-        x: Tensor,
-        layer: int,
-        cache: KVCache | CacheAtPosition,
-        rope: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        self, x: Tensor, layer: int, cache: AnyCache, rope: tuple[Tensor, Tensor], mask: Tensor | None
     ) -> Tensor:
         """Mix each position with those before it.
 
@@ -110,12 +105,7 @@ class Layer(nn.Module):
         self.ffn = FeedForward(config)
 
     def forward(
-        self,
-        x: Tensor,
-        layer: int,
-        cache: KVCache | CacheAtPosition,
-        rope: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        self, x: Tensor, layer: int, cache: AnyCache, rope: tuple[Tensor, Tensor], mask: Tensor | None
     ) -> Tensor:
         """The stream after this layer; its arguments are those of `Attention.forward`."""
         x = x + self.attention(self.attention_norm(x), layer, cache, rope, mask)
@@ -217,9 +207,7 @@ class Llama(nn.Module):
         cache.advance(end - start)
         return hidden
 
-    def _through_layers(
-        self, x: Tensor, cache: KVCache | CacheAtPosition, rope: tuple[Tensor, Tensor], mask: Tensor | None
-    ) -> Tensor:
+    def _through_layers(self, x: Tensor, cache: AnyCache, rope: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         for index, layer in enumerate(self.layers):
             x = layer(x, index, cache, rope, mask)
         return x

@@ -78,6 +78,26 @@ constexpr Layout layout_of(Format format) {
     }
 }
 
+// Calls what has a version for each format.
+template <typename Use>
+void with_format(Format format, Use use) {
+    switch (format) {
+        case Format::F32: return use.template operator()<Format::F32>();
+        case Format::F16: return use.template operator()<Format::F16>();
+        case Format::BF16: return use.template operator()<Format::BF16>();
+        case Format::Q4_0: return use.template operator()<Format::Q4_0>();
+        case Format::Q4_1: return use.template operator()<Format::Q4_1>();
+        case Format::Q5_0: return use.template operator()<Format::Q5_0>();
+        case Format::Q5_1: return use.template operator()<Format::Q5_1>();
+        case Format::Q8_0: return use.template operator()<Format::Q8_0>();
+        case Format::Q2_K: return use.template operator()<Format::Q2_K>();
+        case Format::Q3_K: return use.template operator()<Format::Q3_K>();
+        case Format::Q4_K: return use.template operator()<Format::Q4_K>();
+        case Format::Q5_K: return use.template operator()<Format::Q5_K>();
+        case Format::Q6_K: return use.template operator()<Format::Q6_K>();
+    }
+}
+
 // Columns that come together: rows are a multiple of them.
 constexpr int columns_together(Format format) {
     const Layout layout = layout_of(format);
@@ -124,17 +144,6 @@ struct HeadLayout {
     }
     constexpr int part_size() const { return columns() + 2; }  // of what `attend` writes for a head
     constexpr int scratch_size() const { return kSharers * (2 * kStretch + columns()); }  // of what it needs beside
-};
-
-// Keys and values of one sequence: stretches by [layer][kv head].
-struct Cache {
-    int stretches = 0;
-    uint8_t* keys = nullptr;
-    uint8_t* values = nullptr;
-    void* memory = nullptr;
-    size_t bytes = 0;
-    size_t stretch_bytes = 0;  // of keys in all layers
-    int capacity() const { return stretches * kStretch; }
 };
 
 // The inner loops, compiled once for each instruction set.

@@ -1,7 +1,5 @@
 // What Python calls: the library's C interface. Everything that comes from outside is looked at here.
 
-#include <sys/mman.h>
-
 #include <cstring>
 #include <memory>
 #include <new>
@@ -101,27 +99,14 @@ size_t llmchat_weight_bytes(const Model* model) { return model->weight_bytes(); 
 // Bytes of one position's keys and values in all layers.
 size_t llmchat_position_bytes(const Model* model) { return model->position_bytes(); }
 
-Cache* llmchat_cache_new(const Model* model, int capacity) {
+Cache* llmchat_cache_new(const Model* model, int capacity) try {
     if (capacity < 1 || capacity > kMost) return nullptr;
-    auto cache = std::make_unique<Cache>();
-    cache->stretches = (capacity + kStretch - 1) / kStretch;
-    cache->stretch_bytes = model->stretch_bytes();
-    cache->bytes = 2 * cache->stretch_bytes * cache->stretches;
-    void* memory = mmap(nullptr, cache->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) return nullptr;
-#if defined(MADV_HUGEPAGE)
-    madvise(memory, cache->bytes, MADV_HUGEPAGE);
-#endif
-    cache->memory = memory, cache->keys = static_cast<uint8_t*>(memory);
-    cache->values = cache->keys + cache->bytes / 2;
-    return cache.release();
+    return new Cache((capacity + kStretch - 1) / kStretch, model->stretch_bytes());
+} catch (const std::bad_alloc&) {
+    return nullptr;
 }
 
-void llmchat_cache_free(Cache* cache) {
-    if (!cache) return;
-    munmap(cache->memory, cache->bytes);
-    delete cache;
-}
+void llmchat_cache_free(Cache* cache) { delete cache; }
 
 // Takes over the first `length` positions of another cache of the same model. Returns 0, or 1 if they do not fit.
 int llmchat_cache_copy(const Model* model, const Cache* from, Cache* to, int length) {

@@ -239,26 +239,6 @@ size_t file_row_bytes(Format format, int cols) {
     return size_t(cols / columns_together(format)) * file_bytes(format);
 }
 
-// Calls one with the format as a type.
-template <typename Use>
-static void with_format(Format format, Use use) {
-    switch (format) {
-        case Format::F32: return use.template operator()<Format::F32>();
-        case Format::F16: return use.template operator()<Format::F16>();
-        case Format::BF16: return use.template operator()<Format::BF16>();
-        case Format::Q4_0: return use.template operator()<Format::Q4_0>();
-        case Format::Q4_1: return use.template operator()<Format::Q4_1>();
-        case Format::Q5_0: return use.template operator()<Format::Q5_0>();
-        case Format::Q5_1: return use.template operator()<Format::Q5_1>();
-        case Format::Q8_0: return use.template operator()<Format::Q8_0>();
-        case Format::Q2_K: return use.template operator()<Format::Q2_K>();
-        case Format::Q3_K: return use.template operator()<Format::Q3_K>();
-        case Format::Q4_K: return use.template operator()<Format::Q4_K>();
-        case Format::Q5_K: return use.template operator()<Format::Q5_K>();
-        case Format::Q6_K: return use.template operator()<Format::Q6_K>();
-    }
-}
-
 void repack(Format format, const uint8_t* from, int first_row, int rows, int cols, uint8_t* to) {
     with_format(format, [&]<Format F>() { repack_rows<F>(from, first_row, rows, cols, to); });
 }

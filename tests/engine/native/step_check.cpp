@@ -13,13 +13,13 @@
 #include <vector>
 
 #include "decode.h"
+#include "memory.h"
 
 using llmchat::Cache;
 using llmchat::Format;
 
 namespace llmchat {
 struct Model;
-struct Memory;
 struct Shape {
     int32_t is_gpt, dim, ffn, layers, heads, kv_heads, head_dim, vocab, context, interleaved, threads;
     float eps;
