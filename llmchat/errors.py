@@ -16,6 +16,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+_LONGEST = 1000
+"""Characters of a message; what a file says of itself may be as long as the file."""
+_LONGEST_END = 200
+
 
 class LlmchatError(Exception):
     """A failure that can be shown to a person as it is."""
@@ -24,7 +28,10 @@ class LlmchatError(Exception):
     title: ClassVar[str] = "Something went wrong"
 
     def __init__(self, message: str, title: str | None = None) -> None:
-        super().__init__(" ".join(message.split()))
+        line = " ".join(message.split())
+        super().__init__(
+            line if len(line) <= _LONGEST else f"{line[: _LONGEST - _LONGEST_END]} … {line[-_LONGEST_END:]}"
+        )
         self._title = title
 
     @property

@@ -213,9 +213,18 @@ class _Run:
         """
         session = self._session
         while session.state in ("loading", "generating", "stopping"):
-            event = self._events.get()
+            event = self._next_event()
             session.handle(event)
             self._show(event)
+
+    def _next_event(self) -> Event:
+        """The next event, whenever it comes; after a signal it is not waited for long."""
+        while True:
+            try:
+                return self._events.get(timeout=_DRAIN_SECONDS)
+            except queue.Empty:
+                if self.signal_number:
+                    raise KeyboardInterrupt from None
 
     def _print_prompt(self) -> None:
         """Print what the model would be given.
@@ -225,7 +234,7 @@ class _Run:
         """
         request = self._session.prompt_request(self._options.start.prompt or "")
         self._worker.submit(request)
-        event = self._events.get()
+        event = self._next_event()
         if isinstance(event, RequestFailed):
             raise event.error
         assert isinstance(event, PromptTokens) and self._session.model is not None
@@ -247,7 +256,7 @@ class _Run:
         printer = TrialPrinter(experiment, options, session.model, as_json=self._options.output == "json")
         self._worker.submit(experiment.request)
         while not experiment.is_done:
-            event = self._events.get()
+            event = self._next_event()
             experiment.handle(event)
             self._show(event)
             if isinstance(event, LaneGenerated):

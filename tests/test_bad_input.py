@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from llmchat.chat.archive import read_transcript
+from llmchat.engine.engine import Logits
 from llmchat.errors import TranscriptError
 from llmchat.once import OnceOptions, run
 from llmchat.options import StartOptions
@@ -124,6 +126,31 @@ def test_hostile_chat_templates(template: str, code: int, words: list[str], here
     """A template can neither reach into Python nor hold up the program."""
     (tmp_path / "template.jinja").write_text(template)
     failed(here.tiny(*SHORT, "--chat-template", tmp_path / "template.jinja"), code, *words)
+
+
+@pytest.mark.parametrize(("name", "code"), [("reading", 4), ("encoding", 1)])
+def test_a_library_that_panics(name: str, code: int) -> None:
+    """A panic of Rust is one sentence like any other fault: nobody waits, and its own words stay off the terminal."""
+    model, tokenizer = DATA / "huggingface" / "llama", DATA / "tokenizer-panics" / f"{name}.json"
+    failed(run_program("--once", "--model", model, "--tokenizer", tokenizer, *SHORT), code, "tokenizer")
+
+
+def test_an_interrupt_ends_a_run_whose_model_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One signal is enough, also where the thread that should stop the reply hangs."""
+    monkeypatch.setattr("llmchat.once._DRAIN_SECONDS", 0.01)
+    gate = threading.Semaphore(0)
+
+    class Stuck(ScriptedEngine):
+        def decode(self, token_id: int) -> Logits:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().decode(token_id)
+
+    options = OnceOptions(StartOptions(prompt="hi"))
+    try:
+        code = run(options, lambda post: InferenceWorker(post, lambda request, progress: Stuck("abc", gate=gate)))
+    finally:
+        gate.release(1000)
+    assert code == 128 + signal.SIGTERM
 
 
 def test_a_chat_template_that_is_not_there(here: Here) -> None:

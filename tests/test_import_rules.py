@@ -19,7 +19,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "llmchat"
 
-BASE = {"llmchat", "llmchat.errors", "llmchat.files", "llmchat.paths"}
+BASE = {"llmchat", "llmchat.errors", "llmchat.file_kinds", "llmchat.files", "llmchat.paths"}
 """What every part may use."""
 
 ENGINE_ROOM = {"llmchat.engine", "llmchat.checkpoints", "llmchat.tokenizers", "llmchat.sampling"}
@@ -31,6 +31,7 @@ SETTINGS = {"llmchat.settings", "llmchat.options"}
 
 LAYERS: dict[str, set[str]] = {
     "llmchat.errors": set(),
+    "llmchat.file_kinds": set(),
     "llmchat.files": set(),
     "llmchat.paths": BASE,
     "llmchat.chat": BASE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -18,9 +17,9 @@ from llmchat.checkpoints.llama_family import Fields, check_config, check_tensors
 from llmchat.checkpoints.mapping import forget
 from llmchat.checkpoints.stored_tensor import FLOATS, StoredTensor
 from llmchat.errors import ModelLoadError
-from llmchat.files import describe
 from llmchat.tokenizers.loading import load_tokenizer
-from llmchat.tokenizers.readable import conventional_end_ids
+from llmchat.tokenizers.readable import conventional_end_ids, encodable
+from llmchat.tokenizers.text_files import read_object, read_text
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 _MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
@@ -43,8 +42,6 @@ _LAYER_NAMES = {
     "mlp.down_proj": "ffn.down_proj",
 }
 _LAYER_TENSOR = re.compile(r"layers\.(\d+)\.([\w.]+)\.(weight|bias)")
-_TEXT_LIMIT = 4 * 2**20
-"""Bytes of a settings or template file; tokenizer_config.json may list thousands of tokens."""
 
 
 def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
@@ -59,7 +56,7 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
     """
     progress("opening the files", None)
     path = Path(spec.model).expanduser()
-    described = _read_object(path / "config.json")
+    described = read_object(path / "config.json")
     if not described:
         raise ModelLoadError(f"{path} has no config.json: give a Hugging Face model directory or a model file.")
     _refuse_variants(path, described)
@@ -189,19 +186,19 @@ def _main_dtype(path: Path, weights: Mapping[str, StoredTensor]) -> str:
 
 def _chat_template(path: Path) -> str | None:
     """The Jinja template, from whichever of its places has it."""
-    text = _read_text(path / "chat_template.jinja")
+    text = read_text(path / "chat_template.jinja")
     if text and text.strip():
         return text
-    template = _read_object(path / "tokenizer_config.json").get("chat_template")
+    template = read_object(path / "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):
-        named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
-        template = named.get("default")
-    return template if isinstance(template, str) and template.strip() else None
+        named = (item for item in template if isinstance(item, dict) and item.get("name") == "default")
+        template = next((item.get("template") for item in named), None)
+    return encodable(template) if isinstance(template, str) and template.strip() else None
 
 
 def _end_ids(path: Path, described: Mapping[str, Any], tokenizer: Tokenizer) -> tuple[int, ...]:
     declared: list[int] = []
-    for source in (_read_object(path / "generation_config.json"), described):
+    for source in (read_object(path / "generation_config.json"), described):
         ids = source.get("eos_token_id")
         declared += [item for item in (ids if isinstance(ids, list) else [ids]) if isinstance(item, int)]
     return conventional_end_ids(tokenizer, declared)
@@ -213,28 +210,3 @@ def _model_name(path: Path) -> str:
     if path.parent.name == "snapshots":
         return path.parent.parent.name.split("--")[-1]
     return path.name
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON file's object; empty if there is no such file."""
-    text = _read_text(path)
-    if text is None:
-        return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ModelLoadError(f"{path} is damaged: it is no JSON.") from error
-    if not isinstance(value, dict):
-        raise ModelLoadError(f"{path} is damaged: it holds no JSON object.")
-    return value
-
-
-def _read_text(path: Path) -> str | None:
-    try:
-        if not path.is_file():
-            return None
-        if path.stat().st_size > _TEXT_LIMIT:
-            raise ModelLoadError(f"{path} is too large to be what its name says.")
-        return path.read_text("utf-8", "replace")
-    except OSError as error:
-        raise ModelLoadError(f"{path} cannot be read: {describe(error)}.") from error

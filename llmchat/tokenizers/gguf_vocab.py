@@ -10,12 +10,13 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models
 
 from llmchat.errors import ModelLoadError
+from llmchat.tokenizers.library_errors import LibraryErrors
 from llmchat.tokenizers.model_proto import Piece, PieceType, build_bpe_model
 from llmchat.tokenizers.piece_bytes import BYTE_PIECE
 from llmchat.tokenizers.pre_tokenizers import build_pre_tokenizer, pre_tokenizer_rules
 from llmchat.tokenizers.readable import conventional_end_ids
 from llmchat.tokenizers.tokenizer import Tokenizer
-from llmchat.tokenizers.tokenizer_json import LibraryErrors, TokenizerJson
+from llmchat.tokenizers.tokenizer_json import TokenizerJson
 
 _FALLBACK_PRE = "gpt-2"
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
@@ -48,14 +49,13 @@ def load_gguf_vocab(metadata: Mapping[str, Any]) -> GGUFVocab:
     if not pieces:
         raise ModelLoadError("The GGUF file holds no tokenizer: pass one with --tokenizer.")
     types = _piece_types(_listed(keys, "token_type", int), len(pieces))
-    if kind == "gpt2":
-        tokenizer, notes = _byte_level(keys, pieces, types)
-    elif kind == "llama":
-        tokenizer, notes = _sentencepiece(keys, pieces, types), ()
+    if kind in ("gpt2", "llama"):
+        with LibraryErrors(ModelLoadError, "The GGUF file's tokenizer is damaged{}: fetch the file again."):
+            tokenizer, notes = (_byte_level if kind == "gpt2" else _sentencepiece)(keys, pieces, types)
     else:
         raise ModelLoadError(
-            f"The GGUF file's tokenizer is of the kind {kind!r}, which llmchat cannot read (it reads gpt2 and llama): "
-            "pass another with --tokenizer."
+            f"The GGUF file's tokenizer is of the kind {str(kind)[:40]!r}, which llmchat cannot read "
+            "(it reads gpt2 and llama): pass another with --tokenizer."
         )
     return GGUFVocab(tokenizer, conventional_end_ids(tokenizer, (_token_id(keys, key) for key in _END_KEYS)), notes)
 
@@ -89,13 +89,14 @@ def _byte_level(
     if rules is None:
         rules = pre_tokenizer_rules(_FALLBACK_PRE)
         notes = (
-            f"The way this model cuts text into words ({pre}) is not known; GPT-2's is used, replies may be worse.",
+            f"The way this model cuts text into words ({pre[:40]}) is not known; "
+            "GPT-2's is used, replies may be worse.",
         )
     assert rules is not None
     # Of pieces that are listed twice the first counts.
     vocab = dict(zip(reversed(pieces), range(len(pieces) - 1, -1, -1), strict=True))
     merges = _merges(_listed(keys, "merges", str))
-    with LibraryErrors(_damaged("a merge names no token").message):
+    with LibraryErrors(ModelLoadError, _damaged("a merge names no token").message):
         backend = tokenizers.Tokenizer(models.BPE(vocab, merges, ignore_merges=rules.ignore_merges))
     backend.pre_tokenizer = build_pre_tokenizer(rules)
     backend.decoder = decoders.ByteLevel()
@@ -122,7 +123,9 @@ def _added(piece: str, is_special: bool) -> AddedToken:
     return AddedToken(piece, special=is_special, normalized=False)
 
 
-def _sentencepiece(keys: Mapping[str, Any], pieces: Sequence[str], types: Sequence[PieceType]) -> Tokenizer:
+def _sentencepiece(
+    keys: Mapping[str, Any], pieces: Sequence[str], types: Sequence[PieceType]
+) -> tuple[Tokenizer, tuple[str, ...]]:
     """A SentencePiece BPE vocabulary, as Llama 2 and Mistral have."""
     from llmchat.tokenizers.sentencepiece import SentencePieceTokenizer
 
@@ -136,12 +139,13 @@ def _sentencepiece(keys: Mapping[str, Any], pieces: Sequence[str], types: Sequen
         is_usable = piece and piece not in listed and (kind is not PieceType.BYTE or BYTE_PIECE.fullmatch(piece))
         text = piece if is_usable else f"<unused {token_id}>"
         listed[text] = Piece(text, float(score), kind if is_usable else PieceType.UNUSED)
-    return SentencePieceTokenizer(
+    tokenizer = SentencePieceTokenizer(
         build_bpe_model(listed.values(), add_dummy_prefix=bool(keys.get("add_space_prefix", True))),
         bos_id=_token_id(keys, "bos_token_id"),
         eos_id=_token_id(keys, "eos_token_id"),
         adds_bos=bool(keys.get("add_bos_token", True)),
     )
+    return tokenizer, ()
 
 
 def _with_one_unknown(types: Sequence[PieceType], unknown_id: int) -> list[PieceType]:

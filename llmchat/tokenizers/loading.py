@@ -28,9 +28,9 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
 
         return TokenizerJson.from_path(file)
     from llmchat.tokenizers.sentencepiece import SentencePieceTokenizer
-    from llmchat.tokenizers.tokenizer_json import read_json_object
+    from llmchat.tokenizers.text_files import read_object
 
-    settings = read_json_object(file.parent / "tokenizer_config.json")
+    settings = read_object(file.parent / "tokenizer_config.json")
     return SentencePieceTokenizer(file, adds_bos=settings.get("add_bos_token") is True)
 
 

@@ -10,13 +10,18 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor
 
 from llmchat.errors import ModelLoadError
+from llmchat.file_kinds import HEAD_BYTES, kind_words
+from llmchat.tokenizers.library_errors import LibraryErrors
 from llmchat.tokenizers.model_proto import WITHOUT_DUMMY_PREFIX, read_facts
 from llmchat.tokenizers.readable import encodable, readable_token
+from llmchat.tokenizers.text_files import read_data
 
 MODEL_NAMES = ("tokenizer.model", "sentencepiece.model")
 """File names under which a directory holds a SentencePiece model."""
 
 _SPACE = "\u2581"
+_LIMIT = 256 * 2**20
+"""Bytes of a model; the largest take some million."""
 
 
 class SentencePieceTokenizer:
@@ -45,13 +50,12 @@ class SentencePieceTokenizer:
     ) -> None:
         self._proto = source if isinstance(source, bytes) else _read(Path(source))
         name = "The vocabulary in the file" if isinstance(source, bytes) else str(source)
-        try:
+        if words := kind_words(self._proto[:HEAD_BYTES]):
+            raise ModelLoadError(f"{name} {words}.")
+        damaged = f"{name} is no SentencePiece model or is damaged{{}}: copy it again or pass another --tokenizer."
+        with LibraryErrors(ModelLoadError, damaged):
             facts = read_facts(self._proto)
             self._processor = SentencePieceProcessor(model_proto=self._proto)
-        except (ValueError, RuntimeError) as error:
-            raise ModelLoadError(
-                f"{name} is no SentencePiece model or is damaged ({error}): copy it again or pass another --tokenizer."
-            ) from None
         self._special = facts.special
         self.adds_space_prefix = facts.adds_dummy_prefix
         self.bos_id = bos_id if bos_id is not None else _known(self._processor.bos_id())
@@ -151,9 +155,7 @@ def _read(path: Path) -> bytes:
         if found is None:
             raise ModelLoadError(f"There is no tokenizer in {path}: it needs a {' or '.join(MODEL_NAMES)}.")
         path = found
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelLoadError(
-            f"The tokenizer {path} cannot be read ({error.strerror}): check the path given with --tokenizer."
-        ) from None
+    data = read_data(path, _LIMIT)
+    if data is None:
+        raise ModelLoadError(f"There is no tokenizer {path}: check the path given with --tokenizer.")
+    return data

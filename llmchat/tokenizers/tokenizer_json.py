@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import tokenizers
 
-from llmchat.errors import ModelLoadError
+from llmchat.errors import GenerationError, ModelLoadError
+from llmchat.tokenizers.library_errors import LibraryErrors
 from llmchat.tokenizers.piece_bytes import piece_rules
 from llmchat.tokenizers.readable import encodable, readable_token
+from llmchat.tokenizers.text_files import read_object, read_text
 
 _BOS_NAMES = ("<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "<|bos|>", "[BOS]")
 _EOS_NAMES = (
     "</s>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<eos>", "<|endoftext|>", "<|eos|>",
 )  # fmt: skip
 _UNK_NAMES = ("<unk>", "[UNK]", "<|unk|>")
+_ID_LIMIT = 2**31
+_TOKENIZER_LIMIT = 256 * 2**20
+"""Bytes; the largest vocabularies take some thirty million."""
 
 
 class TokenizerJson:
@@ -64,26 +68,28 @@ class TokenizerJson:
         """
         file = Path(path)
         file = file / "tokenizer.json" if file.is_dir() else file
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-            raise ModelLoadError(
-                f"The tokenizer {file} cannot be read ({reason}): check the path given with --tokenizer."
-            ) from None
-        with LibraryErrors(f"{file} is no tokenizer or is damaged: copy it again or pass another --tokenizer."):
-            backend = _with_unknown(tokenizers.Tokenizer.from_str(text))
+        text = read_text(file, _TOKENIZER_LIMIT)
+        if text is None:
+            raise ModelLoadError(f"There is no tokenizer {file}: check the path given with --tokenizer.")
         declared = _declared(file.parent)
-        bos_id = _token_id(backend, declared.get("bos_token"), _BOS_NAMES)
-        eos_id = _token_id(backend, declared.get("eos_token"), _EOS_NAMES)
-        unk_id = _token_id(backend, declared.get("unk_token"), _UNK_NAMES)
-        adds_bos = declared.get("add_bos_token", bos_id in backend.encode("").ids[:1])
-        return cls(backend, bos_id=bos_id, eos_id=eos_id, unk_id=unk_id, adds_bos=adds_bos)
+        damaged = f"{file} is no tokenizer or is damaged{{}}: copy it again or pass another --tokenizer."
+        with LibraryErrors(ModelLoadError, damaged):
+            backend = _with_unknown(tokenizers.Tokenizer.from_str(text))
+            bos_id = _token_id(backend, declared.get("bos_token"), _BOS_NAMES)
+            eos_id = _token_id(backend, declared.get("eos_token"), _EOS_NAMES)
+            unk_id = _token_id(backend, declared.get("unk_token"), _UNK_NAMES)
+            adds_bos = declared.get("add_bos_token", bos_id in backend.encode("").ids[:1])
+            return cls(backend, bos_id=bos_id, eos_id=eos_id, unk_id=unk_id, adds_bos=adds_bos)
 
     def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
-        """The ids of a text, without what a post-processor would add."""
-        self._backend.encode_special_tokens = not parse_special
-        return list(self._backend.encode(encodable(text), add_special_tokens=False).ids)
+        """The ids of a text, without what a post-processor would add.
+
+        Raises:
+            GenerationError: The library fails on it.
+        """
+        with LibraryErrors(GenerationError, "The model's tokenizer fails on this text{}: pass another --tokenizer."):
+            self._backend.encode_special_tokens = not parse_special
+            return list(self._backend.encode(encodable(text), add_special_tokens=False).ids)
 
     def token_bytes(self, token_id: int) -> bytes:
         """What a token adds to a text; b"" for control tokens and ids that stand for nothing."""
@@ -117,30 +123,6 @@ class TokenizerJson:
         return self._backend.id_to_token(token_id) if 0 <= token_id < self.vocab_size else None
 
 
-class LibraryErrors:
-    """Turns what `tokenizers` raises into a ModelLoadError with one message.
-
-    The library raises bare `Exception`; errors of any narrower class pass through.
-    """
-
-    def __init__(self, message: str) -> None:
-        self._message = message
-
-    def __enter__(self) -> None:
-        """Nothing to do."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Replace the library's error.
-
-        Raises:
-            ModelLoadError: The library failed.
-        """
-        if kind is Exception:
-            raise ModelLoadError(self._message) from None
-
-
 def _with_unknown(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     """The same tokenizer, with the unknown token named where llmbuilder's Unigram models forget to.
 
@@ -160,7 +142,7 @@ def _declared(directory: Path) -> dict[str, Any]:
     """What the files beside a tokenizer.json say of its tokens; the most specific file wins."""
     declared: dict[str, Any] = {}
     for name in ("config.json", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json"):
-        values = read_json_object(directory / name)
+        values = read_object(directory / name)
         if name == "tokenizer_config.json" and isinstance(values.get("special_tokens"), Mapping):
             declared.update(values["special_tokens"])
         for key in ("bos_token", "eos_token", "unk_token"):
@@ -173,23 +155,14 @@ def _declared(directory: Path) -> dict[str, Any]:
     return declared
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty if there is none that can be read."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
 def _token_id(backend: tokenizers.Tokenizer, declared: object, names: Iterable[str]) -> int | None:
     """The id of a declared token (a name, an id, several of these), else of the first usual name there is."""
     if isinstance(declared, Mapping):
         declared = declared.get("content")
     for one in declared if isinstance(declared, list) else [declared]:
-        if isinstance(one, int) and backend.id_to_token(one) is not None:
+        if isinstance(one, int) and 0 <= one < _ID_LIMIT and backend.id_to_token(one) is not None:
             return one
-        if isinstance(one, str) and (found := backend.token_to_id(one)) is not None:
+        if isinstance(one, str) and (found := backend.token_to_id(encodable(one))) is not None:
             return int(found)
     special = {token.content: token_id for token_id, token in backend.get_added_tokens_decoder().items()}
     return next((special[name] for name in names if name in special), None)

@@ -7,6 +7,7 @@ queue and `--once` as a plain one. The worker never sees a widget.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import queue
@@ -83,15 +84,22 @@ class InferenceWorker:
         self._told: ModelInfo | None = None
         self._stream: ReplyStream | None = None
         self._closing = threading.Event()
+        self._has_ended = False
         self._thread = threading.Thread(target=self._run, name="llmchat-inference", daemon=True)
 
     def start(self) -> None:
-        """Begin to serve."""
-        self._thread.start()
+        """Begin to serve. Where the system gives no thread, every request fails and says so."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            _log.exception("the worker did not start")
+            self._end()
 
     def submit(self, request: Request) -> None:
         """Add a request to the queue. Its `cancel` event stops it, also before its turn comes."""
         self._queue.put(request)
+        if self._has_ended:
+            self._refuse_all()
 
     def close(self, timeout_seconds: float = 2.0) -> None:
         """Stop what runs, answer what waits, and end the thread.
@@ -108,12 +116,28 @@ class InferenceWorker:
         gc.unfreeze()
 
     def _run(self) -> None:
-        while (request := self._queue.get()) is not None:
-            self._current = request
-            if self._closing.is_set():
-                request.cancel.set()
-            self._serve(request)
-            self._current = None
+        try:
+            while (request := self._queue.get()) is not None:
+                self._current = request
+                if self._closing.is_set():
+                    request.cancel.set()
+                self._serve(request)
+                self._current = None
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Nobody serves any more: what waits and what comes fails, so that no front end waits for ever."""
+        self._has_ended = True
+        if self._current is not None:
+            self._fail(self._current, _dead(self._current))
+        self._refuse_all()
+
+    def _refuse_all(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if (request := self._queue.get_nowait()) is not None:
+                    self._fail(request, _dead(request))
 
     def _serve(self, request: Request) -> None:
         """Answer one request with its events, the last of them terminal."""
@@ -129,14 +153,18 @@ class InferenceWorker:
             return
         except LlmchatError as known:
             error = known
-        except Exception as unknown:  # The thread must outlive any fault of model, driver or file.
+        except BaseException as unknown:  # The thread must outlive any fault of model, driver, library or file.
             _log.exception("request %d failed", request.request_id)
             error = _explained(unknown, request)
+        self._fail(request, error, self._broken_reply(error) if isinstance(request, GenerationRequest) else None)
+
+    def _fail(self, request: Request, error: LlmchatError, reply: Reply | None = None) -> None:
+        """Post the terminal event of a request that failed."""
         match request:
             case LoadRequest():
                 self._post(ModelLoadFailed(request.request_id, error))
             case GenerationRequest():
-                self._post(GenerationFailed(request.request_id, error, self._broken_reply(error)))
+                self._post(GenerationFailed(request.request_id, error, reply))
             case _:
                 self._post(RequestFailed(request.request_id, error))
 
@@ -305,9 +333,18 @@ class _Batch:
         return (len(times) - 1) / span if span > 0 else 0.0
 
 
-def _explained(error: Exception, request: Request) -> LlmchatError:
+def _dead(request: Request) -> LlmchatError:
+    """What is said once nobody serves any more."""
+    return _kind_of_error(request)("The part of llmchat that runs models has stopped: start llmchat again.")
+
+
+def _kind_of_error(request: Request) -> type[LlmchatError]:
+    return ModelLoadError if isinstance(request, LoadRequest) else GenerationError
+
+
+def _explained(error: BaseException, request: Request) -> LlmchatError:
     """An unforeseen failure as one line for a person; the log has the traceback."""
-    kind = ModelLoadError if isinstance(request, LoadRequest) else GenerationError
+    kind = _kind_of_error(request)
     text = " ".join(str(error).split())[:200]
     if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text.lower():
         return kind("There is not enough memory. Choose a smaller model, or end other programs.")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import tokenizers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from llmchat.errors import ModelLoadError
+from llmchat.errors import GenerationError, ModelLoadError
 from llmchat.tokenizers.piece_bytes import byte_level_bytes
 from llmchat.tokenizers.tokenizer_json import TokenizerJson
+from tests.conftest import DATA
 from tests.tokenizers.vocabularies import LLMBUILDER_1, LLMBUILDER_2, TEXTS, TOKENIZER_JSONS, llama_fast
 
 
@@ -139,10 +142,39 @@ def test_damaged_files_are_refused(tmp_path: Path, text: str) -> None:
 
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     """No file, and a file that is no text, are one clear error."""
-    with pytest.raises(ModelLoadError, match="cannot be read"):
+    with pytest.raises(ModelLoadError, match="There is no tokenizer"):
         TokenizerJson.from_path(tmp_path)
-    (tmp_path / "tokenizer.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ModelLoadError, match="no UTF-8"):
+    (tmp_path / "tokenizer.json").write_bytes(b"\xff\xfe{\x00}\x00")
+    with pytest.raises(ModelLoadError, match="UTF-16: save it as UTF-8"):
+        TokenizerJson.from_path(tmp_path)
+
+
+PANICS = DATA / "tokenizer-panics"
+
+
+def test_a_panic_of_the_library_at_reading_is_a_model_that_cannot_be_loaded() -> None:
+    """Rust's panics are no exceptions of Python's; what the library says is part of the sentence."""
+    with pytest.raises(ModelLoadError, match=r"damaged \(slice index starts at 1"):
+        TokenizerJson.from_path(PANICS / "reading.json")
+
+
+@pytest.mark.parametrize("name", ["encoding.json", "decoder.json"])
+def test_a_panic_of_the_library_at_encoding_is_a_reply_that_fails(name: str) -> None:
+    """The vocabulary could be read; the text cannot be."""
+    with pytest.raises(GenerationError, match="tokenizer fails on this text"):
+        TokenizerJson.from_path(PANICS / name).encode("Hello there.")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1" * 5000, "1e400", "-1", str(2**64), "NaN", '"\\ud800"', "[" * 100_000, '{"content": {}}', '["<s>", 7, null]'],
+)
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "generation_config.json", "tokenizer.json"])
+def test_values_that_no_library_expects_are_passed_over_or_refused(name: str, value: str, tmp_path: Path) -> None:
+    """Huge and negative numbers, lone surrogates and endless nesting never end in an error of a library."""
+    shutil.copy(LLMBUILDER_2 / "hf_bpe" / "tokenizer.json", tmp_path)
+    (tmp_path / name).write_text(f'{{"eos_token": {value}, "bos_token_id": {value}, "version": {value}}}')
+    with contextlib.suppress(ModelLoadError):
         TokenizerJson.from_path(tmp_path)
 
 

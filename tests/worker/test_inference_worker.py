@@ -250,3 +250,68 @@ def test_cancelling_at_any_moment_gives_one_terminal_event(desk: Callable[[Calla
         timer.start()
         assert sum(isinstance(event, TERMINAL) for event in one.until_end(request)) == 1
         timer.join()
+
+
+class _Panic(BaseException):
+    """As the one of a library in Rust: no Exception."""
+
+
+@pytest.mark.parametrize("kind", [_Panic, SystemExit, KeyboardInterrupt, MemoryError, RecursionError])
+def test_whatever_is_raised_the_request_is_answered_and_the_next_one_served(
+    desk: Callable[[Callable[[], Engine]], Desk], kind: type[BaseException]
+) -> None:
+    """A library may raise what is no Exception; nobody waits for ever, and the model stays open."""
+    engine = ScriptedEngine("abc")
+    one = desk(lambda: engine)
+    encode = engine.tokenizer.encode
+
+    def fail(text: str, *, parse_special: bool = False) -> list[int]:
+        raise kind("at encoding")
+
+    engine.tokenizer.encode = fail  # type: ignore[method-assign]
+    failed = one.serve(ask())[-1]
+    assert isinstance(failed, GenerationFailed) and failed.reply is None
+    engine.tokenizer.encode = encode  # type: ignore[method-assign]
+    assert isinstance(one.serve(ask())[-1], GenerationFinished)
+
+
+def test_a_load_that_raises_what_is_no_exception_fails_as_one() -> None:
+    """The window says that the model could not be loaded."""
+
+    def fail() -> Engine:
+        raise _Panic("at opening")
+
+    one = Desk(fail)
+    failed = one.serve(LoadRequest(ModelSpec()))[-1]
+    one.worker.close()
+    assert isinstance(failed, ModelLoadFailed) and "at opening" in failed.error.message
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("after", [False, True])
+def test_a_worker_whose_thread_has_ended_answers_all_the_same(after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was at, what waits and what is submitted later: each fails with a sentence that says so."""
+    one = Desk(lambda: ScriptedEngine("abc"))
+
+    def die(request: Request) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(one.worker, "_serve", die)
+    first, second = ask(), LoadRequest(ModelSpec())
+    events = one.serve(first)
+    if after:
+        one.worker.close()  # It has ended for certain.
+    events += one.serve(second)
+    failed = [event.error.message for event in events if isinstance(event, GenerationFailed | ModelLoadFailed)]
+    assert len(failed) == 2 and all("has stopped: start llmchat again" in message for message in failed)
+
+
+def test_a_worker_that_gets_no_thread_answers_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system at its limit of threads must not leave a window that waits."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    one = Desk(lambda: ScriptedEngine("abc"))
+    assert isinstance(one.serve(LoadRequest(ModelSpec()))[-1], ModelLoadFailed)
