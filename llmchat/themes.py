@@ -266,6 +266,8 @@ def _textual_variables(theme: Theme, own: Mapping[str, str]) -> dict[str, str]:
             "button-color-foreground": background,
             "block-cursor-foreground": background,
             "block-cursor-background": theme.primary,
+            "screen-selection-foreground": background,
+            "screen-selection-background": theme.primary,
             "footer-key-foreground": theme.primary,
             "link-color": theme.primary,
             "link-color-hover": background,

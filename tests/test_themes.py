@@ -37,6 +37,7 @@ PAIRS = [
     ("footer-description-foreground", "footer-background"),
     ("input-cursor-foreground", "input-cursor-background"),
     ("input-selection-foreground", "input-selection-background"),
+    ("screen-selection-foreground", "screen-selection-background"),
     ("link-color-hover", "link-background-hover"),
     *((f"text-{name}", f"{name}-muted") for name in ("primary", "secondary", "accent", "warning", "error", "success")),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from threading import Semaphore
 
 import numpy as np
@@ -14,6 +15,7 @@ from llmchat.chat.storage import read_transcript
 from llmchat.engine.engine import Engine, Logits
 from llmchat.engine.opening import open_engine
 from llmchat.replay import replay
+from llmchat.session import Running
 from llmchat.ui.widgets.preset_picker import PresetHeading
 from llmchat.ui.widgets.seed_row import SeedRow
 from tests.fakes import ScriptedEngine
@@ -53,6 +55,28 @@ async def test_a_slider_moved_in_mid_reply_acts_from_the_next_token() -> None:
         assert it.session.path is not None
         kept = read_transcript(it.session.path)[0].path()[-1].reply
         assert kept is not None and kept.changes == reply.changes and kept.config.temperature == 0.8
+
+
+async def test_a_typed_value_reaches_a_running_reply_whole() -> None:
+    """`0` `.` `3` on a slider is one change to 0.3: neither the default nor a part of it acts before."""
+    gate = Semaphore(0)
+    config = DICE.changed(temperature=1.2, max_new_tokens=100_000)
+    async with window(DiceEngine(gate=gate), config=config, gate=gate) as it:
+        await it.ask_without_waiting("hi")
+        running = it.session.running
+        assert running is not None
+        it.chat.panel.slider("temperature").focus()
+        for key in (*"0.3", "enter"):
+            await it.press(key)
+            await it.let_through(gate, partial(_has_more, running, len(running.token_ids) + 1))
+        await it.press("escape")
+        gate.release(100)
+        await it.idle()
+        assert [dict(change.values) for change in it.reply.changes] == [{"temperature": 0.3}]
+
+
+def _has_more(running: Running, tokens: int) -> bool:
+    return len(running.token_ids) > tokens
 
 
 async def test_a_slider_moved_from_end_to_end_loses_no_token() -> None:
@@ -181,7 +205,7 @@ async def test_keys_on_a_slider() -> None:
     async with window(ScriptedEngine(), options=options_of(DICE)) as it:
         it.chat.panel.slider("top_p").focus()
         values = []
-        for key in ("right", "left", "shift+left", "0", "space", "space", "home", "end"):
+        for key in ("right", "left", "shift+left", "backspace", "space", "space", "home", "end"):
             await it.press(key)
             values.append(it.session.config.top_p)
         assert values == [0.91, 0.9, 0.8, 0.9, 1.0, 0.9, 0.0, 1.0]

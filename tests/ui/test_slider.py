@@ -6,10 +6,13 @@ import pytest
 from textual import events
 from textual.app import ComposeResult
 from textual.widgets import Input
+from textual.widgets._tooltip import Tooltip
 
 from llmchat.chat.generation_config import SAMPLING_SPECS, SPEC_BY_NAME, Number, ParameterSpec
+from llmchat.ui.widgets import value_row
 from llmchat.ui.widgets.slider import TRACK_START, Slider
 from llmchat.ui.widgets.value_row import ValueRow
+from tests.ui.helpers import wait_until
 from tests.ui.themed import ThemedApp
 
 WIDTH = 42
@@ -83,13 +86,14 @@ async def test_mounting_reports_nothing(spec: ParameterSpec) -> None:
         ("temperature", 0.8, ["shift+left", "shift+left"], 0.0),
         ("temperature", 0.8, ["home"], 0.0),
         ("temperature", 0.8, ["end"], 2.0),
-        ("temperature", 0.3, ["0"], 0.8),
+        ("temperature", 0.3, ["0", "enter"], 0.0),
         ("temperature", 0.3, ["backspace"], 0.8),
         ("temperature", 0.3, ["space"], 1.0),
         ("temperature", 0.3, ["space", "space"], 0.3),
         ("temperature", 0.3, [*"1.25", "enter"], 1.25),
         ("temperature", 0.3, [*".5", "enter"], 0.5),
         ("temperature", 0.3, [*"0.5", "enter"], 0.5),
+        ("temperature", 0.8, [*"0.85", "enter"], 0.85),
         ("temperature", 0.3, ["enter", *"0", "enter"], 0.0),
         ("temperature", 0.3, [*"4.5", "enter"], 4.5),
         ("top_k", 50, ["right"], 51),
@@ -111,6 +115,52 @@ async def test_keys_move_it(name: str, start: Number, keys: list[str], value: Nu
         await pilot.pause()
         assert app.slider.value == value
         assert app.changes[-1] == value
+
+
+async def test_typing_has_no_effect_before_enter() -> None:
+    """No digit, the 0 among them, moves the value: a running reply never sees one in between."""
+    app = app_for("temperature", 1.2)
+    async with app.run_test() as pilot:
+        app.slider.focus()
+        for key in "0.3":
+            await pilot.press(key)
+            await pilot.pause()
+            assert app.changes == []
+            assert app.slider.value == 1.2
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.changes == [0.3]
+
+
+async def test_one_backspace_too_many_is_no_default() -> None:
+    """Backspace in the editor only ever deletes; Enter on an empty one changes nothing."""
+    app = app_for("temperature", 1.2)
+    async with app.run_test() as pilot:
+        app.slider.focus()
+        await pilot.press(*"03", *["backspace"] * 4, "enter")
+        await pilot.pause()
+        assert (app.changes, app.refusals, app.slider.draft) == ([], [], None)
+
+
+async def test_a_whole_value_acts_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Enter, a value that could be meant as it stands is taken once; one that wants to go on is not."""
+    monkeypatch.setattr(value_row, "PAUSE_SECONDS", 0.05)
+    app = app_for("temperature", 1.2)
+    async with app.run_test() as pilot:
+        app.slider.focus()
+        await pilot.press("0", ".")
+        pause = app.slider._pause
+        assert pause is not None
+        await wait_until(pilot, lambda: pause._task is None or pause._task.done(), "the end of the pause")
+        assert (app.changes, app.refusals, app.slider.draft) == ([], [], "0.")
+        await pilot.press("3")
+        await wait_until(pilot, lambda: app.changes, "the value")
+        assert app.changes == [0.3]
+        assert app.slider.draft is None
+        await pilot.press("9")
+        await wait_until(pilot, lambda: app.refusals, "the range")
+        assert app.refusals == ["temperature must be from 0 to 5, not 9."]
+        assert app.changes == [0.3]
 
 
 async def test_esc_drops_what_was_typed() -> None:
@@ -259,14 +309,43 @@ async def test_default_and_neutral_value_can_be_clicked_exactly(name: str) -> No
             }
 
 
-async def test_the_wheel_steps_over_value_and_track() -> None:
-    """The wheel changes the value there, and leaves it alone over the label."""
+async def test_the_wheel_moves_the_slider_in_focus_with_a_modifier_only() -> None:
+    """By itself, or over a slider without the focus, the wheel changes nothing."""
     app = app_for("temperature")
     async with app.run_test() as pilot:
-        for kind, x in ((events.MouseScrollUp, 30), (events.MouseScrollUp, 3), (events.MouseScrollDown, 15)):
-            app.slider.post_message(kind(app.slider, x, 0, 0, 0, 0, False, False, False))
-        await pilot.pause()
+
+        async def turn(kind: type[events.MouseScrollUp | events.MouseScrollDown], *, ctrl: bool) -> None:
+            app.slider.post_message(kind(app.slider, 30, 0, 0, 0, 0, False, False, ctrl))
+            await pilot.pause()
+
+        app.query_one(Input).focus()
+        await turn(events.MouseScrollUp, ctrl=True)
+        app.slider.focus()
+        await turn(events.MouseScrollUp, ctrl=False)
+        assert app.changes == []
+        await turn(events.MouseScrollUp, ctrl=True)
+        await turn(events.MouseScrollDown, ctrl=True)
         assert app.changes == [0.85, 0.8]
+
+
+async def test_no_explanation_covers_the_rows_below_while_the_mouse_drags() -> None:
+    """From the press until the pointer goes elsewhere there is no tooltip."""
+    app = app_for("temperature")
+    app.TOOLTIP_DELAY = 0.01
+    async with app.run_test(size=(60, 12), tooltips=True) as pilot:
+        slider, tooltip = app.slider, app.screen.get_child_by_type(Tooltip)
+        await pilot.hover(slider, offset=(TRACK_START + 2, 0))
+        await wait_until(pilot, lambda: tooltip.display, "the tooltip")
+        await pilot.mouse_down(slider, offset=(TRACK_START + 2, 0))
+        await pilot.hover(slider, offset=(TRACK_START + 6, 0))
+        await pilot.mouse_up(slider, offset=(TRACK_START + 6, 0))
+        await pilot.hover(slider, offset=(TRACK_START + 7, 0))
+        assert app.changes
+        assert slider.tooltip is None
+        assert not tooltip.display
+        await pilot.hover(Input)
+        await pilot.hover(slider, offset=(TRACK_START + 2, 0))
+        await wait_until(pilot, lambda: tooltip.display, "the tooltip again")
 
 
 async def test_it_looks_as_drawn() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 import pytest
@@ -228,6 +229,26 @@ async def test_a_selection_copies_the_text_as_it_was_said() -> None:
         assert app.screen.get_selected_text() == text[4:] + "\nsecond"
         styles = [segment.style for segment in app.view.render_line(3) if segment.text.strip()]
         assert all(style and style.bgcolor != app.view.rich_style.bgcolor for style in styles)
+
+
+async def test_selected_text_can_be_read_in_every_theme() -> None:
+    """What is selected stands out from its ground, in the themes that are shipped and in Textual's own."""
+    app = TranscriptApp([TurnBlock("a", "user", "You", "The sea is an old woman")])
+    for theme in load_themes(Path("/nonexistent")).themes.values():
+        app.register_theme(theme)
+    async with app.run_test(size=(40, 10)) as pilot:
+        await pilot.mouse_down(TranscriptView, offset=(6, 2))
+        await pilot.hover(TranscriptView, offset=(16, 2))
+        await pilot.mouse_up(TranscriptView, offset=(16, 2))
+        alike = []
+        for name in app.available_themes:
+            app.theme = name
+            await pilot.pause()
+            plain, *_, marked = [segment.style for segment in app.view.render_line(2) if segment.text.strip()][:2]
+            assert plain is not None and marked is not None
+            if marked.bgcolor in (plain.bgcolor, marked.color):
+                alike.append(name)
+        assert alike == []
 
 
 async def test_find_counts_marks_and_goes_round() -> None:

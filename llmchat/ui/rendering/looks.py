@@ -65,6 +65,7 @@ LOOK_STYLES = {
     "code-builtin": "color: $text-secondary;",
     "selected": "background: $primary 9%;",
     "selected-bar": "color: $primary;",
+    "selection": "color: $screen-selection-foreground; background: $screen-selection-background;",
     "match": "background: $warning 25%; text-style: underline;",
     "match-current": "color: $warning; text-style: bold reverse;",
     "heat-1": "background: $success 20%;",

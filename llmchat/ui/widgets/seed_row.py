@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
 
@@ -56,7 +55,7 @@ class SeedRow(ValueRow):
 
     def on_mount(self) -> None:
         """Say on hover what `?` says."""
-        self.tooltip = Content(self.explanation)
+        self.explain_on_hover()
 
     @property
     def label(self) -> str:

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
 
@@ -33,11 +32,13 @@ class Slider(ValueRow):
         Binding("shift+right", "step(10)", "Ten steps up", False, id="slider.ten_up"),
         Binding("home", "end(0)", "To the start of the track", False, id="slider.start"),
         Binding("end", "end(1)", "To the end of the track", False, id="slider.end"),
-        Binding("0,backspace,delete", "default", "Back to the default; type .0 for zero", False, id="slider.default"),
+        Binding("backspace,delete", "default", "Back to the default", False, id="slider.default"),
         Binding("space", "switch_off", "Off, or back to what it was", False, id="slider.toggle"),
     ]
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"slider--filled", "slider--track"}
+
+    takes_at_pause = True
 
     DEFAULT_CSS = """
     Slider {
@@ -77,7 +78,7 @@ class Slider(ValueRow):
         self.unheard = 0
         """Reports that the panel has not taken yet; until then it must not set an older value."""
         self.set_reactive(Slider.value, spec.default if value is None else spec.check(value))
-        self._explain()
+        self.explain_on_hover()
 
     @property
     def label(self) -> str:
@@ -128,14 +129,11 @@ class Slider(ValueRow):
         """Remember what Space goes back to."""
         if new == self.spec.neutral and old != new:
             self._before_off = old
-        self._explain()
+        self.explain_on_hover()
 
     def watch_source(self) -> None:
         """Keep the tooltip true."""
-        self._explain()
-
-    def _explain(self) -> None:
-        self.tooltip = Content(self.explanation)
+        self.explain_on_hover()
 
     def beside(self, width: int) -> list[Part]:
         """The track: filled up to the knob; hollow and not filled where there is no effect."""
@@ -248,16 +246,16 @@ class Slider(ValueRow):
         return self.spec.value_at(cell / (width - 1))
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """A step up."""
+        """A step up, where the wheel is meant for the slider."""
         self._wheel(event, 1)
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """A step down."""
+        """A step down, where the wheel is meant for the slider."""
         self._wheel(event, -1)
 
     def _wheel(self, event: events.MouseEvent, steps: int) -> None:
-        # Over the label the wheel scrolls the sidebar.
-        if event.x - self.gutter.left >= NAME_WIDTH - 6:
+        # By itself, and over any other slider, the wheel scrolls the sidebar.
+        if self.has_focus and (event.ctrl or event.meta or event.shift):
             event.stop()
             event.prevent_default()
             self.action_step(steps)

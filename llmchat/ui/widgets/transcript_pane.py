@@ -314,8 +314,7 @@ class TranscriptPane(ScrollView, can_focus=True):
         if span is not None:
             start, end = span
             end = len(entry.lines[row].text) + MARGIN if end < 0 else end
-            style = self.screen.get_component_rich_style("screen--selection")
-            overlays.append((max(start, MARGIN), end, lambda below: below + style))
+            overlays.append((max(start, MARGIN), end, partial(palette.over, name="selection")))
         return overlays
 
     def _hint_row(self, y: int, palette: Palette) -> Strip:
@@ -329,7 +328,7 @@ class TranscriptPane(ScrollView, can_focus=True):
     def _component_style(self, look: str) -> Component:
         """What a look adds to the style around it."""
         styles = self.get_component_styles(PREFIX + look)
-        own_color = styles.has_rule("color") or styles.has_rule("auto_color")
+        own_color = styles.auto_color or (styles.has_rule("color") and styles.color.a > 0)
         color = styles.rich_style.color if own_color else None
         if variable := self._theme_color(THEME_VARIABLES.get(look)):
             color = variable.rich_color

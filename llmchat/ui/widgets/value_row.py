@@ -15,12 +15,16 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
+from textual.timer import Timer
 from textual.widget import Widget
 
 from llmchat.errors import UsageError
 
 NAME_WIDTH = 18
 """Cells for label and value together."""
+
+PAUSE_SECONDS = 1.5
+"""Whoever types no more for so long has typed the whole value, where a row takes it without Enter."""
 
 _LEAVING = ("tab", "shift+tab", "up", "down")
 _EDITING = (
@@ -44,14 +48,15 @@ Part = tuple[str, str]
 class ValueRow(Widget, can_focus=True):
     """A label and a value. Typing opens an editor in the value's place.
 
-    Enter takes what was typed, Esc drops it; a value that is not accepted stays
-    for correction, with the reason.
+    Enter, Tab and the arrows up and down take what was typed, Esc and the mouse
+    elsewhere drop it; until then it has no effect. A value that is not accepted
+    stays for correction, with the reason.
     """
 
     HELP_HEADING = "On a setting"
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "type", "Type a value; digits do so at once", False, id="row.type"),
+        Binding("enter", "type", "Type a value; digits do so at once. Enter or a pause takes it", False, id="row.type"),
         Binding("question_mark", "explain", "Say what it does and where its value comes from", False, id="row.explain"),
     ]
 
@@ -87,8 +92,14 @@ class ValueRow(Widget, can_focus=True):
     inactive: reactive[bool] = reactive(False)
     """Whether the setting has no effect as things stand."""
 
-    starts_typing: ClassVar[str] = "123456789.-"
+    starts_typing: ClassVar[str] = "0123456789.-"
     """The characters that open the editor."""
+
+    takes_at_pause: ClassVar[bool] = False
+    """Whether a whole value acts `PAUSE_SECONDS` after its last character, without Enter."""
+
+    _pause: Timer | None = None
+    _is_pressed = False
 
     class Refused(Message):
         """What the person asked for is not possible."""
@@ -211,6 +222,20 @@ class ValueRow(Widget, can_focus=True):
         if self.app.app_focus:
             self.close_editor()
 
+    def explain_on_hover(self) -> None:
+        """Say under a resting pointer what `?` says, but not after a press: it would lie over the rows below."""
+        self.tooltip = None if self._is_pressed else Content(self.explanation)
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """A pressed row needs no explanation."""
+        self._is_pressed = True
+        self.explain_on_hover()
+
+    def on_leave(self, event: events.Leave) -> None:
+        """The next pointer that comes may want one."""
+        self._is_pressed = False
+        self.explain_on_hover()
+
     def check_consume_key(self, key: str, character: str | None = None) -> bool:
         """Keep printable keys from other bindings while typing."""
         return self.draft is not None and character is not None and character.isprintable()
@@ -218,11 +243,25 @@ class ValueRow(Widget, can_focus=True):
     def _open(self, text: str) -> None:
         self.refused = False
         self.draft = text
+        self._end_pause()
+        if self.takes_at_pause:
+            self._pause = self.set_timer(PAUSE_SECONDS, self._take_at_pause)
 
     def close_editor(self) -> None:
         """Drop what was typed."""
         self.draft = None
         self.refused = False
+        self._end_pause()
+
+    def _end_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.stop()
+            self._pause = None
+
+    def _take_at_pause(self) -> None:
+        """Take what looks like a whole value; "-" and "1." want to go on."""
+        if self.draft and self.draft[-1].isdigit():
+            self._submit()
 
     def _edit(self, event: events.Key) -> None:
         """One key while typing. Keys that leave the row take the value first."""
@@ -235,17 +274,19 @@ class ValueRow(Widget, can_focus=True):
         event.prevent_default()
         if event.key == "enter":
             self._submit()
-        elif event.key in ("escape", "ctrl+u") or (event.key == "backspace" and len(draft) <= 1):
+        elif event.key in ("escape", "ctrl+u"):
             self.close_editor()
         elif event.key == "backspace":
+            # The empty editor stays: one Backspace too many must not do what that key does on the row.
             self._open(draft[:-1])
         elif event.is_printable and event.character and not event.character.isspace():
             self._open(draft + event.character)
 
     def _submit(self) -> bool:
-        """Take the typed value; if that is refused, keep it for correction."""
+        """Take the typed value, if there is one; if that is refused, keep it for correction."""
         try:
-            self.take(self.draft or "")
+            if self.draft:
+                self.take(self.draft)
         except UsageError as error:
             self.refused = True
             self.post_message(self.Refused(self, error.message))
