@@ -25,6 +25,7 @@ from llmchat.options import StartOptions
 from llmchat.plain_commands import PlainCommands
 from llmchat.plain_input import LineInput
 from llmchat.session import ChatSession
+from llmchat.session.standing import standing_words
 from llmchat.ui.commands import LiteralText, parse
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import (
@@ -99,6 +100,8 @@ class PlainConversation:
         self.session.load_model(spec)
         self._settle()
         self._keep_where_asked()
+        if words := standing_words(self.session):
+            say(f"For every reply: {', '.join(words)}.")
         if self._input.is_interactive:
             say("Type a message and press Enter. /help lists commands. Ctrl-C stops a reply, Ctrl-D leaves.")
         if self._options.prompt is not None:

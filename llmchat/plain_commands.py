@@ -14,6 +14,7 @@ from llmchat.chat.generation_config import (
     canonical_name,
     parse_setting,
 )
+from llmchat.chat.quoting import written
 from llmchat.chat.turn import Turn, token_count
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
@@ -137,7 +138,7 @@ class PlainCommands:
         if name == "seed":
             return "seed rolled anew for each reply" if value is None else f"seed {value}"
         if name == "stop":
-            return f"stop {', '.join(map(repr, value)) or 'none'}"
+            return f"stop {' '.join(map(written, value)) or 'off'}"
         return f"{name} {'on' if value else 'off'}"
 
     # ── the prompt ──
@@ -152,8 +153,8 @@ class PlainCommands:
             self._say(f"{info.name}, {info.weight_format}, on {info.device}: {info.path}")
 
     def _system(self, args: Args) -> None:
-        self._session.system = args[0] if args else ""
-        self._say("The system prompt is set." if args else "There is no system prompt.")
+        text = self._session.system = args[0] if args else ""
+        self._say(f"The system prompt is now: {text}" if text else "There is no system prompt now.")
 
     def _raw(self, args: Args) -> None:
         self._session.raw = args[0] == "on"
@@ -163,8 +164,8 @@ class PlainCommands:
             self._say("Prompts go in as they stand." if self._session.is_raw else "Prompts go in as chat.")
 
     def _prefill(self, args: Args) -> None:
-        self._session.prefill_text = args[0] if args else ""
-        self._say("Replies begin with that text." if args else "Replies begin freely.")
+        text = self._session.prefill_text = args[0] if args else ""
+        self._say(f"Every reply begins with: {text}" if text else "Replies begin by themselves.")
 
     # ── the conversation ──
 

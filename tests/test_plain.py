@@ -93,7 +93,7 @@ def test_commands_act_and_a_wrong_one_is_one_line(
     talk(monkeypatch, "/set max_new_tokens 3\n/sett top_k 1\n/theme day\n/seed lock\n/set stop\nOnce\n/stats\n")
     out, err = capsys.readouterr()
     assert "max_new_tokens 3." in out
-    assert "stop none" in out
+    assert "stop off" in out
     assert "Reply: 3 tokens" in out
     errors = err.splitlines()
     assert [line.startswith("Error: ") for line in errors] == [True] * 3
@@ -118,6 +118,27 @@ def test_every_command_of_the_window_is_known(
     assert "seed 7." in out
     assert "never read" not in out
     assert exported.read_text().startswith("# Once")
+
+
+def test_what_holds_for_every_reply_can_be_switched_off_and_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Off is off for a prefill, a system prompt and stop strings; what is on at the start is said then."""
+    lines = [
+        "/prefill Once",
+        "/prefill off",
+        r'/set stop "\n" "User:"',
+        "/set stop off",
+        "/system Be kind",
+        "/system off",
+    ]
+    talk(monkeypatch, "\n".join(lines), options_of(GREEDY.changed(stop=("@",))))
+    out = capsys.readouterr().out
+    assert 'For every reply: stop "@".' in out
+    assert "Every reply begins with: Once\n" in out and "Replies begin by themselves." in out
+    assert r'stop "\n" "User:".' in out and "stop off." in out
+    assert "There is no system prompt now." in out
+    assert "with: off" not in out and "now: off" not in out
 
 
 def test_what_needs_the_window_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from llmchat.chat.quoting import typed_strings
 from llmchat.errors import UsageError
 
 Value = int | float | bool | str | tuple[str, ...] | tuple[int, ...] | None
@@ -55,6 +56,8 @@ class SettingKind:
     """The words that can be typed for it."""
     is_list: bool = False
     """Whether it takes all of the words, each once, in any order."""
+    is_quoted: bool = False
+    """Whether quotes are its own to read."""
 
 
 def roll_seed() -> int:
@@ -77,7 +80,7 @@ def check_seed(seed: object) -> int | None:
 
 def _parse_seed(name: str, text: str) -> int | None:
     word = text.strip().lower()
-    if word in ("roll", "random", "none"):
+    if word in ("roll", "random", "none", "off"):
         return None
     try:
         return check_seed(int(word))
@@ -110,7 +113,7 @@ def _check_strings(name: str, value: object) -> tuple[str, ...]:
 
 
 def _parse_stop(name: str, text: str) -> tuple[str, ...]:
-    return (text,) if text else ()
+    return typed_strings(text)
 
 
 def _parse_breakers(name: str, text: str) -> tuple[str, ...]:
@@ -169,7 +172,7 @@ _FLAG = SettingKind(_check_flag, _parse_flag, ("on", "off"))
 SETTING_KINDS: Mapping[str, SettingKind] = {
     "do_sample": _FLAG,
     "seed": SettingKind(lambda _, value: check_seed(value), _parse_seed, ("roll",)),
-    "stop": SettingKind(_check_strings, _parse_stop),
+    "stop": SettingKind(_check_strings, _parse_stop, ("off",), is_quoted=True),
     "dry_breakers": SettingKind(_check_strings, _parse_breakers),
     "banned_tokens": SettingKind(_check_ids, _parse_ids),
     "temperature_last": _FLAG,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmchat.chat import export
 from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, Value, apply_preset, parse_setting
+from llmchat.chat.quoting import written
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
 from llmchat.ui.commands import COMMAND_BY_NAME, COPY_FORMS, Command
@@ -76,7 +77,9 @@ def _written(value: Value) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, tuple):
-        return " ".join(str(item) if str(item).isidentifier() else repr(item) for item in value)
+        return " ".join(
+            written(item) if isinstance(item, str) and not item.isidentifier() else str(item) for item in value
+        )
     return str(value)
 
 

@@ -24,12 +24,15 @@ from llmchat.chat.generation_config import (
     check_seed,
     parse_setting,
 )
+from llmchat.chat.quoting import typed_text
+from llmchat.chat.setting_values import SETTING_KINDS
 from llmchat.errors import UsageError
 from llmchat.ui.rendering.heat import HEAT_MODES
 
 ArgumentKind = Literal[
     "none",
     "text",
+    "string",
     "path",
     "command",
     "setting",
@@ -73,14 +76,20 @@ class CommandSpec:
 
 COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec("help", "Show the keys and commands, or what one command does.", "[COMMAND]", "command"),
-    CommandSpec("set", "Change a setting; alone, show them all.", "[K [V]]", "setting", ("settings",)),
+    CommandSpec(
+        "set",
+        r'Change a setting; alone, show them all: /set temperature 1.2, /set top_k off, /set stop "\n" "User:".',
+        "[K [V]]",
+        "setting",
+        ("settings",),
+    ),
     CommandSpec("reset", "Put a setting, or all of them, back to the default.", "[K]", "setting"),
     CommandSpec("preset", "Take a preset's sampling settings.", "NAME", "preset"),
     CommandSpec("seed", "Keep the seed, roll a new one for each reply, or set it.", "lock|roll|N", "seed"),
     CommandSpec("model", "Open another model; alone, show which is open.", "[X]", "model"),
-    CommandSpec("system", "Give the model a system prompt; without TEXT, none.", "[TEXT]", "text"),
+    CommandSpec("system", "Give the model a system prompt; without TEXT, or with off, none.", "[TEXT]", "string"),
     CommandSpec("raw", "Send prompts as they stand, without a chat template.", "on|off", "switch"),
-    CommandSpec("prefill", "Begin every reply with TEXT; without TEXT, no more.", "[TEXT]", "text"),
+    CommandSpec("prefill", "Begin every reply with TEXT; without TEXT, or with off, no more.", "[TEXT]", "string"),
     CommandSpec("new", "Begin a new conversation; this one stays in its file.", aliases=("clear",)),
     CommandSpec("save", "Write the conversation to a transcript file.", "[FILE]", "path"),
     CommandSpec("load", "Open a transcript file.", "FILE", "path"),
@@ -238,6 +247,11 @@ def _check_text(spec: CommandSpec, rest: str) -> tuple[str, ...]:
     return (rest,)
 
 
+def _check_string(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    """A text, in quotes or not; "" where that is off."""
+    return (typed_text(rest),)
+
+
 def _check_path(spec: CommandSpec, rest: str) -> tuple[str, ...]:
     """One name that may hold spaces, with or without quotes around it."""
     if rest[0] not in "\"'":
@@ -259,8 +273,11 @@ def _check_setting(spec: CommandSpec, rest: str) -> tuple[str, ...]:
         return (canonical_name(name),)
     if spec.name != "set":
         raise UsageError(f"{spec.usage}: {spec.help}")
-    value = split_words(value)[0] if value[0] in "\"'" and len(split_words(value)) == 1 else value
-    key, _ = parse_setting(name, value)
+    key = canonical_name(name)
+    is_quoted = key in SETTING_KINDS and SETTING_KINDS[key].is_quoted
+    if not is_quoted and value[0] in "\"'" and len(words := split_words(value)) == 1:
+        value = words[0]
+    parse_setting(key, value)
     return (key, value)
 
 
@@ -311,8 +328,8 @@ def _check_checkpoint(spec: CommandSpec, rest: str) -> tuple[str, ...]:
 
 def _check_seed(spec: CommandSpec, rest: str) -> tuple[str, ...]:
     word = _single(spec, rest).lower()
-    if word in ("lock", "roll"):
-        return (word,)
+    if word in ("lock", "roll", "off"):
+        return (word.replace("off", "roll"),)
     try:
         seed = check_seed(int(word))
     except ValueError:
@@ -338,6 +355,7 @@ def _single(spec: CommandSpec, rest: str) -> str:
 _CHECKS: Mapping[ArgumentKind, Callable[[CommandSpec, str], tuple[str, ...]]] = {
     "none": _check_none,
     "text": _check_text,
+    "string": _check_string,
     "path": _check_path,
     "command": _check_command,
     "setting": _check_setting,

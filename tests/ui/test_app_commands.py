@@ -126,6 +126,23 @@ async def test_system_raw_and_prefill() -> None:
         assert last_prompt(engine) != "again" and not it.reply.raw
 
 
+async def test_what_holds_for_every_reply_is_seen_and_off_is_off() -> None:
+    """A prefill, stop strings and a system prompt stand on the prompt's border until they are switched off."""
+    engine = chat_engine("one\ntwo")
+    async with window(engine) as it:
+        await it.ready()
+        for line in ("/system Be brief.", '/prefill "Ahoy, "', r'/set stop "\n" "User:"'):
+            await command(it, line)
+        await it.ask("hi")
+        assert it.last.text == "Ahoy, one"
+        assert r'system "Be brief." · prefill "Ahoy, " · stop "\n" "User:"' in it.screen
+        for line in ("/system off", "/prefill off", "/set stop off"):
+            await command(it, line)
+        await it.ask("hi")
+        assert it.last.text == "one\ntwo"
+        assert str(it.chat.prompt.border_title) == ""
+
+
 async def test_raw_off_without_a_template_says_what_is_missing() -> None:
     """A base model stays a base model."""
     async with window(ScriptedEngine()) as it:

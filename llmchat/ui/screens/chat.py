@@ -12,12 +12,14 @@ from typing import ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.widgets import Input
 
 from llmchat.chat.model import ModelSpec
 from llmchat.errors import LlmchatError
 from llmchat.options import StartOptions
 from llmchat.session import ChatSession
+from llmchat.session.standing import standing_words
 from llmchat.ui.blocks import note_block, session_blocks
 from llmchat.ui.checkpoints import Checkpoints
 from llmchat.ui.laboratory import Laboratory
@@ -156,6 +158,7 @@ class ChatScreen(ChatFrame):
         self.header.file_name = session.path.name if session.path is not None else ""
         state = session.state
         self.status.show_state("error" if state == "empty" else state, "no model" if state == "empty" else "")
+        self.prompt.border_title = Content(" · ".join(standing_words(session)))
         self.status.temperature = None if config.is_greedy else config.temperature
         self.status.context_size = 0 if session.model is None else session.model.context_length
         self.panel.config = config

@@ -53,6 +53,8 @@ class PromptInput(TextArea):
         background: $background;
         color: $foreground;
         scrollbar-size-vertical: 1;
+        border-title-color: $text-muted;
+        border-title-background: $background;
         border-subtitle-align: left;
         border-subtitle-color: $text-muted;
         border-subtitle-background: $background;

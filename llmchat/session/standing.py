@@ -1,0 +1,25 @@
+"""What holds for every reply and has no slider, so that it is not forgotten."""
+
+from __future__ import annotations
+
+from llmchat.chat.quoting import written
+from llmchat.session.session import ChatSession
+
+LONGEST = 32
+"""Characters of each text that are shown."""
+
+
+def standing_words(session: ChatSession) -> list[str]:
+    """A few words on each that is active: raw prompts, the system prompt, the prefill, the stop strings."""
+    words = ["raw"] if session.raw else []
+    if session.system and not session.is_raw:
+        words.append(f"system {_short(session.system)}")
+    if session.prefill_text:
+        words.append(f"prefill {_short(session.prefill_text)}")
+    if stops := session.config.stop:
+        words.append("stop " + " ".join(map(_short, stops)))
+    return words
+
+
+def _short(text: str) -> str:
+    return written(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
