@@ -6,6 +6,7 @@
     │   └── ThemeError                   a theme file is wrong
     ├── ModelLoadError         exit 4    the model or its tokenizer cannot be opened
     ├── GenerationError        exit 1    a reply cannot be made
+    │   └── PromptTooLongError           what is to be answered does not fit into the model's context
     └── TranscriptError        exit 1    a transcript cannot be read or kept
 
 Each carries one line that says what is wrong and what to do, safe to show as it
@@ -75,6 +76,12 @@ class GenerationError(LlmchatError):
     """A reply cannot be made."""
 
     title = "The reply failed"
+
+
+class PromptTooLongError(GenerationError):
+    """What is to be answered does not fit into the model's context, with nothing else before it."""
+
+    title = "The message is too long"
 
 
 class TranscriptError(LlmchatError):

@@ -19,7 +19,7 @@ from types import FrameType
 
 from llmchat.chat.plain_text import VisibleStream, visible
 from llmchat.chat.turn import Reply
-from llmchat.errors import LlmchatError
+from llmchat.errors import LlmchatError, PromptTooLongError
 from llmchat.files import describe
 from llmchat.options import StartOptions
 from llmchat.plain_commands import PlainCommands
@@ -205,6 +205,8 @@ class PlainConversation:
             case GenerationFailed():
                 self._voice.break_off()
                 print_error(event.error)
+                if isinstance(event.error, PromptTooLongError):
+                    say("Your message was not said. ↑ brings it back.")
 
     def _show_progress(self, event: ModelLoading) -> None:
         """Say what takes long, now and then."""

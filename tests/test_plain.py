@@ -22,7 +22,8 @@ from llmchat.errors import ModelLoadError, TranscriptError
 from llmchat.options import StartOptions
 from llmchat.plain import run_plain
 from llmchat.settings import ResolvedGeneration, Settings
-from tests.fakes import ChangingEngine
+from llmchat.tokenizers.prompt_style import load_prompt_style
+from tests.fakes import ByteTokenizer, ChangingEngine, ScriptedEngine
 
 GREEDY = GenerationConfig(do_sample=False, max_new_tokens=12)
 
@@ -69,6 +70,20 @@ def test_a_model_that_runs_otherwise_than_told_says_so(
     talk(monkeypatch, "hi\nhi\n")
     out, err = capsys.readouterr()
     assert out.splitlines().count(ChangingEngine.NOTE) == 1 and err == ""
+
+
+def test_a_message_that_is_too_long_is_said_and_is_no_turn(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The numbers are on standard error; the next message is answered with all that was said before."""
+    style = load_prompt_style("plain", ByteTokenizer())
+    engine = ScriptedEngine("Yes.", context_length=120, prompt_style=style)
+    monkeypatch.setattr("llmchat.engine.opening.open_engine", lambda spec, progress, cancel: engine)
+    talk(monkeypatch, f"one\n{'much too long ' * 20}\ntwo\n")
+    out, err = capsys.readouterr()
+    assert "context holds 120" in err and "was not said" in out and "no longer fit" not in out
+    (summary,) = list_transcripts()
+    assert [turn.text for turn in read_transcript(summary.path)[0]] == ["one", "Yes.", "two", "Yes."]
 
 
 def test_the_conversation_is_kept_like_the_windows(monkeypatch: pytest.MonkeyPatch) -> None:

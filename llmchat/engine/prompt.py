@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmchat.chat.turn import Turn
 from llmchat.engine.engine import Engine
-from llmchat.errors import GenerationError, UsageError
+from llmchat.errors import GenerationError, PromptTooLongError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def build_prompt(
 
     Raises:
         UsageError: There is nothing to read.
-        GenerationError: The last turn alone does not fit.
+        PromptTooLongError: The last turn alone does not fit.
     """
     if raw or engine.prompt_style is None:
         return _raw_prompt(engine, turns, prefill_text, continued_ids)
@@ -113,7 +113,7 @@ def _checked(engine: Engine, prompt: Prompt) -> Prompt:
     if engine.slides:
         return replace(prompt, dropped_tokens=max(excess, 0))
     if excess >= 0:
-        raise GenerationError(
+        raise PromptTooLongError(
             f"The prompt has {len(prompt.token_ids)} tokens, but the model's context holds "
             f"{engine.info.context_length} with the reply. Shorten the prompt."
         )

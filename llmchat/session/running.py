@@ -47,6 +47,8 @@ class Running:
     """The system prompt, where it is not the one that the conversation begins with."""
     first_part: Reply | None = None
     """The reply that this one goes on from."""
+    is_to_new: bool = False
+    """Whether the turn that is answered was said for this reply."""
     pieces: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     """The tokens drawn; those that are gone on from are in the request."""

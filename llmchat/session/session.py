@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,9 +19,10 @@ from llmchat.chat.model import ModelSpec
 from llmchat.chat.storage import TranscriptFile
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.turn import Reply, Turn, new_id, system_of, under_system
-from llmchat.errors import LlmchatError, UsageError
+from llmchat.errors import LlmchatError, PromptTooLongError, UsageError
 from llmchat.session.conversation import Conversation
 from llmchat.session.running import Running
+from llmchat.session.waiting import Waiting
 from llmchat.worker.messages import (
     Event,
     GenerationFailed,
@@ -42,15 +42,6 @@ from llmchat.worker.messages import (
 
 SessionState = Literal["empty", "loading", "ready", "generating", "stopping"]
 """empty: no model is open; the others as they say."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A reply to be made when the one before is done: to a new prompt, or to a turn once more."""
-
-    text: str | None = None
-    turn_id: str | None = None
-    seed: int | None = None
 
 
 class ChatSession(Conversation):
@@ -86,7 +77,9 @@ class ChatSession(Conversation):
         self.last_seed: int | None = None
         self.dropped_turns: frozenset[str] = frozenset()
         """Turns that the last prompt left out, because they did not fit."""
-        self._waiting: deque[_Waiting] = deque()
+        self.returned = ""
+        """What the latest reply that failed left unsaid: a message too long for the model, and those behind it."""
+        self._waiting: deque[Waiting] = deque()
 
     # ── state ──
 
@@ -133,7 +126,7 @@ class ChatSession(Conversation):
         """
         if not text.strip():
             raise UsageError("The prompt is empty.")
-        self._enqueue(_Waiting(text=text))
+        self._enqueue(Waiting(text=text))
 
     def regenerate(self, turn_id: str | None = None, times: int = 1, seed: int | None = None) -> None:
         """Answer again; the replies that are there stay as alternatives.
@@ -148,7 +141,7 @@ class ChatSession(Conversation):
         """
         message = self.message_to_answer(turn_id)
         for _ in range(times):
-            self._enqueue(_Waiting(turn_id=message.id, seed=seed))
+            self._enqueue(Waiting(turn_id=message.id, seed=seed))
 
     def continue_reply(self, turn_id: str | None = None) -> None:
         """Go on with a reply where it ended, from its own tokens.
@@ -258,7 +251,7 @@ class ChatSession(Conversation):
         """
         turn = super().edit(turn_id, text)
         if turn.role == "user":
-            self._enqueue(_Waiting(turn_id=turn.id))
+            self._enqueue(Waiting(turn_id=turn.id, is_new=True))
         return turn
 
     # ── files ──
@@ -337,12 +330,21 @@ class ChatSession(Conversation):
                 if event.reply is not None and (event.reply.token_ids or event.reply.text):
                     self._add_reply(running, running.joined(event.reply))
                 if isinstance(event, GenerationFailed):
-                    self._waiting.clear()
+                    self._give_up(event, running)
                 self._next()
 
     # ── inside ──
 
-    def _enqueue(self, item: _Waiting) -> None:
+    def _give_up(self, event: GenerationFailed, running: Running) -> None:
+        """Hand back what a failed reply leaves unsaid."""
+        unsaid = list(self.queued)
+        self._waiting.clear()
+        if isinstance(event.error, PromptTooLongError) and running.is_to_new:
+            unsaid.insert(0, self.transcript.turn(running.parent).text)
+            self.delete(running.parent)
+        self.returned = "\n\n".join(unsaid)
+
+    def _enqueue(self, item: Waiting) -> None:
         if self.model is None and self.load is None:
             raise UsageError("No model is open. Choose one with /model.")
         self._waiting.append(item)
@@ -354,9 +356,9 @@ class ChatSession(Conversation):
             return
         item = self._waiting.popleft()
         if item.text is not None:
-            self._start(self.say(item.text).id)
+            self._start(self.say(item.text).id, is_to_new=True)
         elif item.turn_id is not None and item.turn_id in self.transcript:
-            self._start(item.turn_id, seed=item.seed)
+            self._start(item.turn_id, seed=item.seed, is_to_new=item.is_new)
 
     def _start(
         self,
@@ -366,6 +368,7 @@ class ChatSession(Conversation):
         first_part: Reply | None = None,
         prefill_text: str | None = None,
         forced: tuple[tuple[int, int], ...] = (),
+        is_to_new: bool = False,
     ) -> None:
         """Ask for a reply that follows the turn `parent`."""
         if seed is None:
@@ -387,9 +390,9 @@ class ChatSession(Conversation):
         )
         assert self.model is not None
         raw = raw or self.is_raw
-        differs = not raw and system != system_of(turns)
+        own_system = system if not raw and system != system_of(turns) else None
         self.running = Running(
-            request, new_id(), parent, self.config, self.model, raw, system if differs else None, first_part
+            request, new_id(), parent, self.config, self.model, raw, own_system, first_part, is_to_new
         )
         self._submit(request)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmchat.errors import PromptTooLongError
 from llmchat.ui.blocks import running_block
 from llmchat.worker.messages import (
     Event,
@@ -20,6 +21,8 @@ from llmchat.worker.messages import (
 
 if TYPE_CHECKING:
     from llmchat.ui.screens.chat import ChatScreen
+
+_IS_BACK = " It was not said: it is back in the prompt, whole."
 
 
 class WorkerReports:
@@ -110,4 +113,6 @@ class WorkerReports:
         self._screen.refresh_turns()
         self._screen.refresh_bars()
         if isinstance(event, GenerationFailed):
-            self._screen.note(event.error.message, is_error=True)
+            self._screen.give_back(self._screen.session.returned)
+            is_back = isinstance(event.error, PromptTooLongError) and self._screen.session.returned
+            self._screen.note(f"{event.error.message}{_IS_BACK if is_back else ''}", is_error=True)

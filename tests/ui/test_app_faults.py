@@ -62,12 +62,49 @@ async def test_numbers_that_are_not_finite_end_the_reply_in_words() -> None:
         assert "ready" in it.status
 
 
-async def test_a_prompt_that_is_too_long_is_told() -> None:
-    """The message stays in the conversation and can be edited."""
-    async with window(ScriptedEngine(context_length=16)) as it:
-        await it.send("much too long for sixteen tokens")
-        await it.until(lambda: "context holds 16" in it.notes)
-        assert [role for role, _ in it.said] == ["user"] and it.session.state == "ready"
+async def test_a_message_that_is_too_long_comes_back_whole_and_costs_no_turn() -> None:
+    """It stands in the prompt again, with the numbers below; nothing before it is dropped for it, then or later."""
+    text = "much too long for a context\n" * 20
+    async with window(chat_engine("Yes.", context_length=120)) as it:
+        await it.ask("one")
+        await it.ask("two")
+        before = it.said
+        await it.send(text)
+        await it.until(lambda: "context holds 120" in it.notes and it.is_idle)
+        assert "tokens" in it.notes and "back in the prompt" in it.notes
+        assert it.chat.prompt.text == text
+        assert it.said == before and it.session.state == "ready"
+        await it.write("")
+        await it.ask("three")
+        assert it.said[:-2] == before and not it.session.dropped_turns
+        assert it.session.path is not None
+        kept = read_transcript(it.session.path)[0]
+        assert [turn.text for turn in kept.path()] == [text for _, text in it.said]
+        assert not [turn for turn in kept if "much too long" in turn.text]
+
+
+async def test_what_waits_behind_a_reply_that_fails_comes_back_too() -> None:
+    """Prompts in the queue are not lost with the reply before them."""
+    gate = Semaphore(0)
+    async with window(ScriptedEngine("abcdef", fail_at=3, gate=gate), gate=gate) as it:
+        await it.ask_without_waiting("hi")
+        await it.send("and then?")
+        await it.send("and after that?")
+        gate.release(100)
+        await it.until(lambda: "finite" in it.notes or "NaN" in it.notes)
+        assert it.chat.prompt.text == "and then?\n\nand after that?"
+
+
+async def test_an_edit_that_is_too_long_leaves_the_message_as_it_was() -> None:
+    """The edited text comes back into the prompt; the turn that was edited is shown again."""
+    async with window(chat_engine("Yes.", context_length=120)) as it:
+        await it.ask("one")
+        before = it.said
+        await it.send("/edit")
+        await it.send("much too long for a context " * 20)
+        await it.until(lambda: "context holds 120" in it.notes and it.is_idle)
+        assert it.said == before
+        assert it.chat.prompt.text.startswith("much too long")
 
 
 async def test_turns_that_no_longer_fit_are_dimmed_under_a_line() -> None:
