@@ -30,8 +30,6 @@ _KINDS = (
 
 def kind_words(head: bytes) -> str:
     """What a file is that begins so, and what to do, as the rest of a sentence without its stop; "" if unknown."""
-    if not head:
-        return "is empty: fetch or copy it again"
     begins = head.lstrip(b" \r\n\t").lower()
     return next((words for magic, words in _KINDS if begins.startswith(magic.lower())), "")
 

@@ -92,7 +92,7 @@ class Checkpoint:
     tokenizer: Tokenizer
     tokenizer_path: str
     raw: Mapping[str, RawTensor]
-    """The tensors under the same names, as the file holds them."""
+    """The tensors under the same names, as the file holds them; read when they are asked for, and anew every time."""
     interleaved_rope: bool = False
     """Whether the rows of `raw` queries and keys pair neighbouring channels, not the halves of a head."""
     chat_template: str | None = None
@@ -101,7 +101,7 @@ class Checkpoint:
     """Every token that ends a reply."""
     training: Mapping[str, int | float] = field(default_factory=dict)
     """step, epoch, loss, as far as the file says."""
-    forget: Callable[[], None] = lambda: None
-    """Gives back the memory in which the file's bytes lie; they are read anew where they are asked for."""
+    check_unchanged: Callable[[], None] = lambda: None
+    """Raises ModelLoadError if the files were written to since they were opened; for when all has been read."""
     notes: tuple[str, ...] = ()
     """Sentences a person should see once."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, Progress, RawTensor, RopeScaling
-from llmchat.checkpoints.lazy_tensors import LazyTensors
+from llmchat.checkpoints.file_bytes import check_unchanged
+from llmchat.checkpoints.lazy_tensors import LazyTensors, RawTensors
 from llmchat.checkpoints.llama_family import Fields, check_config, check_tensors, visible_context
-from llmchat.checkpoints.mapping import forget
 from llmchat.errors import ModelLoadError
 from llmchat.tokenizers.tokenizer import Tokenizer
 
@@ -45,6 +45,7 @@ _LAYER_TENSOR = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 _ROPE_FACTORS = "rope_freqs.weight"
 _CHUNK_ROWS = 4096
 _PRECISION_SUFFIX = re.compile(r"[.\-_](I?Q\d\w*|F16|F32|BF16|FP16|FP32)$", re.IGNORECASE)
+_PART_SUFFIX = re.compile(r"-\d{5}-of-\d{5}$")
 _VAGUE_NAMES = ("model", "ggml-model", "unnamed")
 
 
@@ -75,14 +76,14 @@ def load_gguf(spec: ModelSpec, progress: Progress) -> Checkpoint:
         path=str(path),
         config=config,
         tensors=_tensors(file, named, config, architecture, progress),
-        raw={name: RawTensor(tensor.kind, tensor.shape, tensor.data) for name, tensor in named.items()},
+        raw=RawTensors({name: partial(_raw, tensor) for name, tensor in named.items()}),
         interleaved_rope=architecture == "llama",
         weight_format=_main_type(file),
         tokenizer=tokenizer,
         tokenizer_path=spec.tokenizer or str(path),
         chat_template=template if isinstance(template, str) and template.strip() else None,
         end_ids=end_ids,
-        forget=partial(forget, [file.content]),
+        check_unchanged=partial(check_unchanged, file.contents),
         notes=(*window_notes, *tokenizer_notes),
     )
 
@@ -155,7 +156,7 @@ def _rope_scaling(file: GGUFFile, fields: Fields, architecture: str) -> RopeScal
 def _factors(tensor: GGUFTensor) -> tuple[float, ...]:
     from llmchat.checkpoints.blocks import dequantise
 
-    return tuple(dequantise(tensor.kind, tensor.data.reshape(1, -1)).ravel().tolist())
+    return tuple(dequantise(tensor.kind, tensor.read()).ravel().tolist())
 
 
 def _our_name(name: str) -> str:
@@ -178,6 +179,11 @@ def _tensors(
     return LazyTensors(readers, progress)
 
 
+def _raw(tensor: GGUFTensor) -> RawTensor:
+    blocks = tensor.read()
+    return RawTensor(tensor.kind, tensor.shape, blocks.reshape(*tensor.shape[:-1], tensor.row_bytes))
+
+
 def _read(tensor: GGUFTensor, interleaved_heads: int) -> Tensor:
     values = _dequantised(tensor)
     if interleaved_heads:
@@ -192,11 +198,10 @@ def _dequantised(tensor: GGUFTensor) -> Tensor:
 
     from llmchat.checkpoints.blocks import dequantise
 
-    rows = tensor.data.reshape(-1, tensor.data.shape[-1])
-    values = torch.empty(len(rows), tensor.shape[-1])
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        part = slice(start, start + _CHUNK_ROWS)
-        values.numpy()[part] = dequantise(tensor.kind, rows[part])
+    values = torch.empty(tensor.span.size // tensor.row_bytes, tensor.shape[-1])
+    for start in range(0, len(values), _CHUNK_ROWS):
+        end = start + _CHUNK_ROWS
+        values.numpy()[start:end] = dequantise(tensor.kind, tensor.read(start, end))
     return values.view(tensor.shape)
 
 
@@ -221,7 +226,7 @@ def _check_types(file: GGUFFile) -> None:
     samples = {tensor.kind: tensor for tensor in file.tensors.values()}
     for kind, tensor in samples.items():
         try:
-            dequantise(kind, tensor.data.reshape(-1, tensor.data.shape[-1])[:1])
+            dequantise(kind, tensor.read(0, 1))
         except NotImplementedError:
             raise ModelLoadError(f"{file.path} holds weights of the type {kind}, which llmchat cannot read.") from None
 
@@ -230,13 +235,13 @@ def _main_type(file: GGUFFile) -> str:
     """The type that most bytes of the file are in."""
     sizes: Counter[str] = Counter()
     for tensor in file.tensors.values():
-        sizes[tensor.kind] += tensor.data.nbytes
+        sizes[tensor.kind] += tensor.span.size
     return sizes.most_common(1)[0][0]
 
 
 def _model_name(file: GGUFFile) -> str:
-    """The file's name without its precision; the name in the header where the file's says nothing."""
-    name = _PRECISION_SUFFIX.sub("", file.path.stem)
+    """The file's name without its part and precision; the name in the header where the file's says nothing."""
+    name = _PRECISION_SUFFIX.sub("", _PART_SUFFIX.sub("", file.path.stem))
     stated: Any = file.metadata.get("general.name")
     if name.lower() in _VAGUE_NAMES and isinstance(stated, str) and stated.strip():
         return stated.strip()[:80]

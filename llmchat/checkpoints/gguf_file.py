@@ -1,4 +1,4 @@
-"""The GGUF container: keys with values, then tensors as raw blocks, mapped from the file.
+"""The GGUF container: keys with values, then tensors as raw blocks.
 
 Every length, count and offset is checked against the file's size before it is used, so that a
 damaged or hostile file costs neither memory nor time. Layout: the GGUF specification of ggml,
@@ -8,7 +8,7 @@ versions 2 and 3, little-endian.
 from __future__ import annotations
 
 import math
-import mmap
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from llmchat.checkpoints.blocks import FORMATS, BlockFormat
+from llmchat.checkpoints.file_bytes import FileBytes, Span
 from llmchat.errors import ModelLoadError
+from llmchat.file_kinds import HEAD_BYTES, kind_words, part_words
 from llmchat.files import describe
 
 MAGIC = b"GGUF"
@@ -30,6 +32,11 @@ _MAX_NESTING = 4
 _MAX_DIMENSIONS = 4
 _MAX_ITEMS = 2**24
 """Items of one list; the largest, a vocabulary's merges, are some hundred thousand."""
+_MAX_PARTS = 10_000
+_PART_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
+"""What the name of each file ends in where a model is in several, counted from 1."""
+_READ_AHEAD = 4 * 2**20
+"""Bytes; a header is about as long."""
 _MIN_KEY_BYTES = 8 + 4 + 1
 _MIN_TENSOR_BYTES = 8 + 4 + 8 + 4 + 8
 
@@ -43,47 +50,87 @@ class GGUFTensor:
     """The format of its blocks: F32, Q4_1, Q6_K …"""
     shape: tuple[int, ...]
     """Rows first, as torch has it; the file names the row length first."""
-    offset: int
-    """Bytes from the start of the file."""
-    data: npt.NDArray[np.uint8]
-    """The blocks, a read-only view of the mapped file: shape (…rows, bytes per row)."""
+    row_bytes: int
+    """Bytes of a row."""
+    span: Span
+    """Where its blocks lie in the file."""
+
+    def read(self, first: int = 0, end: int | None = None) -> npt.NDArray[np.uint8]:
+        """The blocks of some rows, read anew each time: shape (rows, bytes per row); a vector is one row.
+
+        Raises:
+            ModelLoadError: They are not there any more.
+        """
+        rows = self.span.size // self.row_bytes
+        end = rows if end is None else min(end, rows)
+        part = self.span.part(first * self.row_bytes, (end - first) * self.row_bytes)
+        return part.read().reshape(end - first, self.row_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class GGUFFile:
-    """An opened GGUF file. It stays mapped as long as a tensor's view is held."""
+    """An opened GGUF file, and those with the rest of its tensors where it is the first of several."""
 
     path: Path
     metadata: Mapping[str, Any]
     """Values by key: numbers, bools, strings, and lists of them."""
     tensors: Mapping[str, GGUFTensor]
-    content: mmap.mmap
-    """The whole file, mapped."""
+    contents: tuple[FileBytes, ...]
+    """The files in which the tensors lie."""
 
     @classmethod
     def open(cls, path: Path) -> GGUFFile:
-        """Map a file and read its header.
+        """Read the header of a file, and of the others where it is the first of several.
 
         Raises:
-            ModelLoadError: There is no such file, it is no GGUF file, damaged or cut short.
+            ModelLoadError: There is no such file, it is no GGUF file, damaged, cut short, or not the first part.
         """
-        content = _map(path)
+        file = cls._open_part(path)
+        count, number = file.metadata.get("split.count", 1), file.metadata.get("split.no", 0)
+        if type(count) is not int or not 1 < count <= _MAX_PARTS:
+            return file
+        if number != 0:
+            first = _part_path(path, 0, count)
+            raise ModelLoadError(f"{path} is a later part of a model in {count} files: give the first, {first.name}.")
+        tensors, contents = dict(file.tensors), [*file.contents]
+        for later in range(1, count):
+            other = _part_path(path, later, count)
+            if not other.is_file():
+                raise ModelLoadError(f"{path} is part 1 of {count} of a model, and {other.name} is not beside it.")
+            part = cls._open_part(other)
+            if twice := tensors.keys() & part.tensors.keys():
+                raise ModelLoadError(f"{path}: two of its parts hold the tensor {min(twice)[:80]!r}.")
+            tensors |= part.tensors
+            contents += part.contents
+        return cls(path, file.metadata, tensors, tuple(contents))
+
+    @classmethod
+    def _open_part(cls, path: Path) -> GGUFFile:
+        """One file, whatever it says of others."""
+        content = _open(path)
         header = _Header(path, content)
         try:
             metadata, tensors = header.read()
         except struct.error:
             raise header.damaged("it ends inside its header") from None
-        return cls(path, metadata, tensors, content)
+        return cls(path, metadata, tensors, (content,))
 
 
-def _map(path: Path) -> mmap.mmap:
+def _part_path(path: Path, number: int, count: int) -> Path:
+    """Where a part of a model lies that is in several files, by the name of another; parts count from 0."""
+    return path.with_name(_PART_NAME.sub(f"-{number + 1:05}-of-{count:05}.gguf", path.name))
+
+
+def _open(path: Path) -> FileBytes:
     try:
         if path.exists() and not path.is_file():
             raise ModelLoadError(f"{path} is no file: give a .gguf file.")
         with path.open("rb") as file:
-            if file.read(4) != MAGIC:
-                raise ModelLoadError(f"{path} is no GGUF file: it does not begin with GGUF.")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            head = file.read(HEAD_BYTES)
+            if not head.startswith(MAGIC):
+                words = kind_words(head) or "is no GGUF file: it does not begin with GGUF"
+                raise ModelLoadError(f"{path} {words}{part_words(path.name)}.")
+            return FileBytes(path, file)
     except (OSError, ValueError) as error:
         words = describe(error) if isinstance(error, OSError) else "its name is not valid"
         raise ModelLoadError(f"{path} cannot be opened: {words}.") from error
@@ -92,15 +139,25 @@ def _map(path: Path) -> mmap.mmap:
 class _Header:
     """Reads the header once, from front to back."""
 
-    def __init__(self, path: Path, content: mmap.mmap) -> None:
+    def __init__(self, path: Path, file: FileBytes) -> None:
         self.path = path
-        self.content = content
-        self.size = len(content)
+        self.file = file
+        self.size = file.size
         self.position = len(MAGIC)
+        self.content = b""
+        """The beginning of the file, as far as it has been needed."""
+
+    def need(self, end: int) -> None:
+        """Have the file's bytes up to some byte in `content`, or up to its end."""
+        if len(self.content) < end and len(self.content) < self.size:
+            have = len(self.content)
+            more = min(max(end - have, _READ_AHEAD), self.size - have)
+            self.content += self.file.read(have, more).tobytes()
 
     def damaged(self, what: str) -> ModelLoadError:
         """The error for a file that is not as it should be."""
-        return ModelLoadError(f"{self.path} is damaged or cut short ({what}): fetch or copy it again.")
+        part = part_words(self.path.name)
+        return ModelLoadError(f"{self.path} is damaged or cut short ({what}){part}: fetch or copy it again.")
 
     def read(self) -> tuple[dict[str, Any], dict[str, GGUFTensor]]:
         """All keys and all tensors."""
@@ -150,8 +207,7 @@ class _Header:
         size = math.prod(shape[:-1]) * row_bytes
         if rest or shape[-1] % form.values or size == 0 or offset + size > self.size:
             raise self.damaged(f"the tensor {name[:80]!r} does not fit into it")
-        view = np.frombuffer(self.content, np.uint8, size, offset)
-        return GGUFTensor(name, form.name, shape, offset, view.reshape(*shape[:-1], row_bytes))
+        return GGUFTensor(name, form.name, shape, row_bytes, Span(self.file, offset, size))
 
     def alignment(self, metadata: Mapping[str, Any]) -> int:
         """Bytes to a multiple of which the tensors' data begins."""
@@ -162,6 +218,7 @@ class _Header:
 
     def number(self, code: str) -> Any:
         """One number or bool; `code` is the struct module's."""
+        self.need(self.position + 8)
         (value,) = struct.unpack_from("<" + code, self.content, self.position)
         self.position += struct.calcsize("<" + code)
         return value
@@ -177,6 +234,7 @@ class _Header:
         """One string; bytes that are no UTF-8 become U+FFFD."""
         length = self.count("Q", 1, "characters in a string")
         self.position += length
+        self.need(self.position)
         return self.content[self.position - length : self.position].decode("utf-8", "replace")
 
     def value(self, kind: int, nesting: int = 0) -> Any:
@@ -194,6 +252,7 @@ class _Header:
         kind = self.number("I")
         if code := _SCALARS.get(kind):
             count = self.count("Q", struct.calcsize(code), "numbers in a list")
+            self.need(self.position + count * struct.calcsize(code))
             values = np.frombuffer(self.content, np.dtype(code).newbyteorder("<"), count, self.position)
             self.position += values.nbytes
             items: list[Any] = values.tolist()
@@ -203,15 +262,24 @@ class _Header:
             return self.strings(count)
         return [self.value(kind, nesting + 1) for _ in range(count)]
 
+    def extended(self, end: int) -> tuple[bytes, int]:
+        """`content` with at least so many bytes, and how many it has."""
+        if end > self.size:
+            raise self.damaged("it ends inside a list of strings")
+        self.need(end)
+        return self.content, len(self.content)
+
     def strings(self, count: int) -> list[str]:
         """So many strings. A vocabulary has a hundred thousand and more, so this is `string` with nothing to spare."""
-        content, position, size, length_at = self.content, self.position, self.size, struct.Struct("<Q").unpack_from
+        content, position, have, length_at = self.content, self.position, 0, struct.Struct("<Q").unpack_from
         items = []
         for _ in range(count):
             start = position + 8
+            if start > have:
+                content, have = self.extended(start)
             position = start + length_at(content, position)[0]
-            if position > size:
-                raise self.damaged("it ends inside a list of strings")
+            if position > have:
+                content, have = self.extended(position)
             items.append(content[start:position].decode("utf-8", "replace"))
         self.position = position
         return items

@@ -11,10 +11,10 @@ from typing import Any
 
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, Progress, RopeScaling
+from llmchat.checkpoints.file_bytes import check_unchanged
 from llmchat.checkpoints.huggingface_weights import open_weights
-from llmchat.checkpoints.lazy_tensors import lazy_tensors
+from llmchat.checkpoints.lazy_tensors import RawTensors, lazy_tensors
 from llmchat.checkpoints.llama_family import Fields, check_config, check_tensors, visible_context
-from llmchat.checkpoints.mapping import forget
 from llmchat.checkpoints.stored_tensor import FLOATS, StoredTensor
 from llmchat.errors import ModelLoadError
 from llmchat.tokenizers.loading import load_tokenizer
@@ -68,7 +68,7 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
     config, notes = _config(path, described, weights)
     check_tensors(path, config, {name: weight.shape for name, weight in weights.items()})
     weight_format = _main_dtype(path, weights)
-    raw = {name: weight.raw() for name, weight in weights.items()}
+    raw = RawTensors({name: weight.raw for name, weight in weights.items()})
     progress("reading the tokenizer", None)
     tokenizer_path = Path(spec.tokenizer).expanduser() if spec.tokenizer else path
     tokenizer = load_tokenizer(tokenizer_path)
@@ -83,7 +83,7 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
         chat_template=_chat_template(path),
         end_ids=_end_ids(path, described, tokenizer),
         raw=raw,
-        forget=partial(forget, contents),
+        check_unchanged=partial(check_unchanged, contents),
         notes=notes,
     )
 

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors for torch, read one by one as a model is built from them."""
+"""A checkpoint's tensors, read one by one as a model is built from them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,25 @@ from llmchat.checkpoints.checkpoint import Progress, RawTensor
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class RawTensors(Mapping[str, RawTensor]):
+    """Tensors by name, each read from the file when it is asked for and not kept."""
+
+    def __init__(self, readers: Mapping[str, Callable[[], RawTensor]]) -> None:
+        self._readers = readers
+
+    def __getitem__(self, name: str) -> RawTensor:
+        return self._readers[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._readers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
 
 
 class LazyTensors(Mapping[str, "Tensor"]):
@@ -41,11 +60,12 @@ class LazyTensors(Mapping[str, "Tensor"]):
 
 def lazy_tensors(raw: Mapping[str, RawTensor], progress: Progress) -> LazyTensors:
     """The tensors of a file that holds plain floating-point numbers."""
-    return LazyTensors({name: partial(_read, tensor) for name, tensor in raw.items()}, progress)
+    return LazyTensors({name: partial(_read, raw, name) for name in raw}, progress)
 
 
-def _read(tensor: RawTensor) -> Tensor:
+def _read(raw: Mapping[str, RawTensor], name: str) -> Tensor:
     import torch
 
+    tensor = raw[name]
     dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[tensor.kind]
-    return torch.from_numpy(tensor.data.copy()).view(dtype)
+    return torch.from_numpy(tensor.data).view(dtype)

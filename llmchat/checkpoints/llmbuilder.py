@@ -6,16 +6,13 @@ file or its neighbours say. The tokenizer is a file of its own.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig, Progress
-from llmchat.checkpoints.lazy_tensors import lazy_tensors
+from llmchat.checkpoints.lazy_tensors import RawTensors, lazy_tensors
 from llmchat.checkpoints.llmbuilder_facts import choose_heads, training_facts
-from llmchat.checkpoints.llmbuilder_weights import EMBEDDING, check_shapes, dimensions, read_weights
-from llmchat.checkpoints.mapping import forget
+from llmchat.checkpoints.llmbuilder_weights import check_shapes, dimensions, read_weights
 from llmchat.checkpoints.torch_file import load_torch_file
 from llmchat.errors import ModelLoadError
 from llmchat.tokenizers.tokenizer import Tokenizer
@@ -34,9 +31,7 @@ def load_llmbuilder(spec: ModelSpec, progress: Progress) -> Checkpoint:
     n_heads, head_notes = choose_heads(payload, path, dim, spec.heads)
     config = GPTConfig(vocab_size, context_length, n_layers, n_heads, dim)
     check_shapes(weights, config, path)
-    raw = {name: tensor.raw() for name, tensor in weights.tensors.items()}
-    # The one matrix that is read while the model runs: its file may be written anew meanwhile, as a training run does.
-    raw[EMBEDDING] = replace(raw[EMBEDDING], data=raw[EMBEDDING].data.copy())
+    raw = RawTensors({name: tensor.raw for name, tensor in weights.tensors.items()})
     progress("reading the tokenizer", None)
     tokenizer, tokenizer_path = _open_tokenizer(spec, path)
     return Checkpoint(
@@ -45,7 +40,7 @@ def load_llmbuilder(spec: ModelSpec, progress: Progress) -> Checkpoint:
         config=config,
         tensors=lazy_tensors(raw, progress),
         raw=raw,
-        forget=partial(forget, [content]),
+        check_unchanged=content.check_unchanged,
         weight_format=weights.weight_format,
         tokenizer=tokenizer,
         tokenizer_path=str(tokenizer_path),

@@ -210,7 +210,7 @@ def _is_tied(tensors: Mapping[str, StoredTensor]) -> bool:
     head, embedding = tensors.get("lm_head.weight"), tensors.get(EMBEDDING)
     if head is None or embedding is None or head.dtype != embedding.dtype:
         return False
-    return np.array_equal(head.numbers, embedding.numbers)
+    return head.is_same_view(embedding) or np.array_equal(head.numbers, embedding.numbers)
 
 
 def _weight_format(values: Iterable[object]) -> str:

@@ -1,7 +1,8 @@
-"""Tensors as `torch.save` stores them, without torch: views of a file's bytes, of any type, stride and offset."""
+"""Tensors as `torch.save` stores them, without torch: of any type, stride and offset."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmchat.checkpoints.checkpoint import RawTensor
+from llmchat.checkpoints.file_bytes import Span
 
 NUMPY_TYPES = {
     "float64": "<f8",
@@ -48,19 +50,23 @@ class Quantisation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredTensor:
-    """A tensor in its file, read-only."""
+    """A tensor in its file, or in memory of its own."""
 
     dtype: str
     """torch's name of its type; a key of `NUMPY_TYPES`."""
-    numbers: NDArray[Any]
-    """Of the tensor's shape and strides, in the mapped file."""
+    shape: tuple[int, ...]
+    """Rows first."""
+    strides: tuple[int, ...]
+    """Bytes from one number to the next of each dimension, in its place."""
+    place: Span | NDArray[Any]
+    """Where its numbers are, from the first to the last: a stretch of the file, or an array."""
     storage_bytes: int
     """Of the storage that it is a view of."""
     quantisation: Quantisation | None = None
 
     @classmethod
     def view(
-        cls, storage: memoryview, dtype: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
+        cls, storage: Span, dtype: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
     ) -> StoredTensor:
         """A view of a storage.
 
@@ -80,43 +86,59 @@ class StoredTensor:
         if not all(type(number) is int and 0 <= number < _LARGEST for number in (offset, *shape, *strides)):
             raise ValueError("a tensor has an impossible shape")
         if 0 in shape:
-            return cls(dtype, np.empty(shape, kind), len(storage))
-        last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-        if (last + 1) * kind.itemsize > len(storage):
+            return cls(dtype, shape, (0,) * len(shape), np.empty(shape, kind), storage.size)
+        extent = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+        if (offset + extent) * kind.itemsize > storage.size:
             raise ValueError("a tensor reaches out of its storage")
-        in_bytes = [stride * kind.itemsize for stride in strides]
-        numbers = np.ndarray(shape, kind, storage, offset * kind.itemsize, in_bytes)
-        return cls(dtype, numbers, len(storage))
+        in_bytes = tuple(stride * kind.itemsize for stride in strides)
+        place = storage.part(offset * kind.itemsize, extent * kind.itemsize)
+        return cls(dtype, shape, in_bytes, place, storage.size)
 
     @classmethod
     def of_floats(cls, values: NDArray[np.float32]) -> StoredTensor:
         """A tensor in memory of its own."""
-        return cls("float32", values, values.nbytes)
+        return cls("float32", values.shape, values.strides, values, values.nbytes)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows first."""
-        return self.numbers.shape
+    def numbers(self) -> NDArray[Any]:
+        """Of the tensor's shape; read anew each time where they lie in a file.
+
+        Raises:
+            ModelLoadError: They are not there any more.
+        """
+        if not isinstance(self.place, Span):
+            return self.place
+        return np.ndarray(self.shape, NUMPY_TYPES[self.dtype], self.place.read(), 0, self.strides)
 
     @property
     def size(self) -> int:
         """How many numbers it has."""
-        return self.numbers.size
+        return math.prod(self.shape)
+
+    def is_same_view(self, other: StoredTensor) -> bool:
+        """Whether both are one view of one storage, as tied weights are."""
+        same = (self.dtype, self.shape, self.strides) == (other.dtype, other.shape, other.strides)
+        return same and isinstance(self.place, Span) and self.place == other.place
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes its numbers take, each counted once for every place."""
+        return self.size * np.dtype(NUMPY_TYPES[self.dtype]).itemsize
 
     @property
     def repeats(self) -> bool:
         """Whether it has more numbers than its storage holds: a stride of 0 repeats one as often as one likes."""
-        return self.numbers.nbytes > self.storage_bytes
+        return self.bytes > self.storage_bytes
 
     def is_finite(self) -> bool:
         """Whether none of its floating-point numbers is NaN or infinite.
 
-        Without the sign those have the largest bits, so the largest of either sign tells; nothing is copied.
+        Without the sign those have the largest bits, so the largest of either sign tells.
         """
-        width = self.numbers.itemsize
-        infinity = _INFINITY[self.dtype]
-        largest_positive = int(self.numbers.view(f"<i{width}").max(initial=0))
-        largest = int(self.numbers.view(f"<u{width}").max(initial=0))
+        numbers, infinity = self.numbers, _INFINITY[self.dtype]
+        width = numbers.itemsize
+        largest_positive = int(numbers.view(f"<i{width}").max(initial=0))
+        largest = int(numbers.view(f"<u{width}").max(initial=0))
         return largest_positive < infinity and largest < infinity + (1 << 8 * width - 1)
 
     def as_float32(self) -> StoredTensor:
@@ -133,7 +155,7 @@ class StoredTensor:
         return self.of_floats(values)
 
     def raw(self) -> RawTensor:
-        """The blocks of floating-point numbers: the file's bytes, where they lie in order and are a format of blocks.
+        """The blocks of floating-point numbers, read from the file.
 
         Raises:
             ValueError: It has no dimension.

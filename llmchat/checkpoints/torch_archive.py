@@ -7,8 +7,6 @@ NAME/byteorder     little, or big
 
 from __future__ import annotations
 
-import mmap
-import os
 import stat
 import struct
 import zipfile
@@ -18,8 +16,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llmchat.checkpoints.checkpoint import Progress
+from llmchat.checkpoints.file_bytes import FileBytes, Span
 from llmchat.checkpoints.torch_pickle import INDEX_LIMIT
 from llmchat.errors import ModelLoadError
+from llmchat.file_kinds import HEAD_BYTES, kind_words
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 _INDEX = "data.pkl"
@@ -42,19 +42,19 @@ class TorchArchive:
         """
         self._path = path
         self._file = file
-        _check_magic(path, file.read(len(_LEGACY_MAGIC)))
+        _check_magic(path, file.read(HEAD_BYTES))
         with zipfile.ZipFile(file) as archive:
             self._entries = archive.infolist()
-        size = os.fstat(file.fileno()).st_size
-        index = _find_index(path, size, self._entries)
-        self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.content = FileBytes(path, file)
+        index = _find_index(path, self.content.size, self._entries)
         prefix = index.filename.removesuffix(_INDEX)
         self.records = {entry.filename.removeprefix(prefix): self._record(entry) for entry in self._entries}
-        """The bytes of each, in the mapped file, by its name in the archive's directory."""
-        self.index = bytes(self.records[_INDEX])
+        """The bytes of each, in the file, by its name in the archive's directory."""
+        self.index = self.records[_INDEX].read().tobytes()
         """The pickle."""
         self._compare(index, zlib.crc32(self.index))
-        if bytes(self.records.get("byteorder", b"little")[:6]) != b"little":
+        order = self.records.get("byteorder")
+        if order is not None and order.part(0, min(order.size, 6)).read().tobytes() != b"little":
             raise ModelLoadError(f"{path} was written on a machine of another byte order, which cannot be read.")
 
     def check_sums(self, progress: Progress) -> None:
@@ -89,14 +89,14 @@ class TorchArchive:
         name_length, extra_length = struct.unpack("<HH", self._file.read(4))
         return entry.header_offset + 30 + int(name_length) + int(extra_length)
 
-    def _record(self, entry: zipfile.ZipInfo) -> memoryview:
+    def _record(self, entry: zipfile.ZipInfo) -> Span:
         start = self._start(entry)
-        if start + entry.file_size > len(self.content):
+        if start + entry.file_size > self.content.size:
             raise EOFError(f"{entry.filename} ends early")
-        return memoryview(self.content)[start : start + entry.file_size]
+        return Span(self.content, start, entry.file_size)
 
     def _chunks(self, entry: zipfile.ZipInfo) -> Iterator[bytes]:
-        """The bytes of a record, a megabyte at a time; read, as mapped ones would count as the process's memory."""
+        """The bytes of a record, a megabyte at a time."""
         self._file.seek(self._start(entry))
         left = entry.file_size
         while left > 0:
@@ -132,6 +132,8 @@ def open_torch_file(path: Path) -> BinaryIO:
 def _check_magic(path: Path, head: bytes) -> None:
     if head.startswith(_LEGACY_MAGIC):
         raise ModelLoadError(f"{path} is in the format of torch before 1.6. Save it again with a newer torch.")
+    if not head.startswith(b"PK") and (words := kind_words(head)):
+        raise ModelLoadError(f"{path} {words}.")
     if not head.startswith(b"PK"):
         raise ModelLoadError(f"{path} was not written by torch.save: it is no model checkpoint.")
 

@@ -7,7 +7,6 @@ here; nothing else is looked up, so nothing of a file is ever run.
 
 from __future__ import annotations
 
-import mmap
 import pickle
 import zipfile
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llmchat.checkpoints.checkpoint import Progress
+from llmchat.checkpoints.file_bytes import FileBytes, Span
 from llmchat.checkpoints.stored_tensor import NUMPY_TYPES, Quantisation, StoredTensor
 from llmchat.checkpoints.torch_archive import TorchArchive, open_torch_file
 from llmchat.checkpoints.torch_pickle import READ_ERRORS, CheckedUnpickler, Named, empty_dict
@@ -49,12 +49,12 @@ class TorchFile(NamedTuple):
 
     payload: object
     """What was saved: plain values and containers, tensors as `StoredTensor`, torch's types and devices as text."""
-    content: mmap.mmap
-    """The mapped file, in which the tensors lie."""
+    content: FileBytes
+    """The file, in which the tensors lie."""
 
 
 def load_torch_file(path: Path, progress: Progress) -> TorchFile:
-    """The objects of a .pt file; their tensors lie in the mapped file, not in memory.
+    """The objects of a .pt file; their tensors lie in the file, not in memory.
 
     Raises:
         ModelLoadError: There is no such file, it is damaged, or it holds more than weights.
@@ -82,7 +82,7 @@ class _StorageType:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Storage:
     dtype: str
-    data: memoryview
+    data: Span
 
 
 class _Unpickler(CheckedUnpickler):
@@ -121,9 +121,9 @@ class _Unpickler(CheckedUnpickler):
             raise pickle.UnpicklingError("a storage is not described as one")
         record = self._archive.records[f"data/{key}"]
         size = numbers * np.dtype(NUMPY_TYPES[storage_type.dtype]).itemsize
-        if not 0 <= size <= len(record):
+        if not 0 <= size <= record.size:
             raise ValueError("a storage is longer than its record")
-        return _Storage(storage_type.dtype, record[:size])
+        return _Storage(storage_type.dtype, record.part(0, size))
 
 
 def _tensor(

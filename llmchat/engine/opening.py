@@ -275,6 +275,7 @@ def _build(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype:
         model = GPT.from_checkpoint(checkpoint, device=device, dtype=dtype)
     else:
         model = Llama.from_checkpoint(checkpoint, device=device, dtype=dtype)
+    checkpoint.check_unchanged()
     style = _prompt_style(checkpoint, spec)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = str(dtype).removeprefix("torch.")

@@ -239,9 +239,9 @@ def test_the_container_is_read_as_the_gguf_package_reads_it(default_model_path: 
     assert file.metadata == {name: value for name, value in fields.items() if not name.startswith("GGUF.")}
     for listed in reader.tensors:
         found = file.tensors[listed.name]
-        assert (found.kind, found.offset) == (listed.tensor_type.name, listed.data_offset)
+        assert (found.kind, found.span.start) == (listed.tensor_type.name, listed.data_offset)
         assert found.shape == tuple(int(size) for size in reversed(listed.shape))
-        assert np.array_equal(found.data.ravel(), listed.data.view(np.uint8).ravel())
+        assert np.array_equal(found.read().ravel(), listed.data.view(np.uint8).ravel())
     assert len(file.tensors) == len(reader.tensors)
 
 
@@ -316,7 +316,9 @@ HUGE = 2**63
 NESTED = struct.pack("<IQ", 9, 1) * 50
 HOSTILE = {
     "nothing": (b"", "does not begin with GGUF"),
-    "another format": (b"PK\x03\x04" + bytes(100), "does not begin with GGUF"),
+    "another format": (b"PK\x03\x04" + bytes(100), "is a zip file, as torch.save writes it"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS"),
+    "web page": (b"<!DOCTYPE html><html>", "is a web page"),
     "magic alone": (b"GGUF", "ends inside its header"),
     "old version": (crafted(version=1), "another kind (version 1)"),
     "new version": (crafted(version=99), "another kind (version 99)"),
@@ -352,6 +354,34 @@ def test_hostile_headers(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(content)
     assert words in refused(path)
+
+
+def parts(directory: Path) -> list[Path]:
+    """A sound model in two files, as they are split for download."""
+    listed = list(tensors_of("qwen2").items())
+    halves = (dict(listed[:9]), dict(listed[9:]))
+    paths = [directory / f"Small-1B-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for number, (path, half) in enumerate(zip(paths, halves, strict=True)):
+        split = {"split.no": number, "split.count": 2, "split.tensors.count": len(listed)}
+        write(path, split if number else keys_of("qwen2") | split, half)
+    return paths
+
+
+def test_a_model_in_several_files_is_opened_by_the_first(tmp_path: Path) -> None:
+    """Its tensors come from all of them; its name is that of the whole."""
+    checkpoint = load(parts(tmp_path)[0])
+    assert checkpoint.name == "Small-1B"
+    np.testing.assert_allclose(logits(checkpoint), np.load(DATA / "qwen2" / "logits.npy"), rtol=1e-4, atol=1e-4)
+
+
+def test_parts_of_a_model_are_named_as_such(tmp_path: Path) -> None:
+    """A later part names the first; a missing one is named; a piece of a file that was cut says so."""
+    first, second = parts(tmp_path)
+    assert f"a later part of a model in 2 files: give the first, {first.name}" in refused(second)
+    second.unlink()
+    assert f"part 1 of 2 of a model, and {second.name} is not beside it" in refused(first)
+    first.write_bytes(first.read_bytes()[:400])
+    assert "(by its name part 1 of 2)" in refused(first)
 
 
 def test_files_cut_short(small: Path) -> None:

@@ -181,6 +181,52 @@ def test_no_weights(copy: Path) -> None:
     assert "neither model.safetensors nor pytorch_model.bin" in refused(copy)
 
 
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"]
+)
+def test_files_that_are_something_else_are_named_as_what_they_are(copy: Path, name: str) -> None:
+    """Pointers of Git LFS, which a clone without it leaves, and pages of a hub that refused a download."""
+    (copy / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n")
+    assert f"{name} is a pointer of Git LFS" in refused(copy)
+    (copy / name).write_text("<!DOCTYPE html><html>not found</html>")
+    assert f"{name} is a web page" in refused(copy)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_text_in_another_encoding(copy: Path, name: str) -> None:
+    """UTF-16, as some editors write it, is named; the mark that others put before UTF-8 does no harm."""
+    text = (copy / name).read_text()
+    (copy / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    load(copy)
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        (copy / name).write_text(text, encoding)
+        assert f"{name} is text in UTF-16: save it as UTF-8" in refused(copy)
+
+
+HEADERS = {
+    "no JSON": b"{",
+    "no object": b"[]",
+    "nesting": b"[" * 100_000,
+    "no tensor": b'{"a": 1}',
+    "huge": b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, ' + b"9" * 5000 + b"]}}",
+    "nothing known": b'{"a": {}}',
+    "turned": b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}',
+    "outside": b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}',
+    "another shape": b'{"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 4]}}',
+    "text as a shape": b'{"a": {"dtype": "F32", "shape": "1", "data_offsets": [0, 4]}}',
+    "shared": b'{"a": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]},'
+    b' "b": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}}',
+    "dtype": b'{"a": {"dtype": [], "shape": [1], "data_offsets": [0, 4]}}',
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_hostile_headers_of_safetensors(copy: Path, header: bytes) -> None:
+    """Whatever a header says, it is refused in one line."""
+    (copy / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert "damaged or cut short" in refused(copy) or "is of type" in refused(copy)
+
+
 @pytest.mark.parametrize("size", [0, 5, 8, 300, 20_000])
 def test_weights_cut_short(copy: Path, size: int) -> None:
     """A download that broke off is noticed, wherever it broke."""

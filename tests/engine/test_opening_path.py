@@ -13,6 +13,7 @@ from llmchat.chat.model import ModelSpec
 from llmchat.engine import opening
 from llmchat.engine.native import library
 from llmchat.engine.opening import open_engine, why_torch
+from tests.checkpoints.test_gguf import keys_of, tensors_of, write
 from tests.conftest import DATA
 
 
@@ -65,20 +66,70 @@ def test_a_library_of_another_version_is_left_alone(monkeypatch: pytest.MonkeyPa
         library.load_library.cache_clear()
 
 
-def test_a_file_may_be_written_anew_while_its_model_is_open(tiny_dir: Path, tmp_path: Path) -> None:
-    """A training run empties and rewrites its latest checkpoint; what is mapped of it must not end the process."""
-    model = Path(shutil.copy(tiny_dir / "model/model.pt", tmp_path))
+@pytest.fixture(params=["pt", "safetensors", "gguf"])
+def model(request: pytest.FixtureRequest, tiny_dir: Path, tmp_path: Path) -> tuple[Path, str, Path]:
+    """A copy of a model of each format: what to open, a file of it, and its tokenizer."""
+    if request.param == "pt":
+        path = Path(shutil.copy(tiny_dir / "model" / "model.pt", tmp_path))
+        return path, str(path), tiny_dir / "tokenizer"
+    directory = Path(shutil.copytree(DATA / "huggingface" / "qwen2", tmp_path / "qwen2"))
+    if request.param == "safetensors":
+        return directory, str(directory / "model.safetensors"), directory
+    path = write(tmp_path / "small.gguf", keys_of("qwen2"), tensors_of("qwen2"))
+    return path, str(path), directory
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+def test_a_file_may_be_cut_off_while_its_model_is_open(model: tuple[Path, str, Path], dtype: str) -> None:
+    """A training run empties and rewrites its latest checkpoint: the open model goes on, on either engine."""
+    path, file, tokenizer = model
     code = (
         "import llmchat\n"
-        f"model = llmchat.load({str(model)!r}, {str(tiny_dir / 'tokenizer')!r})\n"
+        f"model = llmchat.load({str(path)!r}, {str(tokenizer)!r}, device='cpu', dtype={dtype!r})\n"
         "config = llmchat.GenerationConfig(temperature=0, max_new_tokens=8)\n"
-        "first = model.generate('the queen', config).text\n"
-        f"open({str(model)!r}, 'wb').close()\n"
-        "model.generate('a whale in the sea', config)\n"
-        "assert model.generate('the queen', config).text == first"
+        "first = model.generate('the queen', config, raw=True).text\n"
+        f"open({file!r}, 'wb').close()\n"
+        "model.generate('a whale in the sea', config, raw=True)\n"
+        "assert model.generate('the queen', config, raw=True).text == first"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+def test_a_file_may_be_cut_off_while_it_is_read(model: tuple[Path, str, Path], dtype: str) -> None:
+    """At whatever step it happens, the model cannot be loaded and a sentence says why; no signal ends the process."""
+    path, file, tokenizer = model
+    code = (
+        "import shutil\n"
+        "from llmchat.chat.model import ModelSpec\n"
+        "from llmchat.engine.opening import open_engine\n"
+        "from llmchat.errors import ModelLoadError\n"
+        f"spec, file = ModelSpec({str(path)!r}, {str(tokenizer)!r}, device='cpu', dtype={dtype!r}), {file!r}\n"
+        "shutil.copy(file, file + '.whole')\n"
+        "steps = []\n"
+        "open_engine(spec, lambda *step: steps.append(step))\n"
+        "for wanted in range(len(steps)):\n"
+        "    shutil.copy(file + '.whole', file)\n"
+        "    seen = []\n"
+        "    def cut_off(*step):\n"
+        "        seen.append(step)\n"
+        "        if len(seen) == wanted + 1:\n"
+        "            open(file, 'wb').close()\n"
+        "    try:\n"
+        "        open_engine(spec, cut_off)\n"
+        "    except ModelLoadError as error:\n"
+        "        print(error.message)\n"
+        "    else:\n"
+        "        print(wanted, 'went well')\n"
+        "print('steps', len(steps))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    *told, count = done.stdout.splitlines()
+    assert len(told) == int(count.split()[1]) > 3
+    assert any("was changed while it was read: open it again once it is whole" in line for line in told)
+    assert "went well" not in done.stdout
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system must tell the peak of memory")

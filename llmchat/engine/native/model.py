@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ctypes import byref, c_int32, c_size_t, c_void_p
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,9 @@ class NativeModel:
         self.library: Any = library
         config = checkpoint.config
         self.config = config
-        self._raw = checkpoint.raw
+        self._raw: Mapping[str, RawTensor] = checkpoint.raw
+        self.parameter_count = 0
+        """How many numbers the model has."""
         shape = _shape(config, threads, checkpoint.interleaved_rope)
         self._padded_vocab = -(-config.vocab_size // BLOCK_ROWS) * BLOCK_ROWS
         kernels = os.environ.get(KERNELS_VARIABLE, "").encode()
@@ -120,18 +123,13 @@ class NativeModel:
         for layer in range(config.n_layers):
             progress("repacking weights", layer / config.n_layers)
             self._load_layer(layer, f"{prefix}.{layer}.")
-            checkpoint.forget()
         self._load_globals()
-        checkpoint.forget()
+        checkpoint.check_unchanged()
+        self._raw = {}
 
     def __del__(self) -> None:
         if getattr(self, "handle", None):
             self.library.llmchat_model_free(self.handle)
-
-    @property
-    def parameter_count(self) -> int:
-        """How many numbers the model has."""
-        return sum(int(np.prod(tensor.shape)) for tensor in self._raw.values())
 
     @property
     def weight_bytes(self) -> int:
@@ -219,29 +217,38 @@ class NativeModel:
     def _load_layer(self, layer: int, prefix: str) -> None:
         is_gpt = isinstance(self.config, GPTConfig)
         for slot, names in (_GPT_MATRICES if is_gpt else _LLAMA_MATRICES).items():
-            self._set_matrix(layer, slot, [self._raw[f"{prefix}{name}.weight"] for name in names])
+            self._set_matrix(layer, slot, [self._take(f"{prefix}{name}.weight") for name in names])
         for vector, names in (_GPT_VECTORS if is_gpt else _LLAMA_VECTORS).items():
-            found = [_values(self._raw[prefix + name]).ravel() for name in names if prefix + name in self._raw]
+            found = [_values(self._take(prefix + name)).ravel() for name in names if prefix + name in self._raw]
             if found:
                 self._set_vector(layer, _VECTORS.index(vector), np.concatenate(found))
 
     def _load_globals(self) -> None:
         if isinstance(self.config, GPTConfig):
             embedding, head = "token_embedding.weight", "lm_head.weight"
-            self._set_vector(-1, _NORM, _values(self._raw["ln_f.weight"]))
-            self._set_vector(-1, _NORM_BIAS, _values(self._raw["ln_f.bias"]))
-            self._set_vector(-1, _POSITIONS, _values(self._raw["position_embedding.weight"]))
+            self._set_vector(-1, _NORM, _values(self._take("ln_f.weight")))
+            self._set_vector(-1, _NORM_BIAS, _values(self._take("ln_f.bias")))
+            self._set_vector(-1, _POSITIONS, _values(self._take("position_embedding.weight")))
         else:
             embedding, head = "embedding.weight", "head.weight"
-            self._set_vector(-1, _NORM, _values(self._raw["norm.weight"]))
-        rows = _kept(self._raw[embedding])
-        self._set_matrix(-1, 0, [self._raw.get(head, rows)])
+            self._set_vector(-1, _NORM, _values(self._take("norm.weight")))
+        if head in self._raw:
+            self._set_matrix(-1, 0, [self._take(head)])
+        rows = _kept(self._take(embedding))
+        if head not in self._raw:
+            self._set_matrix(-1, 0, [rows])
         self._embedding = np.ascontiguousarray(rows.data)  # The library reads rows from it.
         _check(
             self.library.llmchat_set_embedding(
                 self.handle, _FORMATS.index(rows.kind), self._embedding.ctypes.data, self._embedding.nbytes
             )
         )
+
+    def _take(self, name: str) -> RawTensor:
+        """A tensor of the checkpoint, read now; each is taken once."""
+        tensor = self._raw[name]
+        self.parameter_count += math.prod(tensor.shape)
+        return tensor
 
     def _set_vector(self, layer: int, slot: int, values: NDArray[np.floating]) -> None:
         floats = np.ascontiguousarray(values, dtype=np.float32)
