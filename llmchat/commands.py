@@ -12,6 +12,7 @@ from llmchat.chat.archive import read_transcript
 from llmchat.chat.plain_text import visible
 from llmchat.chat.turn import token_count
 from llmchat.errors import ModelLoadError, TranscriptError, UsageError
+from llmchat.streams import print_json
 
 if TYPE_CHECKING:
     from llmchat.replay import ReplayResult
@@ -34,7 +35,7 @@ def list_models(*, as_json: bool) -> None:
             }
             for entry in entries
         ]
-        print(json.dumps(rows, indent=2))
+        print_json(json.dumps(rows, indent=2))
         return
     for entry in entries:
         place = str(entry.path) if entry.is_on_disk else f"not fetched; llmchat pull {entry.name}"
@@ -124,7 +125,10 @@ def export_transcript(file: Path, kind: str) -> None:
     from llmchat.chat import export
 
     transcript, _ = read_transcript(file)
-    render = {"markdown": export.to_markdown, "text": export.to_text, "json": export.to_json}[kind]
+    if kind == "json":
+        print_json(export.to_json(transcript).rstrip("\n"))
+        return
+    render = {"markdown": export.to_markdown, "text": export.to_text}[kind]
     sys.stdout.write(render(transcript).rstrip("\n") + "\n")
 
 

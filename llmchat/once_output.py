@@ -9,8 +9,9 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from llmchat.chat.model import ModelInfo
-from llmchat.chat.plain_text import VisibleStream, visible
+from llmchat.chat.plain_text import visible
 from llmchat.chat.turn import Reply, token_count
+from llmchat.streams import print_json, steer
 from llmchat.worker.messages import PromptProcessed, PromptTokens, TokensGenerated
 
 Output = Literal["text", "json", "jsonl"]
@@ -23,8 +24,6 @@ class TextPrinter:
     """The reply's text as it comes, and one line end after it."""
 
     def __init__(self) -> None:
-        # Escape sequences of a model must not reach a terminal; a file gets the text as it is.
-        self._stream = VisibleStream() if sys.stdout.isatty() else None
         self._has_begun = False
 
     def begin(self, number: int) -> None:
@@ -35,11 +34,11 @@ class TextPrinter:
     def add(self, event: TokensGenerated) -> None:
         """Print some more of the reply."""
         self._has_begun = True
-        write_out(event.text if self._stream is None else self._stream.add(event.text))
+        write_out(event.text)
 
     def finish(self, reply: Reply, prompt: str, info: ModelInfo) -> None:
         """End the reply."""
-        write_out(("" if self._stream is None else self._stream.finish()) + "\n")
+        write_out("\n")
         self._has_begun = False
 
     def break_off(self) -> None:
@@ -138,8 +137,7 @@ def print_prompt(prompt: PromptTokens, info: ModelInfo, *, as_json: bool) -> Non
             }
         )
         return
-    shown = visible(text) if sys.stdout.isatty() else text
-    write_out(f"{shown}\n{SEPARATOR}{' '.join(map(str, ids))}\n")
+    write_out(f"{text}\n{SEPARATOR}{' '.join(map(str, ids))}\n")
 
 
 class Narrator:
@@ -161,14 +159,15 @@ class Narrator:
         share = "" if fraction is None else f" {fraction:4.0%}"
         line = visible(f"{stage}{share}")[: shutil.get_terminal_size().columns - 1]
         if line != self._line:
-            sys.stderr.write("\r" + line.ljust(len(self._line)))
+            steer(sys.stderr, "\r")
+            sys.stderr.write(line.ljust(len(self._line)))
             sys.stderr.flush()
             self._line = line
 
     def clear(self) -> None:
         """Wipe the progress line."""
         if self._line:
-            sys.stderr.write("\r" + " " * len(self._line) + "\r")
+            steer(sys.stderr, f"\r{' ' * len(self._line)}\r")
             sys.stderr.flush()
             self._line = ""
 
@@ -212,7 +211,7 @@ def write_json(value: dict[str, Any]) -> None:
     """Print an object on a line."""
     # Where the output cannot hold every character, JSON's own escapes can.
     is_unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
-    write_out(json.dumps(value, ensure_ascii=not is_unicode) + "\n")
+    print_json(json.dumps(value, ensure_ascii=not is_unicode))
 
 
 def write_out(text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -104,8 +103,7 @@ class TrialPrinter:
             return
         parting = self._experiment.parting(self._printed) if self._printed else None
         parts = "" if parting is None else f" (parts from the first at token {parting + 1})"
-        text = visible(reply.text) if sys.stdout.isatty() else reply.text
-        write_out(("\n" if self._printed else "") + f"## {label}{parts}\n{text}\n")
+        write_out(("\n" if self._printed else "") + f"## {label}{parts}\n{reply.text}\n")
 
     def _described(self, outcomes: list[Outcome], question: str) -> dict[str, Any]:
         """All replies as one object; `parts_at` is the index of the first token that differs from the first reply."""

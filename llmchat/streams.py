@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
+from llmchat.chat.plain_text import VisibleStream, escaped
 from llmchat.errors import UsageError
 from llmchat.files import PRIVATE
 from llmchat.paths import ensure, log_path
@@ -17,8 +18,47 @@ _LOG_LIMIT = 1_000_000
 """Bytes; a log that has grown beyond begins anew."""
 
 
+class TerminalStream(io.TextIOWrapper):
+    """A stream to a terminal on which no text can act: what would is made visible.
+
+    Whatever is printed passes here, so that who prints need not think of it.
+    """
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        """Take the place of a stream, which can no longer be used."""
+        encoding, errors, at_once = stream.encoding, stream.errors, stream.write_through
+        super().__init__(stream.detach(), encoding, errors, line_buffering=True, write_through=at_once)
+        self._visible = VisibleStream()
+
+    def write(self, text: str, /) -> int:
+        """Write a text."""
+        super().write(self._visible.add(text))
+        return len(text)
+
+    def steer(self, codes: str) -> None:
+        """Write codes that the terminal shall follow."""
+        super().write(codes)
+
+
+def steer(stream: TextIO, codes: str) -> None:
+    """Write codes that move the cursor, such as a carriage return, to a stream that may be a terminal's."""
+    if isinstance(stream, TerminalStream):
+        stream.steer(codes)
+    else:
+        stream.write(codes)
+
+
+def print_json(text: str) -> None:
+    """Print a text in JSON and a line end at once; on a terminal JSON's own escapes keep it whole and harmless."""
+    sys.stdout.write((escaped(text) if sys.stdout.isatty() else text) + "\n")
+    sys.stdout.flush()
+
+
 def prepare_streams() -> None:
-    """Make every stream usable: one that was closed is opened on nothing, and no character can fail to be written."""
+    """Make every stream fit for any text.
+
+    One that was closed is opened on nothing, no character can fail to be written, and none can act on a terminal.
+    """
     # The mode is that of reading also for output: writing fails, as it does on a closed stream.
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None and os.open(os.devnull, os.O_RDWR if number == 2 else os.O_RDONLY) == number:
@@ -27,6 +67,14 @@ def prepare_streams() -> None:
         # A file on Windows would else be in an encoding that lacks most characters.
         is_file_on_windows = os.name == "nt" and not sys.stdout.isatty()
         sys.stdout.reconfigure(errors="replace", encoding="utf-8" if is_file_on_windows else None)
+    for name in ("stdout", "stderr"):
+        stream = _guarded(getattr(sys, name))
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _guarded(stream: TextIO) -> TextIO:
+    return TerminalStream(stream) if isinstance(stream, io.TextIOWrapper) and stream.isatty() else stream
 
 
 def require_terminal() -> None:
@@ -82,7 +130,7 @@ def _moved(stream: TextIO, log: TextIO) -> TextIO:
     number = stream.fileno()
     ours = open(os.dup(number), "w", encoding=stream.encoding, errors=stream.errors)  # noqa: SIM115
     os.dup2(log.fileno(), number)
-    return ours
+    return _guarded(ours)
 
 
 def _open_log() -> TextIO:

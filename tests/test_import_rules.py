@@ -38,7 +38,7 @@ LAYERS: dict[str, set[str]] = {
     "llmchat.settings": BASE | {"llmchat.chat"},
     "llmchat.options": BASE | {"llmchat.chat", "llmchat.settings"},
     "llmchat.themes": BASE,
-    "llmchat.streams": BASE,
+    "llmchat.streams": BASE | {"llmchat.chat"},
     "llmchat.prompt_source": BASE | {"llmchat.chat"},
     "llmchat.sampling": BASE | {"llmchat.chat"},
     "llmchat.tokenizers": BASE | {"llmchat.chat"},
@@ -47,11 +47,11 @@ LAYERS: dict[str, set[str]] = {
     "llmchat.remote": BASE | ENGINE_ROOM | {"llmchat.chat"},
     "llmchat.worker": BASE | {"llmchat.chat", "llmchat.worker"},
     "llmchat.session": BASE | {"llmchat.chat", "llmchat.worker"},
-    "llmchat.once_output": BASE | {"llmchat.chat", "llmchat.worker"},
+    "llmchat.once_output": BASE | {"llmchat.chat", "llmchat.worker", "llmchat.streams"},
     "llmchat.once": BASE | SETTINGS | {"llmchat.chat", "llmchat.worker", "llmchat.session", "llmchat.once_output"},
     "llmchat.replay": BASE | {"llmchat.chat", "llmchat.worker"},
     "llmchat.bench": BASE | {"llmchat.chat"},
-    "llmchat.commands": BASE | {"llmchat.chat"},
+    "llmchat.commands": BASE | {"llmchat.chat", "llmchat.streams"},
     "llmchat.api": BASE | {"llmchat.chat"},
     "llmchat.plain": BASE
     | SETTINGS

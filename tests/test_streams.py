@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmchat import paths, streams
+from tests.program import open_terminal, read_terminal
 
 SCRIPT = """
 import logging, os, sys, warnings
@@ -49,3 +50,43 @@ def test_streams_that_a_program_has_replaced_are_left_alone(monkeypatch: pytest.
     with streams.libraries_in_log():
         assert (sys.stdout, sys.stderr) == before
     assert not paths.log_path().exists()
+
+
+PRINTING = r"""
+import sys
+from llmchat.streams import libraries_in_log, prepare_streams, print_json, steer
+prepare_streams()
+bad = "\x1b]0;title\x07\x9b2J\u202e\x7f"
+print(bad, file=sys.stderr)
+with libraries_in_log():
+    print(bad, "tab\t, 👩", end="")
+    print("\u200d👧")
+    print_json('"' + bad[5:] + '"')
+    print("wiped", end=""), steer(sys.stdout, "\r"), print("shown")
+raise SystemExit(bad)
+"""
+
+
+def test_no_text_acts_on_a_terminal() -> None:
+    """Whoever prints it, on whichever stream: it is made visible, and JSON stays JSON."""
+    far, near = open_terminal()
+    process = subprocess.Popen([sys.executable, "-c", PRINTING], stdin=near, stdout=near, stderr=near)
+    near.close()
+    text = read_terminal(far)
+    assert process.wait(timeout=60) == 1
+    shown = "␛]0;title␇�2J⇄␡"
+    assert text.split("\r\n") == [
+        shown,
+        f"{shown} tab\t, 👩\u200d👧",
+        r'"itle' + "\\u0007\\u009b2J\\u202e\\u007f" + '"',
+        "wiped\rshown",
+        shown,
+        "",
+    ]
+
+
+def test_a_file_gets_every_byte_as_it_is(tmp_path: Path) -> None:
+    """What is for a program is not changed."""
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run([sys.executable, "-c", PRINTING], stdout=out, stderr=subprocess.DEVNULL, timeout=60)
+    assert (tmp_path / "out").read_bytes().startswith("\x1b]0;title\x07\x9b2J\u202e\x7f tab\t,".encode())

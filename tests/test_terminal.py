@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 
 from llmchat.chat.storage import TranscriptFile, latest_transcript, read_transcript
+from llmchat.paths import history_path
+from llmchat.ui.prompt_history import PromptHistory
 
 PATIENCE_SECONDS = 60.0
 ESCAPES = re.compile(r"\x1b(\[[0-9;:?<>=$ ]*[a-zA-Z~]|\][^\x07\x1b]*(\x07|\x1b\\)|P[^\x1b]*\x1b\\|[=>78]|\([A-Z0-9])")
@@ -269,3 +271,53 @@ main()
         it.wait_for("ready")
         it.press("\x04")
         assert it.wait_for_end() == 0
+
+
+FAULT = """
+import sys, threading
+from textual.drivers.linux_driver import LinuxDriver
+from llmchat.ui.screens.chat import ChatScreen
+from llmchat.ui.widgets.status_bar import StatusBar
+from llmchat.ui import terminal_driver
+def fail(*arguments, **options):
+    raise RuntimeError("a fault of the test")
+async def fail_later():
+    fail()
+usual = ChatScreen.send
+def send(screen, text):
+    usual(screen, "kept")
+    screen.prompt.write("a draft")
+    place = text.split()[0]
+    if place == "handler": fail()
+    if place == "timer": screen.set_timer(0.01, fail)
+    if place == "task": screen.run_worker(fail_later())
+    if place == "callback": screen.app._loop.call_soon(fail)
+    if place == "render": StatusBar.render = fail; screen.status.refresh()
+    if place == "input": terminal_driver.TerminalParser.feed = fail
+ChatScreen.send = send
+from llmchat.cli import main
+main()
+"""
+"""Starts llmchat with a window that fails in the place that a message names."""
+
+
+@pytest.mark.parametrize("place", ["handler", "timer", "task", "callback", "render", "input"])
+def test_a_fault_is_told_and_loses_nothing(place: str, sandbox: Path) -> None:
+    """One sentence with the log and the conversation, code 1, a clean terminal, the draft among the past prompts."""
+    with terminal(program=("-c", FAULT)) as it:
+        it.wait_for("ready")
+        it.press(f"{place} and\r")
+        if place == "input":
+            it.wait_for("generating")
+            it.press("x")
+        assert it.wait_for_end() == 1
+        path, log = latest_transcript(), sandbox / "state" / "llmchat.log"
+        assert path is not None
+        assert it.last_words.replace("\n", "") == (
+            f"llmchat: error: The window ended over an unexpected RuntimeError. The conversation is in {path}; "
+            f"go on with: llmchat --continue. The log tells more: {log}"
+        )
+        assert it.raw.count(ENTERED) == it.raw.count(LEFT) == 1 and it.modes_now == it.modes
+        assert "a fault of the test" in log.read_text()
+        assert read_transcript(path)[0].path()[0].text == "kept"
+        assert "a draft" in PromptHistory(history_path()).entries

@@ -58,6 +58,13 @@ def visible(text: str) -> str:
     return _SUSPECT.sub(_stand_in, text)
 
 
+def escaped(text: str) -> str:
+    """JSON in which each character that is not safe to show stands as its escape there: u001b for escape."""
+    return "".join(
+        given if given == shown else _json_escape(given) for given, shown in zip(text, visible(text), strict=True)
+    )
+
+
 class VisibleStream:
     """`visible` for a text that comes in pieces: however it is cut, the same characters come out."""
 
@@ -105,6 +112,11 @@ def checked_text(text: str, source: str) -> str:
 
 def _control(character: str) -> str:
     return "␡" if character == "\x7f" else chr(0x2400 + ord(character))
+
+
+def _json_escape(character: str) -> str:
+    digits = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{digits[at : at + 4]}" for at in range(0, len(digits), 4))
 
 
 def _stand_in(match: re.Match[str]) -> str:

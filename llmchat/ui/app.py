@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.console import RenderableType
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
+from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import Screen
+from textual.worker import WorkerFailed
 
 from llmchat.errors import LlmchatError, ThemeError
 from llmchat.options import StartOptions
@@ -22,9 +27,15 @@ from llmchat.ui.commands import CHECKPOINT_WORDS
 from llmchat.ui.keys import key_label
 from llmchat.ui.screens.chat import ChatScreen
 from llmchat.ui.screens.experiment import ExperimentScreen
+from llmchat.ui.terminal_guard import OnlyText
 from llmchat.ui.widgets.next_token_panel import NextTokenPanel
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import Event
+
+if TYPE_CHECKING:
+    from llmchat.ui.terminal_driver import InputFailed
+
+_log = logging.getLogger("llmchat")
 
 MakeWorker = Callable[[Callable[[Event], object]], InferenceWorker]
 
@@ -55,8 +66,11 @@ class LlmchatApp(App[str]):
             LlmchatError: A key of the settings names no action, or the transcript cannot be opened.
         """
         super().__init__()
+        self.fault = ""
+        """What ended the window if nobody did, for a person."""
         self.options = options
         self.worker = make_worker(lambda event: self.post_message(self.WorkerReported(event)))
+        self._only_text = OnlyText()
         self._theme_failures = self._add_themes(options.settings)
         self.chat = ChatScreen(options, self.worker.submit)
         options.settings.check_keys(self._action_ids())
@@ -71,19 +85,82 @@ class LlmchatApp(App[str]):
         else:
             self.push_screen(self.chat)
         self.call_after_refresh(self.worker.start)
-        if not self.is_headless:
+
+    # ── the terminal ──
+
+    def get_driver_class(self) -> type[Driver]:
+        """Textual's driver, where there is one of llmchat's own in its place."""
+        usual = super().get_driver_class()
+        if usual.__name__ != "LinuxDriver":
+            return usual
+        from llmchat.ui.terminal_driver import TerminalDriver
+
+        return TerminalDriver
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What each line goes through before it is drawn, the guard of the terminal last."""
+        return [*super().get_line_filters(), self._only_text]
+
+    def _build_driver(self, headless: bool, inline: bool, mouse: bool, size: tuple[int, int] | None) -> Driver:
+        if not headless:
+            # From here on the terminal is in modes that an end must undo.
             self._heed_signals()
+        return super()._build_driver(headless, inline, mouse, size)
 
     def _heed_signals(self) -> None:
         """Leave in order when the terminal is closed or the machine shut down, but for signals that nohup ignores."""
-        for name in ("SIGTERM", "SIGHUP"):
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._heed_fault)
+        for name in ("SIGTERM", "SIGHUP", "SIGINT"):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 with suppress(NotImplementedError):
-                    asyncio.get_running_loop().add_signal_handler(number, self._end_by, number)
+                    loop.add_signal_handler(number, self._end_by, number)
 
     def _end_by(self, number: int) -> None:
         self.exit(self.chat.leave(), return_code=128 + number)
+
+    def on_terminal_gone(self) -> None:
+        """End as at a hang-up, which not every terminal signals."""
+        self._end_by(1)
+
+    # ── faults ──
+
+    def on_input_failed(self, message: InputFailed) -> None:
+        """Without keys there is no window."""
+        self._handle_exception(message.error)
+
+    def give_terminal_back(self) -> None:
+        """Leave the terminal as it was, if a fault kept the driver from doing so."""
+        driver = self._driver
+        if getattr(driver, "is_started", False) and driver is not None:
+            driver.stop_application_mode()
+            driver.close()
+
+    def _heed_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """End the window over a fault in a callback of the event loop; others are only logged."""
+        error = context.get("exception")
+        if isinstance(error, Exception) and "handle" in context:
+            self._handle_exception(error)
+        else:
+            loop.default_exception_handler(context)
+
+    def _fatal_error(self) -> None:
+        """End the window; Textual would print a traceback with the values of all variables."""
+        self._close_messages_no_wait()
+        error = self._exception
+        if isinstance(error, WorkerFailed):
+            error = error.error  # type: ignore[assignment]
+        _log.critical("the window failed", exc_info=error)
+        if not self.fault:
+            path = self.chat.session.path
+            kept = "" if path is None else f" The conversation is in {path}; go on with: llmchat --continue."
+            self.fault = f"The window ended over an unexpected {type(error).__name__}.{kept}"
+            self.chat.keep_draft()
+
+    def panic(self, *renderables: RenderableType) -> None:
+        """End the window over a fault whose words Textual would print."""
+        self._fatal_error()
 
     def _set_up(self) -> None:
         """Run the guided set-up, then the chat with what was chosen; leaving it leaves llmchat."""

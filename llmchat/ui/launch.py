@@ -22,13 +22,18 @@ def run_window(options: StartOptions) -> int:
     """Open the window; when it is closed, return the exit code.
 
     Raises:
-        LlmchatError: Settings or transcript are wrong; nothing has been drawn then.
+        LlmchatError: Settings or transcript are wrong, and nothing has been drawn; or a fault ended the window.
     """
     from llmchat.ui.app import LlmchatApp
 
     app = LlmchatApp(options)
     with _terminal_kept_clean():
-        app.run()
+        try:
+            app.run()
+        finally:
+            app.give_terminal_back()
+    if app.fault:
+        raise LlmchatError(f"{app.fault} The log tells more: {log_path()}")
     if app.return_value:
         # The terminal may be gone.
         with contextlib.suppress(OSError):

@@ -376,8 +376,14 @@ class ChatScreen(ChatFrame):
     def leave(self) -> str:
         """Keep what there is; returns a line for the terminal, after the window has closed."""
         path = self.session.path
+        self.keep_draft()
         self.session.close()
         return f"Saved: {path}\nGo on with: llmchat --continue" if path is not None else ""
+
+    def keep_draft(self) -> None:
+        """Put what was written and not sent among the past prompts."""
+        for prompt in self.query(PromptInput):
+            prompt.keep_draft()
 
 
 _SOURCE_WORDS = {

@@ -171,6 +171,10 @@ class PromptInput(TextArea):
         self.text = text
         self.move_cursor(self.document.end)
 
+    def keep_draft(self) -> None:
+        """Put what was not sent among the past prompts, where Up finds it the next time."""
+        self.history_of_prompts.add(self.text)
+
     def action_send(self) -> None:
         """Send the text, or give the command; one that is refused stays."""
         written = self.text
