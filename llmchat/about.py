@@ -8,14 +8,16 @@ from importlib import metadata
 from llmchat import __version__
 from llmchat.chat.model import ModelSpec
 from llmchat.engine.native.library import kernels_name
-from llmchat.engine.opening import default_threads, why_torch
+from llmchat.engine.opening import default_threads, path_reason, why_torch
 
 
 def about() -> list[str]:
-    """Lines for a person or a bug report; torch is not imported for them."""
-    reason = why_torch(ModelSpec())
-    path = f"torch, because {reason}" if reason else f"native {kernels_name()}"
-    threads = default_threads(natively=not reason)
+    """Lines for a person or a bug report; torch is imported only to ask it for a GPU that there seems to be."""
+    spec = ModelSpec()
+    is_native, reason = not why_torch(spec), path_reason(spec)
+    path = f"native {kernels_name()}" if is_native else "torch"
+    path += f", because {reason}" if reason else ""
+    threads = default_threads(natively=is_native)
     return [
         f"llmchat {__version__}",
         f"models run on: {path} · {threads} thread{'s' if threads != 1 else ''}",

@@ -270,7 +270,7 @@ class _Run:
         self._tell_held_notes()
         if self._options.stats:
             for outcome in experiment.outcomes():
-                self._narrator.statistics(outcome.reply)
+                self._narrator.statistics(outcome.reply, session.model)
 
     def _show(self, event: Event) -> None:
         narrator = self._narrator
@@ -304,7 +304,7 @@ class _Run:
         self._printer.finish(reply, self._options.start.prompt or "", session.model)
         self._tell_held_notes()
         if self._options.stats:
-            self._narrator.statistics(reply)
+            self._narrator.statistics(reply, session.model)
 
     def _tell_held_notes(self) -> None:
         while self._held_notes:

@@ -186,7 +186,7 @@ class Narrator:
                 f"the prompt has {event.prompt_tokens} tokens; the model sees the last {event.context_length} of them."
             )
 
-    def statistics(self, reply: Reply) -> None:
+    def statistics(self, reply: Reply, info: ModelInfo) -> None:
         """The figures of a reply, a line each; they were asked for, so always printed."""
         times = reply.timings
         dropped = f", {reply.dropped_tokens} dropped" if reply.dropped_tokens else ""
@@ -194,6 +194,7 @@ class Narrator:
         lacking += f", {reply.byte_tokens} of them parts of characters" if reply.byte_tokens else ""
         rows = {
             "model": reply.model,
+            "runs on": f"{info.path_words}{f', because {info.path_reason}' if info.path_reason else ''}",
             "finish": f"{reply.finish_reason} ({reply.finish_detail})",
             "seed": str(reply.seed),
             "prompt": f"{token_count(reply.prompt_tokens)}, {reply.cached_tokens} from the cache{dropped}, "

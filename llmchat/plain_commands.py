@@ -193,6 +193,8 @@ class PlainCommands:
             raise UsageError("There is no reply yet.")
         reply, times = turn.reply, turn.reply.timings
         self._say(f"Model: {reply.model}, opened in {times.load_seconds:.1f} s")
+        if (info := self._session.model) is not None:
+            self._say(f"Runs on: {info.path_words}{f', because {info.path_reason}' if info.path_reason else ''}")
         self._say(f"Prompt: {token_count(reply.prompt_tokens)}, {reply.cached_tokens} of them from the cache")
         self._say(f"Reply: {token_count(len(reply.token_ids))}, {times.tokens_per_second:.1f} a second")
         self._say(f"First token after {times.time_to_first_token_seconds:.2f} s")

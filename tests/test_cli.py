@@ -56,7 +56,7 @@ def test_help_has_a_flag_for_every_parameter(here: Here) -> None:
 def test_the_version_in_full(here: Here, monkeypatch: pytest.MonkeyPatch, kernels: str, words: str) -> None:
     """A bug report can say which path models take, and why it is not the native one."""
     monkeypatch.setenv("LLMCHAT_KERNELS", kernels)
-    monkeypatch.setattr("llmchat.engine.opening._may_have_gpu", lambda: False)
+    monkeypatch.setattr("llmchat.engine.opening.torch_finds_gpu", lambda: False)
     done = here("--version", "-v")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"llmchat {__version__}\n{words}")

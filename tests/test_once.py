@@ -95,7 +95,7 @@ def test_json_survives_a_narrow_encoding() -> None:
     assert json.loads(done.out)["text"].startswith("☃")
     assert done.out.isascii()
     rows = dict(line.split(":", 1) for line in done.err.splitlines())
-    assert list(rows) == ["model", "finish", "seed", "prompt", "reply", "first token", "load"]
+    assert list(rows) == ["model", "runs on", "finish", "seed", "prompt", "reply", "first token", "load"]
     assert rows["seed"].strip() == "3"
     assert rows["reply"].strip().startswith("12 tokens, ")
 

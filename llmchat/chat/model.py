@@ -53,8 +53,8 @@ class ModelInfo:
     """Whether prompts are rendered through a chat template unless `--raw` is given."""
     training: Mapping[str, int | float] = field(default_factory=dict)
     """What the checkpoint says of its training: step, epoch, loss."""
-    torch_reason: str = ""
-    """Why torch runs it and not the native step; "" if the native step does."""
+    path_reason: str = ""
+    """Why it is run as it is, such as "the precision float32 was asked for"; "" where nothing spoke for another way."""
     cuda_graph: bool = False
     """Whether a GPU replays decode steps that were recorded once."""
     notes: tuple[str, ...] = ()
@@ -67,6 +67,12 @@ class ModelInfo:
             return self.dtype
         device = f" on {self.device}" if self.device != "cpu" else ""
         return f"torch {self.dtype}{device}" + (" · CUDA graph" if self.cuda_graph else "")
+
+    @property
+    def why_words(self) -> str:
+        """The same as a sentence without its stop."""
+        runner = "the native step" if self.dtype.startswith("native") else "torch"
+        return f"{runner} runs it, because {self.path_reason}" if self.path_reason else ""
 
 
 def is_pattern(model: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmchat.chat.model import ModelInfo, ModelSpec, is_pattern
+from llmchat.engine.devices import choose_device, choose_dtype, gpu_sign, require_torch, torch_finds_gpu
 from llmchat.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -39,26 +40,22 @@ def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | N
         ModelLoadError: It cannot be opened; the message says what to do.
     """
     spec = locate(spec, progress, cancel or threading.Event())
-    is_native = runs_natively(spec)
-    threads = spec.threads or default_threads(natively=is_native)
-    if is_native:
+    reason = why_torch(spec)
+    threads = spec.threads or default_threads(natively=not reason)
+    if not reason:
         return _open_natively(spec, progress, threads)
     progress("starting torch", None)
+    require_torch(reason)
     import torch
 
     torch.set_num_threads(threads)
-    device = _choose_device(spec.device)
+    device = choose_device(spec.device)
     checkpoint = _load_checkpoint(spec, progress)
     progress("building the model", None)
     try:
-        return _build(checkpoint, spec, device, _choose_dtype(spec.dtype, device), threads)
+        return _build(checkpoint, spec, device, choose_dtype(spec.dtype, device), threads)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.") from error
-
-
-def runs_natively(spec: ModelSpec) -> bool:
-    """Whether the native decode step is used: on a CPU, in the weights' own precision, where it was built."""
-    return not why_torch(spec)
 
 
 def why_torch(spec: ModelSpec) -> str:
@@ -67,18 +64,19 @@ def why_torch(spec: ModelSpec) -> str:
 
     if spec.device not in ("auto", "cpu"):
         return f"the device {spec.device} was asked for"
-    if spec.device == "auto" and _may_have_gpu():
-        return "this machine seems to have a GPU"
+    if spec.device == "auto" and torch_finds_gpu():
+        return "this machine has a GPU"
     if spec.dtype != "auto":
         return f"the precision {spec.dtype} was asked for"
     return why_not()
 
 
-def _may_have_gpu() -> bool:
-    """Whether torch is worth asking for a GPU; without importing it."""
-    return any(
-        Path(place).exists() for place in ("/dev/nvidia0", "/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
-    )
+def path_reason(spec: ModelSpec) -> str:
+    """Why the model is run as it is, in a few words that follow "because"; "" where nothing spoke for another way."""
+    if reason := why_torch(spec):
+        return reason
+    sign = gpu_sign() if spec.device == "auto" else ""
+    return f"torch finds no GPU behind {sign}" if sign else ""
 
 
 def _open_natively(spec: ModelSpec, progress: Progress, threads: int) -> Engine:
@@ -107,7 +105,7 @@ def _open_natively(spec: ModelSpec, progress: Progress, threads: int) -> Engine:
         return NativeEngine(
             model,
             checkpoint.tokenizer,
-            info,
+            replace(info, path_reason=path_reason(spec)),
             end_ids=checkpoint.end_ids,
             prompt_style=style,
             slides=isinstance(checkpoint.config, GPTConfig),
@@ -223,44 +221,6 @@ def _begins_with(path: Path, magic: bytes) -> bool:
         raise ModelLoadError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _choose_device(name: str) -> torch.device:
-    """The device to run on.
-
-    Raises:
-        ModelLoadError: It is unknown or not in this machine.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelLoadError(f"This machine cannot run on device {name!r}. Try --device cpu.") from error
-    if device.type == "cuda" and device.index is not None:
-        # Streams, graphs and questions about the GPU are the current one's.
-        torch.cuda.set_device(device)
-    return device
-
-
-def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision to compute in, unless asked otherwise: bfloat16 on a GPU, float32 on a CPU.
-
-    A CUDA device that would only emulate bfloat16 takes float32 as well: float16 does not hold the
-    numbers of every model.
-    """
-    import torch
-
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name == "auto":
-        emulates = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.float32 if device.type == "cpu" or emulates else torch.bfloat16
-    if name not in known:
-        raise ModelLoadError(f"There is no precision called {name!r}. Known: auto, {', '.join(known)}.")
-    return known[name]
-
-
 def _build(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype: torch.dtype, threads: int) -> Engine:
     """Put the tensors into a module and the module into an engine."""
     from llmchat.checkpoints.checkpoint import GPTConfig
@@ -280,7 +240,7 @@ def _build(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = str(dtype).removeprefix("torch.")
     info = _describe(checkpoint, str(device), precision, threads, parameters, has_template=style is not None)
-    info = replace(info, torch_reason=why_torch(spec))
+    info = replace(info, path_reason=path_reason(spec))
     return TorchEngine(
         model,
         checkpoint.tokenizer,

@@ -19,7 +19,7 @@ from torch import Tensor
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.llmbuilder import load_llmbuilder
-from llmchat.engine import opening, prefix_engine
+from llmchat.engine import devices, prefix_engine
 from llmchat.engine.architectures.gpt import GPT
 from llmchat.engine.architectures.llama import Llama
 from llmchat.engine.architectures.rope import RotaryPositions
@@ -215,7 +215,7 @@ def test_a_gpu_takes_bfloat16_where_it_has_it(
 ) -> None:
     """Emulated bfloat16 does not count; float32 is right for every model."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
-    assert opening._choose_dtype("auto", torch.device(device)) == dtype
+    assert devices.choose_dtype("auto", torch.device(device)) == dtype
 
 
 @needs_gpu

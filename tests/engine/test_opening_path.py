@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from llmchat.chat.model import ModelSpec
-from llmchat.engine import opening
+from llmchat.engine import devices, opening
 from llmchat.engine.native import library
 from llmchat.engine.opening import open_engine, why_torch
+from llmchat.ui.widgets.header_bar import HeaderBar
 from tests.checkpoints.test_gguf import keys_of, tensors_of, write
 from tests.conftest import DATA
+from tests.program import Here
 
 
 @pytest.mark.parametrize(
@@ -28,24 +32,71 @@ from tests.conftest import DATA
 )
 def test_why_torch_runs_a_model(spec: ModelSpec, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The native step runs whatever nothing speaks against; else the reason is known."""
-    monkeypatch.setattr(opening, "_may_have_gpu", lambda: False)
+    monkeypatch.setattr(opening, "torch_finds_gpu", lambda: False)
     monkeypatch.delenv("LLMCHAT_KERNELS", raising=False)
     assert why_torch(spec) == words
-    monkeypatch.setattr(opening, "_may_have_gpu", lambda: True)
+    monkeypatch.setattr(opening, "torch_finds_gpu", lambda: True)
     if spec == ModelSpec():
-        assert why_torch(spec) == "this machine seems to have a GPU"
+        assert why_torch(spec) == "this machine has a GPU"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("has_driver", [False, True])
+def test_a_sign_of_a_gpu_that_torch_cannot_use_does_not_cost_the_native_step(
+    has_driver: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Here
+) -> None:
+    """As /dev/dxg on every WSL2 machine: torch itself is asked, finds none, and all places say what runs and why."""
+    sign = tmp_path / "dxg"
+    sign.touch()
+    monkeypatch.setattr(devices, "_NVIDIA_SIGNS", (str(sign),))
+    if has_driver:
+        monkeypatch.setattr(devices, "_has_driver", lambda: True)
+    monkeypatch.delenv("LLMCHAT_KERNELS", raising=False)
+    info = open_engine(ModelSpec("tiny"), lambda stage, fraction: None).info
+    reason = f"torch finds no GPU behind {sign}"
+    assert info.path_words.startswith("native ") and info.path_reason == reason
+    assert info.why_words == f"the native step runs it, because {reason}"
+    assert f"runs on:     {info.path_words}, because {reason}\n" in here.tiny("-p", "hi", "-n", "2", "--stats").err
+    assert f"models run on: {info.path_words}, because {reason} · " in here("--version", "-v").out
+    bar = HeaderBar()
+    bar.show_model(info)
+    assert bar.reason == reason
+
+
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from llmchat import cli; sys.exit(cli.run(sys.argv[1:]))"
+
+
+def without_torch(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line where torch cannot be imported."""
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **env})
+
+
+def test_without_torch_the_native_step_serves_and_the_rest_says_what_to_install(model: tuple[Path, str, Path]) -> None:
+    """Every format runs on a CPU; what needs torch is one sentence."""
+    path, _, tokenizer = model
+    ask = ("--once", "-m", str(path), "--tokenizer", str(tokenizer), "-p", "the queen", "--raw", "-n", "2")
+    done = without_torch(*ask)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout
+    for done in (
+        without_torch(*ask, "--dtype", "float32"),
+        without_torch(*ask, "--device", "cuda"),
+        without_torch(*ask, LLMCHAT_KERNELS="none"),
+    ):
+        assert done.returncode == 4 and done.stdout == "" and done.stderr.count("\n") == 1
+        assert "Install it with: python -m pip install 'torch>=2.9,<2.14'" in done.stderr
 
 
 def test_an_opened_model_tells_its_path() -> None:
     """Window and `/stats` show what runs the model."""
     directory = str(DATA / "huggingface" / "qwen2")
-    native, torch = (
+    native, reference = (
         open_engine(ModelSpec(directory, device="cpu", dtype=dtype), lambda stage, fraction: None).info
         for dtype in ("auto", "float32")
     )
-    assert native.path_words.startswith("native ") and native.torch_reason == ""
-    assert torch.path_words == "torch float32"
-    assert torch.torch_reason == "the precision float32 was asked for"
+    assert native.path_words.startswith("native ") and native.path_reason == ""
+    assert reference.path_words == "torch float32"
+    assert reference.path_reason == "the precision float32 was asked for"
 
 
 def test_more_threads_than_a_model_takes_are_none_too_many() -> None:

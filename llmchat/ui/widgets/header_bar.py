@@ -21,6 +21,8 @@ class HeaderBar(OneLine):
     """The model's short name."""
     details: reactive[str] = reactive("")
     """How it runs: format, device, threads."""
+    reason: reactive[str] = reactive("")
+    """Why it runs on the CPU as it does; "" where nothing spoke for another way."""
     checkpoint: reactive[str] = reactive("")
     """Which checkpoint of a run it is, and how far it was trained; "" if it belongs to none."""
     file_name: reactive[str] = reactive("")
@@ -29,9 +31,9 @@ class HeaderBar(OneLine):
     def show_model(self, info: ModelInfo | None) -> None:
         """Show an opened model, or that there is none."""
         if info is None:
-            self.model = self.details = ""
+            self.model = self.details = self.reason = ""
             return
-        self.model = info.name
+        self.model, self.reason = info.name, info.path_reason if info.device == "cpu" else ""
         threads = f"{info.threads} thread{'s' if info.threads != 1 else ''}" if info.device == "cpu" else ""
         self.details = " · ".join(part for part in (info.weight_format, info.path_words, threads) if part)
 
@@ -44,6 +46,8 @@ class HeaderBar(OneLine):
             pieces.append(Piece(self.checkpoint, "bar--text", 60))
         if self.details:
             pieces.append(Piece(self.details, "bar--muted", 20))
+        if self.reason:
+            pieces.append(Piece(self.reason, "bar--muted", 10))
         return pieces
 
     def right(self) -> Sequence[Piece]:
