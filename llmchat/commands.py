@@ -43,7 +43,7 @@ def list_models(*, as_json: bool) -> None:
 
 
 def pull_model(name: str) -> None:
-    """Fetch a named model and print its path.
+    """Fetch a named model, or verify the one that is there, and print its path.
 
     Raises:
         ModelLoadError: There is no such model, or it cannot be fetched.
@@ -57,7 +57,7 @@ def pull_model(name: str) -> None:
         raise ModelLoadError(f"There is no model called {name!r}. See the named ones with: llmchat models")
     narrator = Narrator(quiet=False)
     try:
-        path = fetch(entry, narrator.progress, threading.Event())
+        path = fetch(entry, narrator.progress, threading.Event(), verify=True)
     finally:
         narrator.clear()
     print(path)

@@ -144,4 +144,7 @@ def _open_log() -> TextIO:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, PRIVATE)
+    handle = os.open(path, flags, PRIVATE)
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no such modes.
+        os.fchmod(handle, PRIVATE)  # A file that was there keeps its own when it is opened.
+    return handle

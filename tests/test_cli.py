@@ -17,6 +17,7 @@ from llmchat.cli import cli
 from llmchat.cli_options import OPTIONS, start_options
 from llmchat.errors import TranscriptError, UsageError
 from llmchat.prompt_source import read_prompt
+from tests.checkpoints.test_fetch import configure_pip
 from tests.program import TINY, Here, Outcome, command, needs_full_device, run_program
 
 
@@ -89,7 +90,7 @@ def test_models_are_listed(here: Here, sandbox: Path) -> None:
     assert "not fetched; llmchat pull smollm2" in done.out and tiny["path"] in done.out
 
 
-def test_pull(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pull(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that is there is named at once; without a network the one error names the ways out."""
     done = here("pull", "tiny")
     assert (done.code, done.err) == (0, "")
@@ -97,8 +98,8 @@ def test_pull(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     done = here("pull", "smolm2")
     assert (done.code, done.out) == (4, "")
     assert done.err == "llmchat: error: There is no model called 'smolm2'. See the named ones with: llmchat models\n"
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    monkeypatch.setenv("PIP_RETRIES", "0")
+    nowhere = "http://127.0.0.1:9/simple"
+    configure_pip(tmp_path, monkeypatch, index_url=nowhere, extra_index_url="", find_links="", retries="0")
     done = here("pull")
     assert (done.code, done.out, done.err.count("\n")) == (4, "", 1)
     assert "no working connection" in done.err and "llmchat pull smollm2" in done.err and "--model tiny" in done.err

