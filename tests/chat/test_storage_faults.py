@@ -12,7 +12,7 @@ from llmchat.chat.turn import Turn
 from llmchat.errors import TranscriptError
 from llmchat.paths import transcripts_dir
 from tests.chat.conversations import answer, make_reply, sea_story
-from tests.faults import file_size_limit, open_directory, read_only
+from tests.faults import file_size_limit, open_directory, read_only, unreadable
 
 UNSAVED = "The conversation is not saved"
 
@@ -119,8 +119,7 @@ def test_an_unreadable_file_is_said() -> None:
     with open_directory() as directory:
         path = directory / "sea.toml"
         path.write_text("schema = 1\n")
-        path.chmod(0)
-        with read_only(directory), pytest.raises(TranscriptError, match="no permission"):
+        with unreadable(path), pytest.raises(TranscriptError, match="no permission"):
             TranscriptFile.open(path)
 
 

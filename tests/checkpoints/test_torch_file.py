@@ -22,6 +22,7 @@ from llmchat.checkpoints.training_record import read_training
 from llmchat.errors import ModelLoadError
 from tests.checkpoints.torch_files import Call, Storage, pickled, qtensor_claim, tensor_claim, write_archive
 from tests.conftest import DATA
+from tests.faults import unreadable
 
 SOUND = DATA / "llmbuilder-formats/2.0.0/save_model/model.pt"
 
@@ -85,12 +86,11 @@ def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert refusal(tmp_path / "pipe.pt").endswith("is no regular file.")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_unreadable_file(tmp_path: Path) -> None:
     """Missing permission is said as such."""
     path = write_archive(tmp_path / "m.pt", {})
-    path.chmod(0)
-    assert refusal(path).endswith("may not be read: permission denied.")
+    with unreadable(path):
+        assert refusal(path).endswith("may not be read: permission denied.")
 
 
 def test_empty_file(tmp_path: Path) -> None:

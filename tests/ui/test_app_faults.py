@@ -146,13 +146,10 @@ async def test_markup_in_toasts_and_names_is_data(tmp_path: Path) -> None:
 
 async def test_transcripts_that_cannot_be_kept_are_told_once() -> None:
     """The chat goes on; one toast, not one for each turn."""
-    async with window(ScriptedEngine()) as it:
-        # Whatever is imported late is there before it, too, can no longer be read.
-        await it.ask("one")
     with open_directory() as home, pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLMCHAT_HOME", str(home))
-        (home / "state").mkdir(mode=0o777)
-        with read_only(home):
+        (home / "state").mkdir()
+        with read_only(home, home / "state"):
             async with window(ScriptedEngine()) as it:
                 await it.ask("one")
                 await it.ask("two")
