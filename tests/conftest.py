@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
 from tests.program import Here
 
 DATA = Path(__file__).parent / "data"
@@ -53,7 +54,7 @@ def no_stray_threads() -> Iterator[None]:
     yield
     stray = [thread for thread in threading.enumerate() if thread.name.startswith("llmchat-") and thread not in before]
     for thread in stray:
-        thread.join(timeout=10)
+        thread.join(PATIENCE_SECONDS)
     assert not [thread for thread in stray if thread.is_alive()]
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from llmchat import cli
+from tests.patience import PATIENCE_SECONDS
 
 TINY = ("--model", "tiny", "--once")
 """One reply by the model that comes with llmchat."""
@@ -38,7 +39,11 @@ def command(*arguments: str | Path) -> list[str]:
 def run_program(*arguments: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Outcome:
     """Run llmchat as a program, with pipes for its streams."""
     done = subprocess.run(
-        command(*arguments), input=stdin, capture_output=True, env={**os.environ, **(env or {})}, timeout=60
+        command(*arguments),
+        input=stdin,
+        capture_output=True,
+        env={**os.environ, **(env or {})},
+        timeout=PATIENCE_SECONDS,
     )
     return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
 

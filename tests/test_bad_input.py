@@ -24,6 +24,7 @@ from tests.checkpoints.torch_files import Call, write_archive
 from tests.conftest import DATA
 from tests.fakes import ScriptedEngine
 from tests.faults import file_size_limit, open_directory, read_only
+from tests.patience import PATIENCE_SECONDS
 from tests.program import TINY, Here, Outcome, command, needs_full_device, run_program
 
 FORMATS = DATA / "llmbuilder-formats" / "2.0.0"
@@ -282,14 +283,16 @@ def test_the_window_needs_a_terminal() -> None:
 def test_a_full_disk_under_the_reply() -> None:
     """A reply that cannot be written ends with exit code 1 and its cause."""
     with open("/dev/full", "w") as full:
-        done = subprocess.run(command(*TINY, *SHORT), stdout=full, stderr=subprocess.PIPE, timeout=60)
+        done = subprocess.run(command(*TINY, *SHORT), stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE_SECONDS)
     failed(Outcome(done.returncode, "", done.stderr.decode()), 1, "cannot be written: the disk is full.")
 
 
 def test_streams_that_are_closed() -> None:
     """A closed standard input is no prompt, a closed output is told, a closed error harms nothing."""
     shell = '"$@" <&- ; "$@" -p x -n 1 >&- ; "$@" -p x -n 4 2>&-'
-    done = subprocess.run(["sh", "-c", shell, "sh", *command(*TINY)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", *command(*TINY)], capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     first, second = done.stderr.splitlines()
     assert first.startswith("llmchat: error: --once needs a prompt: --prompt TEXT")
     assert second == "llmchat: error: The reply cannot be written: bad file descriptor."
@@ -371,5 +374,5 @@ def test_a_transcript_that_is_open_elsewhere(here: Here, tmp_path: Path) -> None
         other.stdout.read(1)
         failed(here.tiny(*SHORT, "--save", path), 1, "is open in another llmchat")
         other.send_signal(signal.SIGINT)
-        other.communicate(timeout=20)
+        other.communicate(timeout=PATIENCE_SECONDS)
     assert len(read_transcript(path)[0]) == 2

@@ -18,6 +18,7 @@ from llmchat.cli_options import OPTIONS, start_options
 from llmchat.errors import TranscriptError, UsageError
 from llmchat.prompt_source import read_prompt
 from tests.checkpoints.test_fetch import configure_pip
+from tests.patience import PATIENCE_SECONDS
 from tests.program import TINY, Here, Outcome, command, needs_full_device, run_program
 
 
@@ -124,7 +125,10 @@ def test_a_closed_pipe_and_a_full_disk_end_every_command() -> None:
     """`llmchat --help | head` ends quietly, and a disk that is full is told in one line."""
     line = " ".join(f"'{word}'" for word in command("--help"))
     done = subprocess.run(
-        ["sh", "-c", f"({line}; echo $? >&2) | true; {line} >/dev/full"], capture_output=True, text=True, timeout=60
+        ["sh", "-c", f"({line}; echo $? >&2) | true; {line} >/dev/full"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
     )
     # The pipe may close after all has been written; then there is nothing to notice.
     first, *rest = done.stderr.splitlines()

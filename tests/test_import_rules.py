@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
+
 PACKAGE = Path(__file__).parents[1] / "llmchat"
 
 BASE = {"llmchat", "llmchat.errors", "llmchat.file_kinds", "llmchat.files", "llmchat.paths"}
@@ -269,7 +271,11 @@ def loaded_by(code: str, modules: set[str]) -> set[str]:
     """Which of some modules a fresh interpreter has loaded when it has carried out the code."""
     check = f"{code}\nimport sys; print('\\nloaded', *sorted({modules!r} & set(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", check], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", check],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
     )
     word, *found = done.stdout.splitlines()[-1].split()
     assert word == "loaded", done.stderr

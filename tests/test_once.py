@@ -19,6 +19,7 @@ from llmchat.options import StartOptions
 from llmchat.settings import ResolvedGeneration, Settings
 from llmchat.worker.inference_worker import InferenceWorker
 from tests.fakes import ChangingEngine, ScriptedEngine
+from tests.patience import PATIENCE_SECONDS
 from tests.program import TINY, Here, command, open_terminal, read_terminal, run_program
 
 PROMPT = ("--prompt", "Once upon a time", "-n", "12", "--seed", "3")
@@ -226,7 +227,7 @@ def test_a_signal_ends_the_reply_and_keeps_it(number: signal.Signals, code: int,
     assert process.stdout is not None
     first = process.stdout.read(30)
     process.send_signal(number)
-    rest, err = process.communicate(timeout=20)
+    rest, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, err) == (code, b"")
     turn = read_transcript(path)[0].path()[-1]
     assert turn.reply is not None and turn.reply.finish_reason == "cancelled"
@@ -254,7 +255,7 @@ def test_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:
     assert process.stdout is not None and process.stderr is not None
     process.stdout.read(5)
     process.stdout.close()
-    assert process.wait(timeout=20) == 141
+    assert process.wait(timeout=PATIENCE_SECONDS) == 141
     assert process.stderr.read() == b""
     process.stderr.close()
     assert read_transcript(path)[0].path()[-1].text
@@ -298,7 +299,7 @@ def test_a_terminal_sees_progress_and_no_escape_codes() -> None:
     process = subprocess.Popen(command(*TINY, *arguments), stdin=near, stdout=near, stderr=near)
     near.close()
     text = read_terminal(far)
-    assert process.wait(timeout=20) == 0
+    assert process.wait(timeout=PATIENCE_SECONDS) == 0
     head, _, reply = text.rpartition("\r\n")[0].rpartition("\r")
     assert "\rreading weights" in head or "starting torch" in head
     shown = head.rpartition("\r")[2]
@@ -313,6 +314,6 @@ def test_quiet_says_nothing_on_a_terminal_and_a_file_gets_the_text_as_it_is() ->
     arguments = (*PROMPT, "-q", "--prefill", "\x1b[31mred ")
     process = subprocess.Popen(command(*TINY, *arguments), stdout=subprocess.PIPE, stderr=near)
     near.close()
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert read_terminal(far) == ""
     assert out.startswith(b"\x1b[31mred ")

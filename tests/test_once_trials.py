@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
 from tests.program import Here, command, run_program
 
 QUEEN = ("--prompt", "the queen", "--seed", "5", "--max-tokens", "16")
@@ -124,6 +125,6 @@ def test_a_signal_stops_all_replies_and_prints_what_there_is() -> None:
     # The short reply is printed when it ends; the other one would go on for minutes.
     assert program.stdout.readline() == b"## max_new_tokens=2\n"
     program.send_signal(signal.SIGINT)
-    out, err = program.communicate(timeout=30)
+    out, err = program.communicate(timeout=PATIENCE_SECONDS)
     assert (program.returncode, err) == (130, b"")
     assert b"## now" in out and out.endswith(b"\n")

@@ -24,6 +24,7 @@ from llmchat.plain import run_plain
 from llmchat.settings import ResolvedGeneration, Settings
 from llmchat.tokenizers.prompt_style import load_prompt_style
 from tests.fakes import ByteTokenizer, ChangingEngine, ScriptedEngine
+from tests.patience import PATIENCE_SECONDS
 
 GREEDY = GenerationConfig(do_sample=False, max_new_tokens=12)
 
@@ -254,7 +255,7 @@ def test_a_closed_pipe_ends_it_quietly() -> None:
             process.stdin.write(b"Once upon a time\n" * 5)
             process.stdin.close()
         assert process.stderr.read() == b""
-        assert process.wait(timeout=60) == 141
+        assert process.wait(timeout=PATIENCE_SECONDS) == 141
         process.stdin = None
 
 
@@ -280,7 +281,7 @@ class Terminal:
 
     def read_until(self, words: str, times: int = 1) -> None:
         """Read the screen until these words were printed so many times."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while self.output.count(words) < times:
             readable, _, _ = select.select([self.handle], [], [], max(deadline - time.monotonic(), 0))
             assert readable, self.output
@@ -288,7 +289,7 @@ class Terminal:
 
     def until_edited(self) -> None:
         """Read on until the terminal hands over key by key: the line is being edited."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while termios.tcgetattr(self.handle)[3] & termios.ICANON:
             assert time.monotonic() < deadline, self.output
             if select.select([self.handle], [], [], 0.01)[0]:

@@ -21,6 +21,7 @@ from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import Event
 from tests.checkpoints.runs import save_checkpoint
 from tests.conftest import DATA
+from tests.patience import PATIENCE_SECONDS
 from tests.program import Here
 
 TINY = ModelSpec("tiny")
@@ -46,7 +47,7 @@ def talk(path: Path, spec: ModelSpec, script: Callable[[ChatSession, Callable[[]
 
     def settle() -> None:
         while session.state in ("loading", "generating", "stopping"):
-            session.handle(events.get(timeout=30))
+            session.handle(events.get(timeout=PATIENCE_SECONDS))
 
     worker.start()
     session.load_model(spec)

@@ -22,6 +22,7 @@ from llmchat.session import ChatSession
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import Event, TokensGenerated
 from tests.conftest import DATA
+from tests.patience import PATIENCE_SECONDS
 
 TINY = ModelSpec("tiny", threads=1)
 LLAMA = ModelSpec(str(DATA / "huggingface" / "llama"), threads=1)
@@ -66,7 +67,7 @@ class Talk:
     def settle(self) -> Reply:
         """Let it come to rest; the last reply, of which every token was streamed."""
         while self.session.state in ("loading", "generating", "stopping"):
-            event = self.events.get(timeout=30)
+            event = self.events.get(timeout=PATIENCE_SECONDS)
             if isinstance(event, TokensGenerated):
                 self.streamed += event.token_ids
             self.session.handle(event)

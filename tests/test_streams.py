@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmchat import paths, streams
+from tests.patience import PATIENCE_SECONDS
 from tests.program import open_terminal, read_terminal
 
 SCRIPT = """
@@ -27,7 +28,7 @@ print("after")
 
 def test_what_libraries_print_goes_to_the_log(sandbox: Path) -> None:
     """Neither native code nor warnings nor child processes can spoil the reply; the log has them all."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ours\nafter\n", "told\n")
     path = paths.log_path()
     log = path.read_text()
@@ -48,7 +49,7 @@ def test_a_log_does_not_grow_for_ever(sandbox: Path) -> None:
     """A log beyond its limit begins anew."""
     path = paths.ensure(paths.state_dir()) / "llmchat.log"
     path.write_text("x" * 1_000_001)
-    subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, check=True, timeout=PATIENCE_SECONDS)
     assert path.stat().st_size < 1000
 
 
@@ -82,7 +83,7 @@ def test_no_text_acts_on_a_terminal() -> None:
     process = subprocess.Popen([sys.executable, "-c", PRINTING], stdin=near, stdout=near, stderr=near)
     near.close()
     text = read_terminal(far)
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=PATIENCE_SECONDS) == 1
     shown = "␛]0;title␇�2J⇄␡"
     assert text.split("\r\n") == [
         shown,
@@ -97,5 +98,7 @@ def test_no_text_acts_on_a_terminal() -> None:
 def test_a_file_gets_every_byte_as_it_is(tmp_path: Path) -> None:
     """What is for a program is not changed."""
     with (tmp_path / "out").open("wb") as out:
-        subprocess.run([sys.executable, "-c", PRINTING], stdout=out, stderr=subprocess.DEVNULL, timeout=60)
+        subprocess.run(
+            [sys.executable, "-c", PRINTING], stdout=out, stderr=subprocess.DEVNULL, timeout=PATIENCE_SECONDS
+        )
     assert (tmp_path / "out").read_bytes().startswith("\x1b]0;title\x07\x9b2J\u202e\x7f tab\t,".encode())

@@ -19,6 +19,7 @@ from llmchat.errors import UsageError
 from llmchat.settings import Settings, save_settings
 from llmchat.ui.take_along import recipe_of
 from tests.checkpoints.runs import save_checkpoint
+from tests.patience import PATIENCE_SECONDS
 from tests.program import Here
 from tests.test_replay_by_hand import LIVELY, LLAMA, TINY, Talk, leaf, talking
 
@@ -140,7 +141,7 @@ def test_a_real_shell_and_a_real_interpreter(tmp_path: Path) -> None:
     wanted = turn.text + "\n"
     program = f'llmchat() {{ {shlex.quote(sys.executable)} -m llmchat "$@"; }}\n{as_command(recipe)}\n'
     for command in (["sh", "-c", program], [sys.executable, "-c", as_python(recipe)]):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, wanted, "")
 
 

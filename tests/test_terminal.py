@@ -23,8 +23,8 @@ import pytest
 from llmchat.chat.storage import TranscriptFile, latest_transcript, read_transcript
 from llmchat.paths import history_path
 from llmchat.ui.prompt_history import PromptHistory
+from tests.patience import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 60.0
 ESCAPES = re.compile(r"\x1b(\[[0-9;:?<>=$ ]*[a-zA-Z~]|\][^\x07\x1b]*(\x07|\x1b\\)|P[^\x1b]*\x1b\\|[=>78]|\([A-Z0-9])")
 """What steers a terminal, as far as the window uses it."""
 

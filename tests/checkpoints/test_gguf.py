@@ -228,12 +228,12 @@ def test_a_tokenizer_of_ones_own(small: Path, tiny_dir: Path) -> None:
 
 def test_the_container_is_read_as_the_gguf_package_reads_it(default_model_path: Path) -> None:
     """Every key and every tensor's blocks of the real model are what the gguf package finds, and much sooner."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     file = GGUFFile.open(default_model_path)
-    ours = time.perf_counter() - begun
-    begun = time.perf_counter()
+    ours = time.process_time() - begun
+    begun = time.process_time()
     reader = gguf.GGUFReader(default_model_path)
-    theirs = time.perf_counter() - begun
+    theirs = time.process_time() - begun
     assert ours < theirs / 3
     fields = {name: field.contents() for name, field in reader.fields.items()}
     assert file.metadata == {name: value for name, value in fields.items() if not name.startswith("GGUF.")}

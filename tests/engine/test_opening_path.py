@@ -18,6 +18,7 @@ from llmchat.engine.opening import open_engine, why_torch
 from llmchat.ui.widgets.header_bar import HeaderBar
 from tests.checkpoints.test_gguf import keys_of, tensors_of, write
 from tests.conftest import DATA
+from tests.patience import PATIENCE_SECONDS
 from tests.program import Here
 
 
@@ -143,7 +144,7 @@ def test_a_file_may_be_cut_off_while_its_model_is_open(model: tuple[Path, str, P
         "model.generate('a whale in the sea', config, raw=True)\n"
         "assert model.generate('the queen', config, raw=True).text == first"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
 
 
@@ -175,7 +176,7 @@ def test_a_file_may_be_cut_off_while_it_is_read(model: tuple[Path, str, Path], d
         "        print(wanted, 'went well')\n"
         "print('steps', len(steps))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
     *told, count = done.stdout.splitlines()
     assert len(told) == int(count.split()[1]) > 3
@@ -191,6 +192,6 @@ def test_weights_are_in_memory_once(default_model_path: Path) -> None:
         f"cli.run(['--once', '-p', 'hi', '-n', '2', '-m', {str(default_model_path)!r}])\n"
         "print(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     kilobytes = int(done.stdout.split()[-1])
     assert kilobytes * 1024 < 2.75 * default_model_path.stat().st_size, done.stderr

@@ -21,6 +21,7 @@ from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.laboratory import LANES_AT_ONCE
 from llmchat.worker.messages import BatchFinished, Event, LaneFinished, LaneGenerated, PromptProcessed
 from tests.fakes import ByteTokenizer, ScriptedEngine
+from tests.patience import PATIENCE_SECONDS
 
 BASE = GenerationConfig(max_new_tokens=24, seed=5)
 
@@ -42,7 +43,7 @@ class Bench:
     def settle(self) -> None:
         """Hand over events until the session rests."""
         while self.session.state != "ready":
-            self.session.handle(self.events.get(timeout=30))
+            self.session.handle(self.events.get(timeout=PATIENCE_SECONDS))
 
     def begin(self, *words: str, text: str | None = None) -> Experiment:
         """Begin a comparison."""
@@ -58,7 +59,7 @@ class Bench:
         """Hand over events until something is so."""
         seen = []
         while not is_so():
-            seen.append(self.events.get(timeout=30))
+            seen.append(self.events.get(timeout=PATIENCE_SECONDS))
             assert experiment.handle(seen[-1])
         return seen
 

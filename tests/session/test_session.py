@@ -21,6 +21,7 @@ from llmchat.tokenizers.prompt_style import load_prompt_style
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import Event, TokensGenerated
 from tests.fakes import ByteTokenizer, ScriptedEngine
+from tests.patience import PATIENCE_SECONDS
 
 GREEDY = GenerationConfig(do_sample=False, repetition_penalty=1.0)
 
@@ -41,11 +42,11 @@ class Talk:
     def settle(self) -> None:
         """Hand over events until nothing is going on."""
         while self.session.state in ("loading", "generating", "stopping"):
-            self.session.handle(self.events.get(timeout=20))
+            self.session.handle(self.events.get(timeout=PATIENCE_SECONDS))
 
     def until_text(self) -> None:
         """Hand over events until the reply has begun."""
-        while not isinstance(event := self.events.get(timeout=20), TokensGenerated):
+        while not isinstance(event := self.events.get(timeout=PATIENCE_SECONDS), TokensGenerated):
             self.session.handle(event)
         self.session.handle(event)
 

@@ -9,6 +9,8 @@ from time import monotonic, thread_time
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
+
 REDRAW_SECONDS = 0.004
 LOOK_SECONDS = 0.006
 IDLE_SHARE = 0.1
@@ -34,6 +36,13 @@ def short_waits() -> Iterator[None]:
         for module in ("textual.app", "textual.pilot"):
             patch.setattr(f"{module}.wait_for_idle", wait_for_idle)
         yield
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what a person must do in time be done on a machine that is busy: a second ^C, the next digit."""
+    monkeypatch.setattr("llmchat.ui.screens.chat.QUIT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr("llmchat.ui.widgets.value_row.PAUSE_SECONDS", PATIENCE_SECONDS)
 
 
 async def wait_for_idle(min_sleep: float = LOOK_SECONDS, max_sleep: float = 1) -> None:

@@ -23,11 +23,10 @@ from llmchat.ui.app import LlmchatApp, MakeWorker
 from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.worker.inference_worker import InferenceWorker
 from tests.fakes import ByteTokenizer, ScriptedEngine
+from tests.patience import PATIENCE_SECONDS
 
 GREEDY = GenerationConfig(do_sample=False, repetition_penalty=1.0)
 """Settings with which a scripted engine says its script."""
-
-PATIENCE_SECONDS = 30.0
 
 
 async def wait_until(pilot: Pilot[Any], is_so: Callable[[], object], what: str = "") -> None:
@@ -55,10 +54,11 @@ def drawn(app: App[Any]) -> str:
 class Window:
     """A running app: what a person can do with it, and what they see."""
 
-    def __init__(self, app: LlmchatApp, pilot: Pilot[Any]) -> None:
+    def __init__(self, app: LlmchatApp, pilot: Pilot[Any], told: list[str]) -> None:
         self.app = app
         self.pilot = pilot
         self.chat = app.chat
+        self._told = told
 
     @property
     def session(self) -> ChatSession:
@@ -148,8 +148,8 @@ class Window:
 
     @property
     def toasts(self) -> str:
-        """What the toasts say."""
-        return "\n".join(note.message for note in self.app._notifications)
+        """What the toasts have said, those that are gone included: a busy machine outlasts them."""
+        return "\n".join(self._told)
 
     @property
     def last(self) -> Turn:
@@ -201,13 +201,27 @@ async def window(
     """
     options = options or StartOptions(generation=ResolvedGeneration(config))
     app = LlmchatApp(options, make_worker if engine is None else worker_of(engine))
+    told = _heard(app)
     async with app.run_test(size=size, notifications=True) as pilot:
         await pilot.pause(0)
         try:
-            yield Window(app, pilot)
+            yield Window(app, pilot, told)
         finally:
             if gate is not None:
                 gate.release(10_000)
+
+
+def _heard(app: LlmchatApp) -> list[str]:
+    """What toasts will have said, also when they have gone."""
+    told: list[str] = []
+    usual = app.notify
+
+    def notify(message: str, **options: Any) -> None:
+        told.append(message)
+        usual(message, **options)
+
+    app.notify = notify  # type: ignore[method-assign]
+    return told
 
 
 def worker_of(engine: Engine | Callable[[], Engine]) -> MakeWorker:

@@ -15,6 +15,7 @@ from llmchat.ui.widgets.prompt_input import PromptInput
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import LoadRequest
 from tests.fakes import ScriptedEngine
+from tests.patience import PATIENCE_SECONDS
 from tests.ui.helpers import GREEDY, options_of, tiny_options, window
 
 LONG = "".join(f"Line {number} of a long reply.\n" for number in range(100))
@@ -42,7 +43,7 @@ async def test_what_is_typed_while_the_model_loads_is_answered_later() -> None:
     loaded = Event()
 
     def load() -> Engine:
-        assert loaded.wait(30)
+        assert loaded.wait(PATIENCE_SECONDS)
         return ScriptedEngine()
 
     async with window(load) as it:
@@ -257,7 +258,7 @@ async def test_escape_stops_a_download() -> None:
 
     def load(request: LoadRequest, progress: Progress) -> Engine:
         progress("fetching a model", 0.25)
-        assert request.cancel.wait(30)
+        assert request.cancel.wait(PATIENCE_SECONDS)
         raise ModelLoadError("The download was stopped.")
 
     async with window(make_worker=lambda post: InferenceWorker(post, load)) as it:

@@ -10,6 +10,13 @@ import pytest
 from textual.app import App
 
 from llmchat.ui.clipboard import OSC52_LIMIT, CopyResult, copy_text, find_tool, osc52_sequences
+from tests.patience import PATIENCE_SECONDS
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give tools that do end the time they need on a busy machine."""
+    monkeypatch.setattr("llmchat.ui.clipboard.TOOL_TIMEOUT_SECONDS", PATIENCE_SECONDS)
 
 
 def make_tool(directory: Path, name: str, script: str) -> None:

@@ -282,9 +282,9 @@ def test_a_match_runs_over_soft_breaks_and_not_into_the_drawing() -> None:
 @pytest.mark.parametrize("flow", [MarkdownFlow, PlainFlow])
 def test_no_text_hangs_the_layout(text: str, flow: type[Flow]) -> None:
     """A model that goes mad costs no more than a few seconds once, and shows all it wrote."""
-    started = time.perf_counter()
+    started = time.thread_time()
     drawn = rows(text, 60, flow=flow)
-    assert time.perf_counter() - started < 5
+    assert time.thread_time() - started < 5
     assert "".join(drawn).count("deep") == text.count("deep")
 
 

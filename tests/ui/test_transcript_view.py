@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+from time import thread_time
 
 import pytest
 from textual.app import App, ComposeResult
@@ -383,9 +383,9 @@ async def test_a_tail_update_costs_the_same_under_two_thousand_turns() -> None:
             await pilot.pause()
             times = []
             for _ in range(60):
-                started = perf_counter()
+                started = thread_time()
                 app.view.stream("live", "word and ")
-                times.append(perf_counter() - started)
+                times.append(thread_time() - started)
             seconds[count] = sorted(times)[len(times) // 2]
     assert seconds[2000] < 0.006
     assert seconds[2000] < 4 * seconds[20] + 0.001

@@ -29,6 +29,7 @@ from llmchat.worker.messages import (
     TokensGenerated,
 )
 from tests.fakes import ChangingEngine, ScriptedEngine
+from tests.patience import PATIENCE_SECONDS
 
 TERMINAL = (ModelLoaded, ModelLoadFailed, GenerationFinished, GenerationFailed)
 GREEDY = GenerationConfig(do_sample=False, repetition_penalty=1.0)
@@ -51,7 +52,7 @@ class Desk:
         """The events of a request, up to its terminal one."""
         seen = []
         while True:
-            event = self.events.get(timeout=20)
+            event = self.events.get(timeout=PATIENCE_SECONDS)
             if event.request_id == request.request_id:
                 seen.append(event)
                 if isinstance(event, TERMINAL):
@@ -111,7 +112,7 @@ def test_cancelling_stops_within_a_token_and_keeps_the_text(desk: Callable[[Call
     one = desk(lambda: ScriptedEngine("abcdefghij", gate=gate))
     request = ask()
     one.worker.submit(request)
-    while not isinstance(one.events.get(timeout=20), TokensGenerated):
+    while not isinstance(one.events.get(timeout=PATIENCE_SECONDS), TokensGenerated):
         pass
     request.cancel.set()
     gate.release(20)
@@ -201,7 +202,7 @@ def test_closing_answers_every_request(desk: Callable[[Callable[[], Engine]], De
     requests = [ask() for _ in range(4)]
     for request in requests:
         one.worker.submit(request)
-    while not isinstance(one.events.get(timeout=20), TokensGenerated):
+    while not isinstance(one.events.get(timeout=PATIENCE_SECONDS), TokensGenerated):
         pass
     gate.release(100)
     one.worker.close(10)
@@ -221,7 +222,7 @@ def test_settings_are_read_once_per_token(desk: Callable[[Callable[[], Engine]],
     live = LiveConfig(GREEDY)
     request = GenerationRequest((Turn("user", "hi"),), live, seed=1)
     one.worker.submit(request)
-    while not isinstance(one.events.get(timeout=20), TokensGenerated):
+    while not isinstance(one.events.get(timeout=PATIENCE_SECONDS), TokensGenerated):
         pass
     live.config = GREEDY.changed(top_p=0.5)
     gate.release(20)
