@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -17,6 +19,23 @@ def test_the_list_of_packages_is_complete() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     present = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "llmchat").rglob("__init__.py")}
     assert listed == present | {"llmchat.themes_data"}
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    """What comes along with another library today may be gone with its next version; nothing else is required."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[<>=]", name)[0] for name in project["dependencies"]}
+    imported = set()
+    for path in (ROOT / "llmchat").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            imported |= {name.partition(".")[0] for name in names}
+    libraries = imported - set(sys.stdlib_module_names) - {"llmchat", "_typeshed"}
+    distributions = {"markdown_it": "markdown-it-py", "tomli_w": "tomli-w"}
+    needed = {distributions.get(name, name) for name in libraries}
+    # gguf reads rare formats where it is installed; pip is run as a program.
+    assert needed - {"gguf"} == declared - {"pip"}
 
 
 def test_the_list_of_native_files_is_complete() -> None:

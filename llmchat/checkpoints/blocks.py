@@ -1,7 +1,7 @@
 """The formats that weights lie in: the sizes of their blocks, and their numbers as float32.
 
-Layouts as in ggml's reference quantisation. The plain ones are read here; the `gguf`
-package, which is slow to import, reads the rest.
+The usual ones are read here and in `quantised`. Those that look their numbers up in large tables
+are left to the `gguf` package, where it is installed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from llmchat.checkpoints.quantised import READERS
 
 
 class BlockFormat(NamedTuple):
@@ -59,6 +61,9 @@ FORMATS = {
 }
 """Every format by its number in a GGUF file."""
 
+_BLOCK_BYTES = {form.name: form.bytes for form in FORMATS.values()}
+_NEED_GGUF = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "TQ1_0", "NVFP4")
+
 
 def dequantise(kind: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The numbers of some rows.
@@ -71,7 +76,7 @@ def dequantise(kind: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
         Shape (rows, values per row).
 
     Raises:
-        NotImplementedError: The format cannot be read.
+        NotImplementedError: The format cannot be read; its words say what it takes, if anything does.
     """
     values: NDArray[np.float32]
     match kind:
@@ -82,35 +87,23 @@ def dequantise(kind: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
         case "BF16":
             halves = np.ascontiguousarray(rows).view(np.uint16).astype(np.uint32)
             values = (halves << 16).view(np.float32)
-        case "Q8_0":
-            blocks = rows.reshape(-1, 34)
-            values = blocks[:, 2:].view(np.int8) * _halves(blocks, 0)
-        case "Q4_0":
-            blocks = rows.reshape(-1, 18)
-            values = (_nibbles(blocks[:, 2:]) - np.float32(8)) * _halves(blocks, 0)
-        case "Q4_1":
-            blocks = rows.reshape(-1, 20)
-            values = _nibbles(blocks[:, 4:]) * _halves(blocks, 0) + _halves(blocks, 2)
+        case _ if reader := READERS.get(kind):
+            with np.errstate(all="ignore"):
+                values = reader(np.ascontiguousarray(rows).reshape(-1, _BLOCK_BYTES[kind]))
         case _:
             values = _dequantised_by_gguf(kind, rows)
     return values.reshape(len(rows), -1)
 
 
-def _halves(blocks: NDArray[np.uint8], offset: int) -> NDArray[np.float32]:
-    """The 16-bit float at one place of each block, shape (blocks, 1)."""
-    return np.ascontiguousarray(blocks[:, offset : offset + 2]).view(np.float16).astype(np.float32)
-
-
-def _nibbles(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The low halves of some bytes, then the high ones: shape (blocks, bytes) to (blocks, 2 * bytes)."""
-    return np.concatenate([packed & 15, packed >> 4], axis=1)
-
-
 def _dequantised_by_gguf(kind: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
-    from gguf import GGMLQuantizationType
-    from gguf.quants import dequantize
-
-    if kind not in GGMLQuantizationType.__members__:
+    if kind not in _NEED_GGUF:
         raise NotImplementedError(kind)
+    try:
+        from gguf import GGMLQuantizationType
+        from gguf.quants import dequantize
+    except ImportError:
+        raise NotImplementedError("python -m pip install gguf") from None
+    if kind not in GGMLQuantizationType.__members__:
+        raise NotImplementedError("python -m pip install --upgrade gguf")
     values: NDArray[np.float32] = dequantize(rows, GGMLQuantizationType[kind])
     return values

@@ -227,8 +227,11 @@ def _check_types(file: GGUFFile) -> None:
     for kind, tensor in samples.items():
         try:
             dequantise(kind, tensor.read(0, 1))
-        except NotImplementedError:
-            raise ModelLoadError(f"{file.path} holds weights of the type {kind}, which llmchat cannot read.") from None
+        except NotImplementedError as error:
+            hint = f" without a package: {error}" if "pip install" in str(error) else ""
+            raise ModelLoadError(
+                f"{file.path} holds weights of the type {kind}, which llmchat cannot read{hint}."
+            ) from None
 
 
 def _main_type(file: GGUFFile) -> str:
