@@ -1,4 +1,4 @@
-"""Writing text so that a crash or a full disk never costs what was there before."""
+"""Writing text so that a crash or a full disk never costs what was there before; reading TOML that may be anything."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import errno
 import os
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import MAXYEAR, MINYEAR, date
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
@@ -171,8 +173,49 @@ def describe(error: OSError) -> str:
 
 
 def describe_toml(error: tomllib.TOMLDecodeError, text: str) -> str:
-    """What is wrong with a TOML text and in which line, such as "line 3: Invalid value"."""
+    """What is wrong with a TOML text and in which line, such as "line 3: Invalid value", if that is known."""
     cause, _, place = str(error).partition(" (at ")
+    if not place:
+        return cause
     found = re.match(r"line (\d+)", place)
     line = int(found[1]) if found else text.rstrip().count("\n") + 1
     return f"line {line}: {cause}"
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables in a TOML text, each value one that a program can show, compare and write again.
+
+    Raises:
+        TOMLDecodeError: It is no TOML, or holds what TOML readers need not take: whole numbers of
+            more than 64 bits, values nested more than 100 deep, dates of the years 1 and 9999.
+            See `describe_toml`.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:
+        raise tomllib.TOMLDecodeError("a value is out of range") from None
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("it is nested too deeply") from None
+    _check_values(tables)
+    return tables
+
+
+_DEEPEST = 100
+_LARGEST = 2**63
+
+
+def _check_values(tables: dict[str, Any]) -> None:
+    waiting: list[tuple[Any, int]] = [(tables, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if isinstance(value, Mapping | list):
+            if depth == _DEEPEST:
+                raise tomllib.TOMLDecodeError("it is nested too deeply")
+            waiting += [(item, depth + 1) for item in (value.values() if isinstance(value, Mapping) else value)]
+        elif isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+            raise tomllib.TOMLDecodeError("a whole number has more than 64 bits")
+        elif isinstance(value, date) and not MINYEAR < value.year < MAXYEAR:
+            # They have no counterpart in other time zones.
+            raise tomllib.TOMLDecodeError(f"a date is of the year {value.year}")

@@ -24,7 +24,7 @@ from llmchat.chat.generation_config import (
 )
 from llmchat.chat.model import DType, ModelSpec
 from llmchat.errors import SettingsError, UsageError
-from llmchat.files import describe, describe_toml, write_text
+from llmchat.files import describe, describe_toml, parse_toml, write_text
 from llmchat.paths import ensure, settings_path
 
 Check = Callable[[object], Any]
@@ -198,7 +198,7 @@ def load_settings(path: Path | None = None) -> Settings:
     text = ""
     try:
         text = file.read_text(encoding="utf-8-sig")
-        table = tomllib.loads(text)
+        table = parse_toml(text)
     except FileNotFoundError:
         if path is None:
             return Settings()

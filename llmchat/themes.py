@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmchat.errors import ThemeError
-from llmchat.files import describe, describe_toml
+from llmchat.files import describe, describe_toml, parse_toml
 from llmchat.paths import themes_dir
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def load_theme(path: Path) -> Theme:
     text = ""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        return make_theme(tomllib.loads(text), path.stem)
+        return make_theme(parse_toml(text), path.stem)
     except OSError as error:
         raise ThemeError(f"{path} cannot be read: {describe(error)}.") from error
     except UnicodeDecodeError:

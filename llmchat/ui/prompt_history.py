@@ -119,7 +119,7 @@ def _entry(line: str) -> str | None:
     """The prompt in a line of the file, or None if the line is damaged."""
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     text = value.get("text") if isinstance(value, dict) else None
     return text if isinstance(text, str) and text.strip() else None
