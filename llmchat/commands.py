@@ -85,8 +85,7 @@ def replay_transcript(file: Path, settings: Settings, *, any_model: bool, turn_i
         raise TranscriptError(
             f"The model of {file.name} is no longer at {transcript.model_path}. Say where it is with --model."
         )
-    for notice in notices:
-        print(f"llmchat: {visible(notice)}", file=sys.stderr)
+    _tell(notices)
     if turn_id is not None and transcript.turn(turn_id).reply is None:
         raise UsageError(f"Turn {turn_id} is no reply that a model drew.")
     counts = {"same": 0, "differs": 0, "passed over": 0}
@@ -98,6 +97,12 @@ def replay_transcript(file: Path, settings: Settings, *, any_model: bool, turn_i
         print(visible(f"{result.turn.id}  {outcome:<8} {words}"), flush=True)
     print(f"{counts['same']} of {sum(counts.values())} replies are the same.")
     return 1 if counts["differs"] else 0
+
+
+def _tell(notices: list[str]) -> None:
+    """Say on standard error what was left out of a transcript."""
+    for notice in notices:
+        print(f"llmchat: {visible(notice)}", file=sys.stderr)
 
 
 def _outcome(result: ReplayResult) -> tuple[str, str]:
@@ -124,7 +129,8 @@ def export_transcript(file: Path, kind: str) -> None:
     """
     from llmchat.chat import export
 
-    transcript, _ = read_transcript(file)
+    transcript, notices = read_transcript(file)
+    _tell(notices)
     if kind == "json":
         print_json(export.to_json(transcript).rstrip("\n"))
         return

@@ -201,7 +201,7 @@ class _Run:
         else:
             notices = []
         for notice in notices:
-            self._narrator.say(notice)
+            self._narrator.warn(notice)
         if start.save is not None and start.save != session.path:
             session.save(start.save)
 

@@ -141,7 +141,7 @@ def print_prompt(prompt: PromptTokens, info: ModelInfo, *, as_json: bool) -> Non
 
 
 class Narrator:
-    """What is said on standard error: nothing, unless someone is there to read it or asked."""
+    """What is said on standard error: what was left out, and to a terminal, or if it was asked for, more."""
 
     def __init__(self, *, quiet: bool) -> None:
         """A narrator who has said nothing yet.
@@ -150,6 +150,7 @@ class Narrator:
             quiet: Say nothing but what was asked for.
         """
         self._speaks = sys.stderr.isatty() and not quiet
+        self._warns = not quiet
         self._line = ""
 
     def progress(self, stage: str, fraction: float | None) -> None:
@@ -177,12 +178,18 @@ class Narrator:
             self.clear()
             print(f"llmchat: {visible(text)}", file=sys.stderr)
 
+    def warn(self, text: str) -> None:
+        """One line on something that was left out, also where no terminal is."""
+        if self._warns:
+            self.clear()
+            print(f"llmchat: {visible(text)}", file=sys.stderr)
+
     def warn_dropped(self, event: PromptProcessed) -> None:
         """Say that part of the prompt did not fit."""
         if event.dropped_turns:
-            self.say(f"the {len(event.dropped_turns)} oldest turns do not fit into the context and were left out.")
+            self.warn(f"the {len(event.dropped_turns)} oldest turns do not fit into the context and were left out.")
         elif event.dropped_tokens:
-            self.say(
+            self.warn(
                 f"the prompt has {event.prompt_tokens} tokens; the model sees the last {event.context_length} of them."
             )
 

@@ -14,6 +14,7 @@ from llmchat.chat.generation_config import (
     canonical_name,
     parse_setting,
 )
+from llmchat.chat.history import turn_count
 from llmchat.chat.quoting import written
 from llmchat.chat.turn import Turn, token_count
 from llmchat.errors import UsageError
@@ -57,7 +58,9 @@ class PlainCommands:
             "export": self._export,
             "regen": lambda args: session.regenerate(times=int(args[0]) if args else 1),
             "continue": lambda args: session.continue_reply(),
-            "undo": lambda args: say(f"Taken back: {session.undo()}"),
+            "undo": self._undo,
+            "redo": self._redo,
+            "compact": self._compact,
             "stats": self._stats,
             "exit": self._exit,
         }
@@ -186,6 +189,28 @@ class PlainCommands:
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {describe(error)}.") from error
         self._say(f"Written: {path}")
+
+    def _undo(self, args: Args) -> None:
+        step = self._session.undo()
+        if step.is_deletion:
+            self._say(f"Brought back: {turn_count(len(step.turns))}.")
+        else:
+            self._say(f"Taken back: {step.message or step.turns[-1].text}")
+
+    def _redo(self, args: Args) -> None:
+        step = self._session.redo()
+        if step.is_deletion:
+            self._say(f"Deleted again: {turn_count(len(step.turns))}.")
+        for turn in () if step.is_deletion else step.turns:
+            self._say(f"{self._speaker(turn)}: {turn.text}")
+
+    def _compact(self, args: Args) -> None:
+        count = turn_count(len(self._session.transcript.deleted))
+        if args:
+            self._session.compact()
+            self._say(f"Dropped for good: {count}.")
+        else:
+            self._say(f"Deleted and still kept: {count}. /compact yes drops them for good.")
 
     def _stats(self, args: Args) -> None:
         turn = next((turn for turn in reversed(self._session.transcript.path()) if turn.reply is not None), None)

@@ -122,14 +122,16 @@ def test_every_command_of_the_window_is_known(
     """Each command of the window that acts here does so."""
     exported, saved = tmp_path / "talk.md", tmp_path / "talk.toml"
     lines = [
-        "/help", "/help set", "Once", f"/save {saved}", f"/export {exported}", "/continue", "/regen 2", "/undo",
-        "/raw on", "/system Be kind", "/prefill The", "/preset creative", "/reset top_k", "/model", "/new",
+        "/help", "/help set", "Once", f"/save {saved}", f"/export {exported}", "/continue", "/regen 2", *["/undo"] * 4,
+        "/redo", "/undo", "/compact", "/compact yes", "/raw on", "/system Be kind", "/prefill The", "/preset creative",
+        "/reset top_k", "/model", "/new",
         f"/load {saved}", "/reset", "/seed roll", "/seed 7", "/exit", "never read",
     ]  # fmt: skip
     talk(monkeypatch, "\n".join(lines))
     out, err = capsys.readouterr()
     assert err == ""
     assert "Taken back: Once" in out
+    assert "Dropped for good: 0 turns." in out
     assert "Going on with talk.toml, 2 turns so far." in out
     assert "seed 7." in out
     assert "never read" not in out

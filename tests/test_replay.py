@@ -209,7 +209,7 @@ def test_a_model_that_is_gone_is_asked_for(here: Here, tmp_path: Path) -> None:
     assert here.tiny("-p", "Once", "-n", "8", "--save", path).code == 0
     with TranscriptFile.open(path)[0] as file:
         file.transcript.model_path = "/gone/model.pt"
-        file.rewrite()
+        file.keep()
     done = here("replay", path)
     assert (done.code, done.out) == (1, "")
     assert "no longer at /gone/model.pt. Say where it is with --model." in done.err

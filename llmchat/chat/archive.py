@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from pathlib import Path
 
 from llmchat.chat.transcript import Transcript
-from llmchat.chat.transcript_document import parse_document, turn_offsets
+from llmchat.chat.transcript_document import Damage, Document, parse_document, table_marks
 from llmchat.chat.transcript_toml import make_transcript
 from llmchat.errors import TranscriptError
 from llmchat.files import describe
@@ -22,7 +22,7 @@ def read_transcript(path: Path) -> tuple[Transcript, list[str]]:
     """Read a conversation without opening it for writing; nothing on the disk is changed.
 
     Returns:
-        The conversation, and a sentence about a torn last turn, if there is one.
+        The conversation, and a sentence about whatever was left out, such as a torn last turn.
 
     Raises:
         TranscriptError: It cannot be read, or is damaged.
@@ -32,8 +32,29 @@ def read_transcript(path: Path) -> tuple[Transcript, list[str]]:
     except OSError as error:
         raise TranscriptError(f"{path} cannot be read: {describe(error)}.") from error
     document = parse_document(data, path.name)
-    notices = [f"The last turn in {path.name} is incomplete and was left out."] if document.has_torn_turn else []
-    return make_transcript(document, path.name), notices
+    return make_transcript(document, path.name), left_out(document, path.name)
+
+
+def left_out(document: Document, name: str) -> list[str]:
+    """A sentence about each part of a file that could not be read."""
+    notices = [
+        f"{name} is damaged {_lines(damage)}: what stands there was left out, and the turns around it were read."
+        for damage in document.damage[:_MOST_TOLD]
+    ]
+    if (more := len(document.damage) - _MOST_TOLD) > 0:
+        notices.append(f"{name} is damaged in {more} more place{'s' if more > 1 else ''}.")
+    if document.has_torn_turn:
+        notices.append(f"The last turn in {name} is incomplete and was left out.")
+    return notices
+
+
+_MOST_TOLD = 3
+
+
+def _lines(damage: Damage) -> str:
+    if damage.first_line >= damage.last_line:
+        return f"at line {damage.first_line}"
+    return f"from line {damage.first_line} to {damage.last_line}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +75,9 @@ def list_transcripts(directory: Path | None = None) -> list[TranscriptSummary]:
     found = []
     for path in (directory or transcripts_dir()).glob(f"*{SUFFIX}"):
         with contextlib.suppress(OSError, TranscriptError):
-            found.append(_summarize(path))
+            # Opening a pipe would wait for somebody who writes.
+            if path.is_file():
+                found.append(_summarize(path))
     return sorted(found, key=lambda summary: (summary.modified, summary.path.name), reverse=True)
 
 
@@ -77,19 +100,41 @@ def read_head(path: Path) -> Transcript:
 
 
 def _head(data: bytes, path: Path) -> Transcript:
-    offsets = turn_offsets(data)
-    return make_transcript(parse_document(data[: offsets[2]] if len(offsets) > 2 else data, path.name), path.name)
+    marks = list(table_marks(data))
+    ends = [*(offset for offset, _ in marks[1:]), len(data)]
+    turns = [offset for offset, kind in marks if kind == "turns"]
+    head = data[: turns[2]] if len(turns) > 2 else data
+    # Renamed later, it still has its new name.
+    names = b"".join(data[start:end] for (start, kind), end in zip(marks, ends, strict=False) if kind == "headers")
+    return make_transcript(parse_document(head + names if len(turns) > 2 else head, path.name), path.name)
 
 
 def _summarize(path: Path) -> TranscriptSummary:
     data = path.read_bytes()
-    # The header and two turns, a system prompt and the first question, say all that is shown.
-    transcript = _head(data, path)
+    kinds = [kind for _, kind in table_marks(data)]
+    if "deletions" in kinds:
+        transcript = make_transcript(parse_document(data, path.name), path.name)
+        turn_count = len(transcript)
+    else:
+        # The header and two turns, a system prompt and the first question, say all that is shown.
+        transcript, turn_count = _head(data, path), kinds.count("turns")
     return TranscriptSummary(
         path=path,
         title=transcript.title or path.stem,
         model=transcript.model,
         created=transcript.created,
-        modified=datetime.fromtimestamp(path.stat().st_mtime, UTC),
-        turn_count=len(turn_offsets(data)),
+        modified=_modified(path),
+        turn_count=turn_count,
     )
+
+
+def _modified(path: Path) -> datetime:
+    """When a file was written to; long ago where its time is none that a calendar has."""
+    try:
+        moment = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except (ValueError, OverflowError):
+        return _LONG_AGO
+    return moment if MINYEAR < moment.year < MAXYEAR else _LONG_AGO
+
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)

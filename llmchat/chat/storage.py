@@ -1,43 +1,49 @@
 """Transcript files: made, opened, appended to.
 
-A file only grows while a conversation goes on: each turn is appended, and on the
-disk, when it ends. The reply in progress lies in a small file beside it, NAME.partial,
-so that a killed process loses a second or two. Where the conversation is left at
-another turn than the last one written, closing the file adds a few bytes that say so. Whatever fails, what was kept
-before stays as it was, and turns that could not be kept are tried again with the next.
+A file only grows: each turn is appended, and on the disk, when it ends, and so is what
+else happens, such as a deletion or another title. The reply in progress lies in a small
+file beside it, NAME.partial, so that a killed process loses a second or two. What is
+damaged goes into NAME.cut when the file is opened. Whatever fails, what was kept before
+stays as it was, and what could not be kept is tried again with the next turn. Only
+`compact`, which a person asks for, drops what was deleted.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from llmchat.chat.archive import SUFFIX, TranscriptSummary, latest_transcript, list_transcripts, read_transcript
+from llmchat.chat.archive import (
+    TranscriptSummary,
+    latest_transcript,
+    left_out,
+    list_transcripts,
+    read_transcript,
+)
+from llmchat.chat.history import Mark
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.transcript_document import (
     SCHEMA,
     Document,
+    Record,
     parse_document,
+    render_document,
     render_header,
-    render_selection,
+    render_record,
     render_turn,
 )
-from llmchat.chat.transcript_toml import header_table, make_transcript, parse_turn, turn_table
+from llmchat.chat.transcript_place import create_new, default_names, open_locked, read_all, unsaved
+from llmchat.chat.transcript_toml import header_table, make_transcript, mark_table, parse_turn, turn_table
 from llmchat.chat.turn import Turn
-from llmchat.errors import TranscriptError, UsageError
-from llmchat.files import PRIVATE, append_bytes, append_text, describe, lock, replace_file, sync_directory, write_text
-from llmchat.paths import ensure, transcripts_dir
+from llmchat.errors import TranscriptError
+from llmchat.files import PRIVATE, append_bytes, describe, lock, replace_file, sync_directory, write_text
 
 __all__ = ["TranscriptFile", "TranscriptSummary", "latest_transcript", "list_transcripts", "read_transcript"]
-
-_READ_CHUNK = 1 << 20
 
 
 class TranscriptFile:
@@ -50,10 +56,7 @@ class TranscriptFile:
         """Whether turns can be kept; False for a file that may only be read."""
         self._handle = handle
         self._header = header_table(transcript)  # as it stands in the file
-        self._selected = transcript.leaf_id  # what opening the file would select
-        self._pending: list[Turn] = []  # turns that could not be written yet
-        self._foreign_header: dict[str, Any] = {}  # keys that are not llmchat's own
-        self._foreign_turns: dict[str, tuple[Turn, Mapping[str, Any]]] = {}
+        self._kept = len(transcript.log)  # how much of the log is in the file
         self._checkpoint_failed = False
 
     # ── opening ──
@@ -69,16 +72,17 @@ class TranscriptFile:
         Raises:
             TranscriptError: The file exists already, or cannot be written.
         """
-        target, handle = _create_new(_default_names(transcript) if path is None else iter((path,)))
+        transcript.note_selection()
+        target, handle = create_new(default_names(transcript) if path is None else iter((path,)))
         file = cls(target, transcript, handle)
         lock(handle)
         try:
-            append_bytes(handle, file._content())
+            append_bytes(handle, _content(transcript))
         except OSError as error:
             file.close()
             with contextlib.suppress(OSError):
                 target.unlink()
-            raise _unsaved(target, describe(error)) from error
+            raise unsaved(target, describe(error)) from error
         sync_directory(target.parent)
         return file
 
@@ -86,8 +90,9 @@ class TranscriptFile:
     def open(cls, path: Path) -> tuple[Self, list[str]]:
         """Open a file to go on with its conversation.
 
-        A torn last turn is cut off the file, and a reply that was in progress when
-        llmchat ended is taken in from the file beside it.
+        A torn last turn is cut off the file, and so is what is damaged; both are kept in
+        NAME.cut. A reply that was in progress when llmchat ended is taken in from the file
+        beside it.
 
         Returns:
             The open file, and a sentence for the person about each repair.
@@ -95,9 +100,9 @@ class TranscriptFile:
         Raises:
             TranscriptError: It cannot be read, is damaged, or is open elsewhere.
         """
-        handle, writable = _open_locked(path)
+        handle, writable = open_locked(path)
         try:
-            data = _read_all(handle)
+            data = read_all(handle)
             document = parse_document(data, path.name)
             file = cls(path, make_transcript(document, path.name), handle, writable=writable)
         except OSError as error:
@@ -106,36 +111,39 @@ class TranscriptFile:
         except TranscriptError:
             os.close(handle)
             raise
-        file._remember_foreign_keys(document)
         notices = [] if writable else [f"{path.name} may only be read: the conversation goes on unsaved."]
         notices += file._cut(data, document)
         notices += file._recover()
         return file, notices
 
-    def _remember_foreign_keys(self, document: Document) -> None:
-        own = header_table(self.transcript)
-        self._foreign_header = {key: value for key, value in document.header.items() if key not in own}
-        for turn, table in zip(self.transcript, document.turns, strict=True):
-            if turn_table(turn) != table:
-                self._foreign_turns[turn.id] = (turn, table)
-
     def _cut(self, data: bytes, document: Document) -> list[str]:
-        """Take off the file what was torn, so that more can be added."""
-        if document.length == len(data):
+        """Take off the file what cannot be read, so that more can be added; all of it is kept beside it."""
+        notices = left_out(document, self.path.name)
+        if document.length == len(data) and document.repaired is None:
             return []
-        notice = f"The last turn in {self.path.name} was incomplete and was left out."
         if not self.writable:
-            return [notice] if document.has_torn_turn else []
-        kept = self.path.with_name(self.path.name + ".cut")
+            return notices
         try:
-            if document.has_torn_turn:
-                append_text(kept, data[document.length :].decode(errors="replace"))
-            os.ftruncate(self._handle, document.length)
-            os.fsync(self._handle)
+            if document.repaired is not None:
+                self._keep_aside(*(damage.data for damage in document.damage))
+                self._replace(document.repaired)
+            elif document.has_torn_turn:
+                self._keep_aside(data[document.length :])
+            if document.repaired is None:
+                os.ftruncate(self._handle, document.length)
+                os.fsync(self._handle)
         except OSError as error:
             self.writable = False
-            return [f"{notice} The conversation goes on unsaved: {describe(error)}."]
-        return [f"{notice} Its remains are in {kept.name}."] if document.has_torn_turn else []
+            return [*notices, f"The conversation goes on unsaved: {describe(error)}."]
+        return [f"{notice} Its remains are in {self._cut_path.name}." for notice in notices]
+
+    def _keep_aside(self, *parts: bytes) -> None:
+        handle = os.open(self._cut_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE)
+        try:
+            append_bytes(handle, b"".join(part + b"\n" for part in parts))
+        finally:
+            os.close(handle)
+        sync_directory(self.path.parent)
 
     def _recover(self) -> list[str]:
         """Take in the reply that was in progress when llmchat was ended."""
@@ -163,30 +171,34 @@ class TranscriptFile:
     # ── keeping ──
 
     def append(self, turn: Turn) -> None:
-        """Keep a turn of the conversation that ended, and wait until the disk has it.
-
-        An assistant's turn ends the reply in progress. If the title or the model has
-        changed since, the file is written anew.
-
-        Raises:
-            TranscriptError: It cannot be written. The conversation can go on; the turn is
-                kept with the next one, if that succeeds.
-        """
-        # What could not be kept before goes first, unless it has been deleted since.
-        self._pending = [*(item for item in self._pending if item.id in self.transcript), turn]
-        self._check_writable()
-        if header_table(self.transcript) != self._header or not self.path.exists():
-            self.rewrite()
-        else:
-            chunk = "".join(render_turn(turn_table(item)) for item in self._pending).encode()
-            try:
-                append_bytes(self._handle, self._missing_line_end() + chunk)
-            except OSError as error:
-                raise _unsaved(self.path, describe(error)) from error
-            self._pending.clear()
-            self._selected = turn.id
+        """Keep a turn of the conversation that ended, as `keep` does; an assistant's ends the reply in progress."""
+        self.keep()
         if turn.role == "assistant":
             self.clear_checkpoint()
+
+    def keep(self) -> None:
+        """Keep what happened since, and wait until the disk has it.
+
+        Raises:
+            TranscriptError: It cannot be written. The conversation can go on; what could not be
+                kept is kept with the next, if that succeeds.
+        """
+        self._check_writable()
+        header, log = header_table(self.transcript), self.transcript.log
+        moved = {key: value for key, value in header.items() if value != self._header.get(key)}
+        chunk = render_record("headers", moved) if moved else ""
+        chunk += "".join(_rendered(self.transcript, self._kept))
+        if not chunk and self.path.exists():
+            return
+        try:
+            if self.path.exists():
+                append_bytes(self._handle, self._missing_line_end() + chunk.encode())
+            else:
+                # Removed under us: what it had is still to be read.
+                self._replace(read_all(self._handle) + self._missing_line_end() + chunk.encode())
+        except OSError as error:
+            raise unsaved(self.path, describe(error)) from error
+        self._header, self._kept = header, len(log)
 
     def checkpoint(self, turn: Turn) -> None:
         """Keep what there is of the reply in progress, in place of what was kept of it before.
@@ -211,22 +223,37 @@ class TranscriptFile:
         with contextlib.suppress(OSError):
             self._side_path.unlink(missing_ok=True)
 
-    def rewrite(self) -> None:
-        """Write the whole conversation anew, after a rename or a deletion.
+    def compact(self) -> None:
+        """Drop for good what was deleted, on the disk and in the conversation; all else stays.
 
         Raises:
-            TranscriptError: It cannot be written; the file stays as it was.
+            TranscriptError: It cannot be written; file and conversation stay as they were.
         """
-        self._check_writable()
+        self.keep()
+        document = parse_document(read_all(self._handle), self.path.name)
+        gone, header = self.transcript.deleted, dict(document.header)
+        records = []
+        for kind, table in document.records:
+            if kind == "headers":
+                header |= table
+            elif kind not in ("deletions", "undos", "redos") and not (kind == "turns" and table.get("id") in gone):
+                records.append(Record(kind, table))
+        header |= header_table(self.transcript) | {"title": self.transcript.title_without_deleted}
+        if make_transcript(replace(document, header=header, records=records), "").leaf_id != self.transcript.leaf_id:
+            mark = Mark("selections", self.transcript.leaf_id)
+            records.append(Record("selections", mark_table(mark, sum(kind == "turns" for kind, _ in records))))
         try:
-            handle = replace_file(self.path, self._content(), prepare=lock)
+            self._replace(render_document(header, records).encode())
         except OSError as error:
-            raise _unsaved(self.path, describe(error)) from error
+            raise unsaved(self.path, describe(error)) from error
+        self.transcript.forget_deleted()
+        self._kept, self._header = len(self.transcript.log), header_table(self.transcript)
+
+    def _replace(self, content: bytes) -> None:
+        """Put a new file in place of this one, whole or not at all."""
+        handle = replace_file(self.path, content, prepare=lock)
         os.close(self._handle)
         self._handle = handle
-        self._header = header_table(self.transcript)
-        self._selected = self.transcript.leaf_id
-        self._pending.clear()
 
     def keep_selection(self) -> None:
         """Keep which turn is selected, so that the conversation opens where it is left.
@@ -234,24 +261,16 @@ class TranscriptFile:
         Raises:
             TranscriptError: It cannot be written.
         """
-        if self.transcript.leaf_id == self._selected or self._pending or not self.writable:
-            return
-        self._check_writable()
-        try:
-            append_bytes(self._handle, self._missing_line_end() + self._selection().encode())
-        except OSError as error:
-            raise _unsaved(self.path, describe(error)) from error
-        self._selected = self.transcript.leaf_id
-
-    def _selection(self) -> str:
-        return render_selection(self.transcript.leaf_id, len(self.transcript))
+        if self.writable:
+            self.transcript.note_selection()
+            self.keep()
 
     def _check_writable(self) -> None:
         if not self.writable:
-            raise _unsaved(self.path, "it may only be read")
+            raise unsaved(self.path, "it may only be read")
         with contextlib.suppress(OSError):
             if not os.path.samestat(os.fstat(self._handle), self.path.stat()):
-                raise _unsaved(self.path, "another program has put a file in its place; save under another name")
+                raise unsaved(self.path, "another program has put a file in its place; save under another name")
 
     def close(self) -> None:
         """Let go of the file. Closing twice does no harm."""
@@ -271,17 +290,9 @@ class TranscriptFile:
     def _side_path(self) -> Path:
         return self.path.with_name(self.path.name + ".partial")
 
-    def _content(self) -> bytes:
-        header = header_table(self.transcript) | self._foreign_header
-        turns = list(self.transcript)
-        text = render_header(header) + "".join(render_turn(self._table(turn)) for turn in turns)
-        if turns and turns[-1].id != self.transcript.leaf_id:
-            text += self._selection()
-        return text.encode()
-
-    def _table(self, turn: Turn) -> Mapping[str, Any]:
-        loaded, table = self._foreign_turns.get(turn.id, (None, {}))
-        return table if loaded is turn else turn_table(turn)
+    @property
+    def _cut_path(self) -> Path:
+        return self.path.with_name(self.path.name + ".cut")
 
     def _missing_line_end(self) -> bytes:
         # Some editors leave the last line without its end.
@@ -289,65 +300,21 @@ class TranscriptFile:
         return b"" if length == 0 or os.pread(self._handle, 1, length - 1) == b"\n" else b"\n"
 
 
-def _unsaved(path: Path, cause: str) -> TranscriptError:
-    return TranscriptError(f"The conversation is not saved: {path} cannot be written ({cause}).")
+def _content(transcript: Transcript) -> bytes:
+    return (render_header(header_table(transcript)) + "".join(_rendered(transcript))).encode()
 
 
-def _default_names(transcript: Transcript) -> Iterator[Path]:
-    """Names in the transcripts directory, made of date, time and the title's first words."""
-    try:
-        directory = ensure(transcripts_dir())
-    except UsageError as error:
-        raise TranscriptError(f"The conversation is not saved: {error.message}") from error
-    slug = "-".join(re.findall(r"\w+", transcript.title.lower())[:6])[:40].strip("-_") or "conversation"
-    stem = f"{transcript.created.astimezone():%Y-%m-%d-%H%M}-{slug}"
-    yield directory / f"{stem}{SUFFIX}"
-    yield from (directory / f"{stem}-{number}{SUFFIX}" for number in range(2, 1000))
-
-
-def _create_new(names: Iterator[Path]) -> tuple[Path, int]:
-    path = None
-    for path in names:
-        try:
-            return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE)
-        except FileExistsError:
+def _rendered(transcript: Transcript, start: int = 0) -> Iterator[str]:
+    """The records of a conversation's log from one of them on."""
+    turn_count = 0
+    for place, entry in enumerate(transcript.log):
+        turn_count += isinstance(entry, Turn)
+        if place < start:
             continue
-        except OSError as error:
-            raise _unsaved(path, describe(error)) from error
-    raise TranscriptError(f"{path} exists already. Resume it, or choose another name.")
-
-
-def _open_locked(path: Path) -> tuple[int, bool]:
-    """Open and lock a file; a file that may not be written is opened for reading."""
-    while True:
-        try:
-            handle, writable = _open(path)
-        except OSError as error:
-            raise TranscriptError(f"{path} cannot be opened: {describe(error)}.") from error
-        if not lock(handle):
-            os.close(handle)
-            raise TranscriptError(f"{path} is open in another llmchat. Close it there, or start a new conversation.")
-        # A rewrite by the other process may have put a new file in this one's place just now.
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                return handle, writable
-        os.close(handle)
-
-
-def _open(path: Path) -> tuple[int, bool]:
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
-    try:
-        return os.open(path, os.O_RDWR), True
-    except FileNotFoundError:
-        raise
-    except OSError:
-        return os.open(path, os.O_RDONLY), False
-
-
-def _read_all(handle: int) -> bytes:
-    os.lseek(handle, 0, os.SEEK_SET)
-    return b"".join(iter(lambda: os.read(handle, _READ_CHUNK), b""))
+        if isinstance(entry, Turn):
+            yield render_turn(turn_table(entry))
+        else:
+            yield render_record(entry.kind, mark_table(entry, turn_count))
 
 
 def _parse_checkpoint(data: bytes, name: str, transcript: Transcript) -> Turn | None:

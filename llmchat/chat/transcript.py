@@ -1,9 +1,11 @@
 """A conversation: a tree of turns, and the path through it that is on the screen.
 
 Turns with the same parent are alternatives. Nothing is ever written over: an
-edited or regenerated turn is a new alternative beside the old one. The path
-runs from a first turn down to the selected turn, the leaf; it is what the
-window shows and what the model is given. No input or output happens here.
+edited or regenerated turn is a new alternative beside the old one, and a deleted
+one can be brought back. The path runs from a first turn down to the selected
+turn, the leaf; it is what the window shows and what the model is given. The log
+has all that happened, in order; from it the same conversation comes about again.
+No input or output happens here.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from llmchat.chat.history import Mark, Step
 from llmchat.chat.turn import Role, Turn, new_id, now, under_system
 from llmchat.errors import TranscriptError
 
@@ -43,6 +46,11 @@ class Transcript:
         self._children: dict[str | None, list[str]] = {}
         self._visited: dict[str | None, str] = {}  # parent → the child that was last on the path
         self._leaf: str | None = None
+        self._order: dict[str, int] = {}  # when each turn was added, deleted ones too
+        self._steps: list[Step] = []
+        self._undone: list[Step] = []
+        self._log: list[Turn | Mark] = []
+        self._logged_leaf: str | None = None
         for turn in turns:
             self.add(turn)
 
@@ -66,6 +74,12 @@ class Transcript:
         self._title = " ".join(title.split())
 
     @property
+    def title_without_deleted(self) -> str:
+        """The title, but for one that was made from a question that is deleted."""
+        gone = (derived_title([turn]) for step in self._steps if step.is_deletion for turn in step.turns)
+        return derived_title(self) if self.title in gone else self.title
+
+    @property
     def leaf(self) -> Turn | None:
         """The selected turn, the last of the path; None while nothing was said."""
         return None if self._leaf is None else self._turns[self._leaf]
@@ -74,6 +88,16 @@ class Transcript:
     def leaf_id(self) -> str | None:
         """The id of the selected turn: the parent of whatever is said next."""
         return self._leaf
+
+    @property
+    def log(self) -> tuple[Turn | Mark, ...]:
+        """All that happened, in order; a selection only where something was built on it, or it was noted."""
+        return tuple(self._log)
+
+    @property
+    def deleted(self) -> frozenset[str]:
+        """The ids of the turns that were deleted and can be brought back."""
+        return frozenset(turn.id for step in self._steps if step.is_deletion for turn in step.turns)
 
     def turn(self, turn_id: str) -> Turn:
         """The turn with this id.
@@ -112,14 +136,27 @@ class Transcript:
             raise TranscriptError(f"The conversation has a turn {turn.id!r} already.")
         if turn.parent is not None and turn.parent not in self._turns:
             raise TranscriptError(f"Turn {turn.id!r} follows {turn.parent!r}, which the conversation does not have.")
-        self._turns[turn.id] = turn
-        self._children.setdefault(turn.parent, []).append(turn.id)
+        self.note_selection()
+        before = self._leaf
+        self._put(turn)
         # Marking the parent alone suffices: those above are marked when the path moves.
         self._visited[turn.parent] = turn.id
         if turn.parent == self._leaf:
             self._leaf = turn.id
         else:
             self.stop_at(turn.id)
+        if self._steps and self._steps[-1].takes_in(turn):
+            self._steps[-1] = self._steps[-1].with_turn(turn)
+        else:
+            self._steps.append(Step(turn.id, before, (turn,)))
+        self._undone.clear()
+        self._log.append(turn)
+        self._logged_leaf = self._leaf
+
+    def _put(self, turn: Turn) -> None:
+        self._turns[turn.id] = turn
+        self._order.setdefault(turn.id, len(self._order))
+        self._children.setdefault(turn.parent, []).append(turn.id)
 
     def say(self, role: Role, text: str) -> Turn:
         """Add what a person wrote after the selected turn, and return it."""
@@ -158,12 +195,28 @@ class Transcript:
         self.add(turn)
         return turn
 
-    def delete(self, turn_id: str) -> tuple[Turn, ...]:
-        """Remove a turn with everything that follows it, and return what was removed.
+    def delete(self, turn_id: str, step_id: str | None = None) -> tuple[Turn, ...]:
+        """Take a turn out with everything that follows it, and return what was taken out; `undo` brings it back.
 
         If the path ran through it, it goes on through the alternative before it
         (or else the one after), or ends at its parent.
+
+        Args:
+            turn_id: The turn.
+            step_id: The name of this deletion; by default a new one.
         """
+        self.note_selection()
+        step = Step(step_id or new_id(), self._leaf, self._take_out(turn_id), is_deletion=True)
+        self._steps.append(step)
+        self._undone.clear()
+        self._note(Mark("deletions", self._leaf, step.id, turn_id))
+        return step.turns
+
+    def size_from(self, turn_id: str) -> int:
+        """How many turns go with one that is deleted, itself among them."""
+        return sum(1 for _ in self._subtree(self.turn(turn_id).id))
+
+    def _take_out(self, turn_id: str) -> tuple[Turn, ...]:
         turn = self.turn(turn_id)
         beside = self._children[turn.parent]
         place = beside.index(turn_id)
@@ -183,6 +236,89 @@ class Transcript:
             if beside:
                 self.select(self._visited[turn.parent])
         return removed
+
+    def undo(self, step_id: str | None = None) -> Step | None:
+        """Take back the last change: bring back what was deleted, or step back before what was said.
+
+        What was said stays as an alternative; of that, what is not on the path is passed over.
+
+        Args:
+            step_id: The change to take back; by default the last.
+
+        Returns:
+            The change; None if there is none.
+        """
+        on_path = {turn.id for turn in self.path()}
+        wanted = (
+            step
+            for step in reversed(self._steps)
+            if (step.id == step_id if step_id else step.is_deletion or step.id in on_path)
+        )
+        step = next(wanted, None)
+        if step is None:
+            return None
+        self._steps.remove(step)
+        self._undone.append(step)
+        if step.is_deletion:
+            self._bring_back(step.turns)
+        self._stop_near(step.before, step.turns[0])
+        self._note(Mark("undos", self._leaf, step.id))
+        return step
+
+    def redo(self, step_id: str | None = None) -> Step | None:
+        """Make the change again that was taken back last, if nothing was said or deleted since.
+
+        Args:
+            step_id: The change; by default the one that was taken back last.
+
+        Returns:
+            The change; None if there is none.
+        """
+        wanted = (step for step in reversed(self._undone) if step_id in (None, step.id))
+        step = next((step for step in wanted if step.turns[0].id in self._turns), None)
+        if step is None:
+            return None
+        self._undone.remove(step)
+        self._steps.append(step)
+        if step.is_deletion:
+            self._take_out(step.turns[0].id)
+        else:
+            self.select(step.turns[-1].id)
+        self._note(Mark("redos", self._leaf, step.id))
+        return step
+
+    def forget_deleted(self) -> None:
+        """Let go of what was deleted, for good; what was said can still be taken back."""
+        self._title = self.title_without_deleted
+        self._steps = [step for step in self._steps if not step.is_deletion and step.turns[0].id in self._turns]
+        self._undone.clear()
+        self._log = list(self._turns.values())
+        self._logged_leaf = next(reversed(self._turns), None)
+        self.note_selection()
+
+    def note_selection(self) -> None:
+        """Put into the log where the path ends, if it ends elsewhere than the log says."""
+        if self._leaf != self._logged_leaf:
+            self._note(Mark("selections", self._leaf))
+
+    def _note(self, mark: Mark) -> None:
+        self._log.append(mark)
+        self._logged_leaf = mark.leaf
+
+    def _bring_back(self, turns: tuple[Turn, ...]) -> None:
+        for turn in turns:
+            if turn.id not in self._turns and (turn.parent is None or turn.parent in self._turns):
+                self._put(turn)
+                self._children[turn.parent].sort(key=self._order.__getitem__)
+                self._visited[turn.parent] = turn.id
+        self._turns = dict(sorted(self._turns.items(), key=lambda item: self._order[item[0]]))
+
+    def _stop_near(self, turn_id: str | None, turn: Turn) -> None:
+        """End the path at a turn, or else, where that is gone, before another."""
+        if turn_id is None or turn_id in self._turns:
+            self.stop_at(turn_id)
+        else:
+            self.stop_at(turn.parent if turn.parent in self._turns else None)
 
     def _subtree(self, turn_id: str) -> Iterator[Turn]:
         waiting = [turn_id]

@@ -1,25 +1,31 @@
-"""A transcript file's bytes and the TOML tables in them: a header, then one `[[turns]]` table per turn.
+"""A transcript file's bytes and the TOML tables in them: a header, then a table for each record.
 
-Each turn is rendered alone, so that a file grows by appending. Where a conversation
-was left at another turn than the last one written, a `[[selections]]` table follows
-that says so; it holds until another turn is written. A process that is killed while
-it appends leaves a torn last table, which is told from damage here. What the tables
-mean is known to `transcript_toml`.
+    [[turns]]        what was said; `text` is its last plain key
+    [[selections]]   at which turn the conversation was left
+    [[deletions]]    a turn was deleted with all that follows it
+    [[undos]]        a change was taken back
+    [[redos]]        and made again
+    [[headers]]      what stands in the header from then on
+    [[states]]       the settings, the system prompt and the prefill from then on
+
+Each record is rendered alone, so that a file grows by appending and is never written
+over; records of other kinds are kept as they are. A process that is killed while it
+appends leaves a torn last record, which is told from damage here. What the tables mean
+is known to `transcript_toml`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli_w
 
 from llmchat.errors import TranscriptError
-from llmchat.files import describe_toml
+from llmchat.files import describe_toml, parse_toml
 
 SCHEMA = 1
 """The version of the file's layout that this llmchat writes, and the newest it reads."""
@@ -27,24 +33,62 @@ SCHEMA = 1
 Table = dict[str, Any]
 
 
+class Record(NamedTuple):
+    """One table of the file."""
+
+    kind: str
+    """The name in its brackets."""
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A part of a file that cannot be read, with what can be read around it."""
+
+    first_line: int
+    last_line: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A transcript file's tables as they stand, keys and records that are not llmchat's own among them."""
+
+    header: Table
+    records: list[Record]
+    length: int
+    """How many of the file's bytes are whole; what comes after was torn off."""
+    has_torn_turn: bool = False
+    """Whether what was torn off was a turn."""
+    damage: tuple[Damage, ...] = ()
+    """What could not be read before the end."""
+    repaired: bytes | None = None
+    """The file without what could not be read; None if all could."""
+
+    @property
+    def turns(self) -> list[Table]:
+        """The tables of the turns."""
+        return [record.table for record in self.records if record.kind == "turns"]
+
+
 def render_header(table: Mapping[str, Any]) -> str:
     """The header's lines. Tables that are not llmchat's own come after the plain keys."""
     return "".join(_render("", table))
 
 
+def render_record(kind: str, table: Mapping[str, Any]) -> str:
+    """One record's lines, to be added to the end of the file."""
+    return f"\n[[{kind}]]\n" + "".join(_render(f"{kind}.", table))
+
+
 def render_turn(table: Mapping[str, Any]) -> str:
     """One turn's lines, to be added to the end of the file."""
-    return "\n[[turns]]\n" + "".join(_render("turns.", table))
+    return render_record("turns", table)
 
 
-def render_selection(turn_id: str | None, turn_count: int) -> str:
-    """The lines that say at which turn a conversation was left, to be added to the end of the file.
-
-    Args:
-        turn_id: The selected turn; None: before the first.
-        turn_count: How many turns the file has; with more of them, the selection no longer holds.
-    """
-    return "\n[[selections]]\n" + "".join(_render("selections.", {"turn": turn_id or "", "turns": turn_count}))
+def render_document(header: Mapping[str, Any], records: Iterable[Record]) -> str:
+    """A whole file."""
+    return render_header(header) + "".join(render_record(*record) for record in records)
 
 
 def _render(prefix: str, table: Mapping[str, Any]) -> Iterator[str]:
@@ -75,77 +119,131 @@ def _has_crlf(value: Any) -> bool:
     return isinstance(value, list) and any(_has_crlf(item) for item in value)
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A transcript file's tables as they stand, keys that are not llmchat's own among them."""
-
-    header: Table
-    turns: list[Table]
-    length: int
-    """How many of the file's bytes are whole; what comes after was torn off."""
-    selected: str | None = None
-    """The turn at which the conversation was left, "" for before the first; None: at the last turn written."""
-    has_torn_turn: bool = False
-    """Whether what was torn off was a turn."""
-
-
 def parse_document(data: bytes, name: str) -> Document:
-    """Read a transcript's bytes; a torn last table is left out.
+    """Read a transcript's bytes; a torn last record is left out, and so is what is damaged.
 
     Args:
         data: The file's content.
         name: The file's name, for messages.
 
     Raises:
-        TranscriptError: It is no transcript, was written by a newer llmchat, or is damaged before its end.
+        TranscriptError: It is no transcript, was written by a newer llmchat, or nothing of it can be read.
     """
-    whole = _readable_part(data, name)
-    document, whole = _parse_whole_turns(whole, name)
-    selections = document.pop("selections", None)
-    header, turns = _split(document, name)
-    offset, kind = max(_tables(whole), default=(0, b""))
-    if kind == b"turns" and turns and not _is_whole(turns[-1], whole):
-        turns.pop()
-        whole = whole[:offset]
-    elif kind == b"selections" and not whole.endswith(b"\n"):
-        selections, whole = None, whole[:offset]
-    torn = data[len(whole) :]
-    has_torn_turn = bool(torn) and not torn.lstrip().startswith(b"[[s")
-    return Document(header, turns, len(whole), _selected(selections, len(turns)), has_torn_turn)
+    from llmchat.chat.transcript_salvage import salvage
+
+    try:
+        return _parse_to_end(data, name)
+    except tomllib.TOMLDecodeError as error:
+        saved = salvage(data, name)
+        if saved is None:
+            problem = describe_toml(error, data.decode(errors="replace"))
+            raise TranscriptError(
+                f"{name} is damaged, {problem}. Repair it with a text editor, or start a new one."
+            ) from None
+        return saved
 
 
-def _selected(selections: Any, turn_count: int) -> str | None:
-    """What the last selection says, if no turn was written since."""
-    last = selections[-1] if isinstance(selections, list) and selections else None
-    if not isinstance(last, dict) or last.get("turns") != turn_count:
-        return None
-    return last["turn"] if isinstance(last.get("turn"), str) else None
+def _parse_to_end(data: bytes, name: str) -> Document:
+    """The document, but for its torn end.
+
+    Raises:
+        TOMLDecodeError: It is damaged before its end.
+    """
+    tables, whole = _parse_whole(_readable_part(data))
+    marks = list(table_marks(whole))
+    header, records = split_tables(tables, [kind for _, kind in marks], name)
+    if marks and records and not is_whole(records[-1], whole):
+        records.pop()
+        whole = whole[: marks[-1][0]]
+    if not all(map(has_text, records)):
+        raise tomllib.TOMLDecodeError("a turn ends before its text")
+    return Document(header, records, len(whole), has_torn_turn=_was_turn(data[len(whole) :]))
 
 
-def _parse_whole_turns(data: bytes, name: str) -> tuple[Table, bytes]:
+def split_tables(tables: Table, kinds: list[str], name: str) -> tuple[Table, list[Record]]:
+    """The header, and the records in their order.
+
+    Args:
+        tables: A whole file, parsed.
+        kinds: The kind of each record in the order of the file; any that does not fit comes last.
+        name: The file's name, for messages.
+
+    Raises:
+        TranscriptError: It is no transcript, or one of a newer llmchat.
+    """
+    schema, turns = tables.get("schema"), tables.setdefault("turns", [])
+    if not isinstance(schema, int) or not isinstance(turns, list):
+        raise TranscriptError(f"{name} is not a transcript of llmchat: it has no schema number.")
+    if schema > SCHEMA:
+        raise TranscriptError(f"{name} was written by a newer llmchat (schema {schema}, not {SCHEMA}). Update llmchat.")
+    if not all(isinstance(turn, dict) for turn in turns):
+        raise TranscriptError(f"{name} is not a transcript of llmchat: its turns are no tables.")
+    names = ["turns", *(kind for kind in dict.fromkeys(kinds) if kind != "turns" and _is_table(tables.get(kind)))]
+    lists = {kind: tables.pop(kind) for kind in names}
+    if any(len(items) != kinds.count(kind) for kind, items in lists.items()):
+        # By another hand, in another form: the order is not to be told.
+        return tables, [Record(kind, item) for kind, items in lists.items() for item in items]
+    waiting = {kind: iter(items) for kind, items in lists.items()}
+    return tables, [Record(kind, next(waiting[kind])) for kind in kinds if kind in waiting]
+
+
+def has_text(record: Record) -> bool:
+    """Whether a record, if it is a turn, says something: `text` comes last but for what is known of a reply."""
+    return record.kind != "turns" or "text" in record.table
+
+
+def is_whole(record: Record, data: bytes) -> bool:
+    """Whether the last record of these bytes was written to its end."""
+    turn = record.table
+    if record.kind != "turns":
+        return data.endswith(b"\n") and _LAST_KEYS.get(record.kind, "") in (*record.table, "")
+    if "text" not in turn or (turn["text"] == "" and not data.endswith(b"\n")):
+        return False
+    return "finish_reason" not in turn or "stop" in turn.get("settings", {})
+
+
+_LAST_KEYS = {"selections": "turns", "deletions": "leaf", "undos": "leaf", "redos": "leaf"}
+
+
+def _was_turn(torn: bytes) -> bool:
+    mark = re.match(rb"\s*\[\[([a-z_]*)", torn)
+    return bool(torn) and (mark is None or b"turns".startswith(mark[1]))
+
+
+def _parse_whole(data: bytes) -> tuple[Table, bytes]:
     """The tables, and the bytes they stand in: all, or those before the torn end."""
     try:
-        return tomllib.loads(data.decode("utf-8-sig")), data
+        return _parse(data), data
     except tomllib.TOMLDecodeError as error:
         if not _is_at_end(error, data):
-            raise _damaged(name, error, data) from None
+            raise
         failure = error
     # What is torn is the line that begins a table, or the table that was begun last.
     torn_mark = _TORN_MARK.search(data)
-    for offset in (torn_mark.start() if torn_mark else 0, max(_tables(data), default=(0, b""))[0]):
-        with contextlib.suppress(tomllib.TOMLDecodeError):
-            if offset:
-                return tomllib.loads(data[:offset].decode("utf-8-sig")), data[:offset]
-    raise _damaged(name, failure, data)
+    for offset in (torn_mark.start() if torn_mark else 0, max(table_marks(data), default=(0, ""))[0]):
+        if offset:
+            try:
+                return _parse(data[:offset]), data[:offset]
+            except tomllib.TOMLDecodeError:
+                continue
+    raise failure
+
+
+def _parse(data: bytes) -> Table:
+    try:
+        return parse_toml(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise tomllib.TOMLDecodeError(f"it is not UTF-8 text (at line {line}, column 1)") from None
 
 
 def turn_offsets(data: bytes) -> list[int]:
     """Where each turn's lines begin, the empty line before them included, found without reading the TOML."""
-    return [offset for offset, kind in _tables(data) if kind == b"turns"]
+    return [offset for offset, kind in table_marks(data) if kind == "turns"]
 
 
-def _tables(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Where each turn and each selection begins, and which of the two it is.
+def table_marks(data: bytes) -> Iterator[tuple[int, str]]:
+    """Where each record begins, and of which kind it is.
 
     A line that looks like the start of one inside a text is not counted:
     quotes within a text are escaped, so triple quotes only stand around one.
@@ -153,51 +251,33 @@ def _tables(data: bytes) -> Iterator[tuple[int, bytes]]:
     position = 0
     for place, part in enumerate(data.split(b'"""')):
         if place % 2 == 0:
-            yield from ((position + found.start(), found[1]) for found in _TABLE_MARK.finditer(part))
+            yield from ((position + found.start(), found[1].decode()) for found in TABLE_MARK.finditer(part))
         position += len(part) + 3
 
 
-_TABLE_MARK = re.compile(rb"\r?\n\[\[(turns|selections)\]\]")
-_TORN_MARK = re.compile(rb"\r?\n\[\[?[a-z]*\]?\Z")
+TABLE_MARK = re.compile(rb"\r?\n\[\[([a-z_]+)\]\]")
+"""How a record begins."""
+_TORN_MARK = re.compile(rb"\r?\n\[\[?[a-z_]*\]?\Z")
 _ERROR_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 
-def _readable_part(data: bytes, name: str) -> bytes:
+def _readable_part(data: bytes) -> bytes:
     # After a power cut a file may end in zeros; a written NUL is always escaped.
-    data = data.partition(b"\0")[0]
+    data = data.rstrip(b"\0")
     try:
         data.decode()
     except UnicodeDecodeError as error:
-        if error.start < len(data) - 3:
-            line = data.count(b"\n", 0, error.start) + 1
-            raise TranscriptError(f"{name} is damaged at line {line}: it is not UTF-8 text.") from None
-        return data[: error.start]
+        # A character may have been torn too.
+        return data[: error.start] if error.start >= len(data) - 3 else data
     return data
 
 
 def _is_at_end(error: tomllib.TOMLDecodeError, data: bytes) -> bool:
-    line = _ERROR_LINE.search(str(error))
-    return line is None or int(line[1]) > data.count(b"\n")
+    line = error_line(error)
+    return line is None or line > data.count(b"\n")
 
 
-def _damaged(name: str, error: tomllib.TOMLDecodeError, data: bytes) -> TranscriptError:
-    problem = describe_toml(error, data.decode())
-    return TranscriptError(f"{name} is damaged at {problem}. Repair it with a text editor, or start a new one.")
-
-
-def _split(document: Table, name: str) -> tuple[Table, list[Table]]:
-    turns = document.pop("turns", [])
-    schema = document.get("schema")
-    if not isinstance(schema, int) or not isinstance(turns, list):
-        raise TranscriptError(f"{name} is not a transcript of llmchat: it has no schema number.")
-    if schema > SCHEMA:
-        raise TranscriptError(f"{name} was written by a newer llmchat (schema {schema}, not {SCHEMA}). Update llmchat.")
-    if not all(isinstance(turn, dict) for turn in turns):
-        raise TranscriptError(f"{name} is not a transcript of llmchat: its turns are no tables.")
-    return document, turns
-
-
-def _is_whole(turn: Table, data: bytes) -> bool:
-    if "text" not in turn or (turn["text"] == "" and not data.endswith(b"\n")):
-        return False
-    return "finish_reason" not in turn or "stop" in turn.get("settings", {})
+def error_line(error: tomllib.TOMLDecodeError) -> int | None:
+    """The line that an error names, counted from 1."""
+    found = _ERROR_LINE.search(str(error))
+    return int(found[1]) if found else None

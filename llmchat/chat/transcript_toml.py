@@ -1,4 +1,4 @@
-"""What a transcript's TOML tables mean: turns and replies as tables, and back.
+"""What a transcript's TOML tables mean: turns, replies and what happened to them as tables, and back.
 
     schema = 1
     id = "5f0c2a91be77"
@@ -23,8 +23,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from llmchat.chat.generation_config import GenerationConfig, Value
+from llmchat.chat.history import Mark
 from llmchat.chat.transcript import Transcript
-from llmchat.chat.transcript_document import SCHEMA, Document, Table
+from llmchat.chat.transcript_document import SCHEMA, Document, Record, Table
 from llmchat.chat.turn import (
     FINISH_REASONS,
     ROLES,
@@ -126,13 +127,26 @@ def _clean(value: Any) -> Any:
     return value
 
 
+def mark_table(mark: Mark, turn_count: int) -> Table:
+    """What happened to a conversation as it is kept.
+
+    Args:
+        mark: What happened.
+        turn_count: How many turns the file has by then; earlier versions take a selection for true only with it.
+    """
+    if mark.kind == "selections":
+        return {"turn": mark.leaf or "", "turns": turn_count}
+    step = {"id": mark.step_id, "turn": mark.turn_id} if mark.kind == "deletions" else {"step": mark.step_id}
+    return step | {"leaf": mark.leaf or ""}
+
+
 def make_transcript(document: Document, name: str) -> Transcript:
-    """The conversation that a file's tables hold, selected where it was left.
+    """The conversation that a file's records make, one after the other, selected where it was left.
 
     Raises:
         TranscriptError: A value is missing or not of its kind, or a turn follows one that is not there.
     """
-    header = _Reader(document.header, name)
+    header = _Reader(_last_header(document), name)
     transcript = Transcript(
         transcript_id=header.text("id") or None,
         created=header.moment("created"),
@@ -141,15 +155,47 @@ def make_transcript(document: Document, name: str) -> Transcript:
         model_path=header.text("model_path"),
         tokenizer_path=header.text("tokenizer_path"),
     )
-    for number, table in enumerate(document.turns, 1):
-        turn = parse_turn(table, f"{name}, turn {number}")
+    number = 0
+    for record in document.records:
+        if record.kind != "turns":
+            _apply(record, transcript)
+            continue
+        number += 1
+        turn = parse_turn(record.table, f"{name}, turn {number}")
         try:
             transcript.add(turn)
         except TranscriptError as error:
             raise TranscriptError(f"{name}, turn {number}: {error.message}") from None
-    if document.selected == "" or document.selected in transcript:
-        transcript.stop_at(document.selected or None)
+    transcript.note_selection()
     return transcript
+
+
+def _last_header(document: Document) -> Table:
+    table = dict(document.header)
+    for record in document.records:
+        if record.kind == "headers":
+            table |= {key: value for key, value in record.table.items() if key in _HEADER_TEXTS}
+    return table
+
+
+def _apply(record: Record, transcript: Transcript) -> None:
+    """Let happen what a record says; one that makes no sense here, or is of a newer version, is passed over."""
+    names = ("id", "turn", "leaf", "step")
+    id_, turn, leaf, step = (value if isinstance(value := record.table.get(name), str) else None for name in names)
+    match record.kind:
+        case "selections":
+            leaf = turn
+        case "deletions" if turn in transcript:
+            transcript.delete(turn or "", id_)
+        case "undos" if step:
+            transcript.undo(step)
+        case "redos" if step:
+            transcript.redo(step)
+        case _:
+            return
+    if leaf == "" or leaf in transcript:
+        transcript.stop_at(leaf or None)
+    transcript.note_selection()
 
 
 def parse_turn(table: Table, place: str) -> Turn:

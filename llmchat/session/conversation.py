@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from llmchat.chat.history import Step
 from llmchat.chat.model import ModelInfo
 from llmchat.chat.storage import TranscriptFile
 from llmchat.chat.transcript import Transcript
@@ -36,6 +37,8 @@ class Conversation:
         self.model: ModelInfo | None = None
         self.load_seconds = 0.0
         self.running: Running | None = None
+        self.dropped_turns: frozenset[str] = frozenset()
+        """Turns that the last prompt left out, because they did not fit."""
 
     @property
     def is_raw(self) -> bool:
@@ -98,7 +101,7 @@ class Conversation:
         Raises:
             UsageError: A reply is being made.
         """
-        self._require_rest()
+        self.require_rest()
         return self._add_turn(Turn("assistant", reply.text, parent=parent, reply=reply))
 
     def edit(self, turn_id: str, text: str) -> Turn:
@@ -107,35 +110,70 @@ class Conversation:
         Raises:
             UsageError: The text is empty, or a reply is being made.
         """
-        self._require_rest()
+        self.require_rest()
         if not text.strip():
             raise UsageError("The text is empty; delete the turn instead.")
         turn = self.transcript.edit(turn_id, text)
         self._keeper.keep(self.transcript, turn)
         return turn
 
-    def delete(self, turn_id: str) -> None:
-        """Remove a turn with all that follows it.
+    def delete(self, turn_id: str) -> tuple[Turn, ...]:
+        """Take a turn out with all that follows it, and return what was taken out; `undo` brings it back.
 
         Raises:
             UsageError: A reply is being made.
         """
-        self._require_rest()
-        self.transcript.delete(turn_id)
-        self._keeper.rewrite()
+        self.require_rest()
+        removed = self.transcript.delete(turn_id)
+        self._changed()
+        return removed
 
-    def undo(self) -> str:
-        """Step back before the last message, which stays as an alternative, and return its text.
+    def undo(self) -> Step:
+        """Take back the last change: a message with its reply, another reply, an edit, a deletion.
+
+        What was said stays as an alternative.
 
         Raises:
-            UsageError: Nothing was said, or a reply is being made.
+            UsageError: Nothing is left to take back, or a reply is being made.
         """
-        self._require_rest()
-        message = next((turn for turn in reversed(self.transcript.path()) if turn.role == "user"), None)
-        if message is None:
-            raise UsageError("There is nothing to take back yet.")
-        self.transcript.stop_at(message.parent)
-        return message.text
+        self.require_rest()
+        step = self.transcript.undo()
+        if step is None:
+            raise UsageError("There is nothing to take back.")
+        self._changed()
+        return step
+
+    def redo(self) -> Step:
+        """Make the change again that was taken back last.
+
+        Raises:
+            UsageError: There is none, or a reply is being made.
+        """
+        self.require_rest()
+        step = self.transcript.redo()
+        if step is None:
+            raise UsageError("There is nothing to make again.")
+        self._changed()
+        return step
+
+    def compact(self) -> int:
+        """Drop for good what was deleted, and return how many turns that were.
+
+        Raises:
+            UsageError: A reply is being made.
+            TranscriptError: The file cannot be written; nothing was dropped.
+        """
+        self.require_rest()
+        count = len(self.transcript.deleted)
+        if self._keeper.file is not None:
+            self._keeper.file.compact()
+        else:
+            self.transcript.forget_deleted()
+        return count
+
+    def _changed(self) -> None:
+        self.dropped_turns = frozenset()
+        self._keeper.keep_changes()
 
     def branch(self, turn_id: str) -> None:
         """Go on from this turn; what followed stays on its own branch.
@@ -143,7 +181,7 @@ class Conversation:
         Raises:
             UsageError: A reply is being made.
         """
-        self._require_rest()
+        self.require_rest()
         self.transcript.stop_at(turn_id)
 
     def choose(self, turn_id: str, step: int) -> Turn:
@@ -152,7 +190,7 @@ class Conversation:
         Raises:
             UsageError: A reply is being made.
         """
-        self._require_rest()
+        self.require_rest()
         beside = self.transcript.alternatives(turn_id)
         place = next(index for index, turn in enumerate(beside) if turn.id == turn_id)
         chosen = beside[min(max(place + step, 0), len(beside) - 1)]
@@ -191,6 +229,11 @@ class Conversation:
             self.transcript.model_path = absolute(self.model.path)
             self.transcript.tokenizer_path = absolute(self.model.tokenizer_path)
 
-    def _require_rest(self) -> None:
+    def require_rest(self) -> None:
+        """Refuse what cannot be done under a running reply.
+
+        Raises:
+            UsageError: A reply is being made.
+        """
         if self.running is not None:
             raise UsageError("Stop the reply with Esc first.")

@@ -59,11 +59,11 @@ class Keeper:
         with self._told_once():
             self.file.checkpoint(make_turn())
 
-    def rewrite(self) -> None:
-        """Write the whole conversation anew, after a deletion."""
+    def keep_changes(self) -> None:
+        """Put what else happened to the conversation on the disk, such as a deletion."""
         if self.file is not None:
             with self._told_once():
-                self.file.rewrite()
+                self.file.keep()
 
     def move_to(self, file: TranscriptFile) -> None:
         """Keep the conversation in another file from here on."""

@@ -75,8 +75,6 @@ class ChatSession(Conversation):
         self.prefill_text = prefill_text
         self.load: LoadRequest | None = None
         self.last_seed: int | None = None
-        self.dropped_turns: frozenset[str] = frozenset()
-        """Turns that the last prompt left out, because they did not fit."""
         self.returned = ""
         """What the latest reply that failed left unsaid: a message too long for the model, and those behind it."""
         self._waiting: deque[Waiting] = deque()
@@ -172,7 +170,7 @@ class ChatSession(Conversation):
         Raises:
             UsageError: The reply is not this model's, or one is being made.
         """
-        self._require_rest()
+        self.require_rest()
         reply = self.drawn_reply(turn_id)
         parent = self.transcript.turn(turn_id).parent
         assert parent is not None
@@ -195,7 +193,7 @@ class ChatSession(Conversation):
         Raises:
             UsageError: The reply is not this model's, or one is being made.
         """
-        self._require_rest()
+        self.require_rest()
         reply = self.drawn_reply(turn_id)
         request = InspectRequest(self.transcript.asked(turn_id), reply, token_index, count)
         self._submit(request)

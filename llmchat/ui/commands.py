@@ -46,6 +46,7 @@ ArgumentKind = Literal[
     "compare",
     "sweep",
     "checkpoint",
+    "yes",
 ]
 """What follows a command's name; decides how it is checked and completed."""
 
@@ -115,7 +116,11 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "sweep",
     ),
     CommandSpec("continue", "Go on with the last reply."),
-    CommandSpec("undo", "Take back the last message and its reply."),
+    CommandSpec("undo", "Take back the last change: a message with its reply, another reply, an edit, a deletion."),
+    CommandSpec("redo", "Make the change again that was taken back last."),
+    CommandSpec(
+        "compact", "Drop for good what was deleted; /compact tells how much, /compact yes does it.", "[yes]", "yes"
+    ),
     CommandSpec("edit", "Take the last message back into the prompt."),
     CommandSpec("panel", "Show or hide the candidates for the next token.", "on|off", "switch"),
     CommandSpec(
@@ -300,6 +305,13 @@ def _check_switch(spec: CommandSpec, rest: str) -> tuple[str, ...]:
     return (word,)
 
 
+def _check_yes(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    word = _single(spec, rest).lower()
+    if word != "yes":
+        raise UsageError(f"/{spec.name} takes yes or nothing, not {word!r}.")
+    return (word,)
+
+
 def _check_heat(spec: CommandSpec, rest: str) -> tuple[str, ...]:
     word = _single(spec, rest).lower()
     if word not in HEAT_MODES:
@@ -369,4 +381,5 @@ _CHECKS: Mapping[ArgumentKind, Callable[[CommandSpec, str], tuple[str, ...]]] = 
     "compare": _check_compare,
     "sweep": _check_sweep,
     "checkpoint": _check_checkpoint,
+    "yes": _check_yes,
 }

@@ -98,6 +98,7 @@ def _words_of(kind: ArgumentKind, names: Mapping[ArgumentKind, Names]) -> Iterab
         "seed": ("lock", "roll"),
         "heat": HEAT_MODES,
         "checkpoint": CHECKPOINT_WORDS,
+        "yes": ("yes",),
     }
     return fixed.get(kind) or (names[kind]() if kind in names else ())
 

@@ -35,7 +35,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", NASTY)
 def test_no_text_breaks_the_file(tmp_path: Path, text: str) -> None:
-    """Any text comes back exactly, through append, through rewrite, and in the side file."""
+    """Any text comes back exactly, through append, through a compaction, and in the side file."""
     transcript = Transcript()
     transcript.say("system", text)
     with TranscriptFile.create(transcript, tmp_path / "a.toml") as file:
@@ -43,7 +43,6 @@ def test_no_text_breaks_the_file(tmp_path: Path, text: str) -> None:
         file.append(answer(transcript, text, finish_detail=text, prefill_text=text, model=text))
         file.append(transcript.say("user", "after"))
         assert [turn.text for turn in read_transcript(file.path)[0]] == [text, text, text, "after"]
-        file.rewrite()
         unfinished = Turn("assistant", text + "x", parent=transcript.leaf_id, reply=make_reply(text + "x"))
         file.checkpoint(unfinished)
     again, notices = TranscriptFile.open(file.path)
@@ -159,13 +158,15 @@ def test_a_side_file_of_another_conversation_is_not_taken_in(tmp_path: Path) -> 
 # ── changing, naming, finding ────────────────────────────────────────────────
 
 
-def test_rename_and_delete_rewrite_the_file(tmp_path: Path) -> None:
-    """A rewrite holds what the conversation holds, and the file goes on growing after it."""
+def test_rename_and_delete_are_records_at_the_end_of_the_file(tmp_path: Path) -> None:
+    """The file only grows: what was there before stays byte for byte, and what is read is what there is now."""
     transcript = sea_story()
     with TranscriptFile.create(transcript, tmp_path / "sea.toml") as file:
+        before = file.path.read_bytes()
         transcript.title = "Waves"
         transcript.delete(transcript.path()[1].id)
-        file.rewrite()
+        file.keep()
+        assert file.path.read_bytes().startswith(before)
         file.append(answer(transcript, "again"))
         assert os.listdir(tmp_path) == ["sea.toml"]
     again = reopened(file.path)
@@ -243,7 +244,7 @@ def test_the_list_is_newest_first_and_passes_over_the_rest(tmp_path: Path) -> No
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
-    """Two windows on one conversation would tangle it; the second is told, also after a rewrite."""
+    """Two windows on one conversation would tangle it; the second is told, also after a compaction."""
     code = (
         "import sys, pathlib; from llmchat.chat.storage import *; from llmchat.errors import *\n"
         "try: TranscriptFile.open(pathlib.Path(sys.argv[1])); print('opened')\n"
@@ -256,7 +257,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
 
     with TranscriptFile.create(sea_story(), tmp_path / "sea.toml") as file:
         assert "is open in another llmchat" in other(file.path)
-        file.rewrite()
+        file.compact()
         assert "is open in another llmchat" in other(file.path)
         assert len(read_transcript(file.path)[0]) == 3
     assert other(file.path) == "opened\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from pathlib import Path
 
@@ -81,21 +80,6 @@ def test_files_of_other_editors_are_read(tmp_path: Path) -> None:
     assert len(reopened(path)) == 3
 
 
-def test_damage_before_the_end_is_an_error_with_its_line(tmp_path: Path) -> None:
-    """Only a torn end is repaired; damage elsewhere is named, and the file left alone."""
-    path = kept(sea_story(), tmp_path / "sea.toml")
-    lines = path.read_text().split("\n")
-    lines[7] = "role = user"
-    path.write_text("\n".join(lines))
-    before = path.read_bytes()
-    with pytest.raises(TranscriptError, match=r"sea\.toml is damaged at line 8: Invalid value"):
-        TranscriptFile.open(path)
-    path.write_bytes(before.replace(b"Tell me", b"Tell \xff\xfe"))
-    with pytest.raises(TranscriptError, match=r"damaged at line \d+: it is not UTF-8"):
-        TranscriptFile.open(path)
-    assert os.listdir(tmp_path) == ["sea.toml"]
-
-
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -124,7 +108,16 @@ def test_wrong_values_are_named(tmp_path: Path, old: str, new: str, said: str) -
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\x00\x01\x02", b"not toml at all", b"a = 1", b"turns = 3\nschema = 1", b"schema = 1\nturns = [1]"],
+    [
+        b"\xff\xfe[[turns]]\n\xff",
+        b"schema = 1\n[[turns]]\nid = 1\n\n[[turns]]\nid = 2\n",
+        b"",
+        b"\x00\x01\x02",
+        b"not toml at all",
+        b"a = 1",
+        b"turns = 3\nschema = 1",
+        b"schema = 1\nturns = [1]",
+    ],
 )
 def test_files_that_are_no_transcripts_are_refused(tmp_path: Path, content: bytes) -> None:
     """Any other file gives one clear line, and is left as it is."""
@@ -145,20 +138,20 @@ def test_places_that_cannot_be_opened_are_named(tmp_path: Path) -> None:
         read_transcript(tmp_path)
 
 
-def test_unknown_keys_survive_a_rewrite(tmp_path: Path) -> None:
-    """What a newer version or a person has added, anywhere, is still there after a rename."""
+def test_what_is_not_known_survives_a_compaction(tmp_path: Path) -> None:
+    """What a newer version or a person has added, keys and records, is still there when the file is written anew."""
     path = kept(sea_story(), tmp_path / "sea.toml")
     text = path.read_text().replace('model = "SmolLM2"\n', 'model = "SmolLM2"\nmood = "calm"\n', 1)
     text = text.replace("top_k = 50", "top_k = 50\ntop_n_sigma = 1.5", 1).replace(
         "seed = 8417", "seed = 8417\nstars = 5", 1
     )
     text += '\n[turns.notes]\nwhere = "here"\n\n[[turns.tags]]\nname = "a"\n\n[[turns.tags]]\n"odd key" = [1, 2]\n'
-    text += '\n[mine]\nx = "\\r\\n"\n'
+    text += '\n[[dreams]]\nof = "whales"\n\n[mine]\nx = "\\r\\n"\n'
     path.write_text(text)
     before = tomllib.loads(text)
     file, _ = TranscriptFile.open(path)
     file.transcript.title = "Renamed"
-    file.rewrite()
+    file.compact()
     file.append(file.transcript.say("user", "more"))
     file.close()
     after = tomllib.loads(path.read_text())

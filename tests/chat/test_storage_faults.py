@@ -43,14 +43,17 @@ def test_a_turn_deleted_meanwhile_is_not_kept_later(tmp_path: Path) -> None:
         assert list(read_transcript(file.path)[0]) == list(transcript)
 
 
-def test_a_rewrite_that_fails_leaves_the_file(tmp_path: Path) -> None:
-    """A full disk during a rename costs the new name, not the conversation."""
+def test_a_compaction_that_fails_leaves_the_file(tmp_path: Path) -> None:
+    """A full disk meanwhile costs nothing: the file is as it was, and what was deleted can be brought back."""
     transcript = sea_story()
     with TranscriptFile.create(transcript, tmp_path / "sea.toml") as file:
+        transcript.delete(transcript.path()[1].id)
+        file.keep()
         before = file.path.read_bytes()
-        transcript.title = "Renamed"
         with file_size_limit(100), pytest.raises(TranscriptError, match=UNSAVED):
-            file.rewrite()
+            file.compact()
+        assert transcript.undo() is not None and len(transcript) == 3
+        transcript.title = "Renamed"
         assert file.path.read_bytes() == before
         assert os.listdir(tmp_path) == ["sea.toml"]
         file.append(answer(transcript))
@@ -109,7 +112,7 @@ def test_a_read_only_file_can_be_resumed_unsaved() -> None:
                 file.append(file.transcript.say("user", "more"))
             file.checkpoint(answer(file.transcript))
             with pytest.raises(TranscriptError, match="it may only be read"):
-                file.rewrite()
+                file.compact()
             file.close()
         assert made.path.read_bytes() == before
 
@@ -142,7 +145,7 @@ def test_a_file_put_in_its_place_is_not_written_over(tmp_path: Path) -> None:
         with pytest.raises(TranscriptError, match="another program"):
             file.append(answer(transcript))
         with pytest.raises(TranscriptError, match="another program"):
-            file.rewrite()
+            file.compact()
         assert file.path.read_text() == "schema = 1\n"
 
 

@@ -208,20 +208,27 @@ def test_undo_takes_the_message_back(talk: Callable[..., Talk]) -> None:
     one = talk()
     one.session.send("hi")
     one.settle()
-    assert one.session.undo() == "hi"
+    assert one.session.undo().message == "hi"
     assert one.texts() == []
     assert len(one.session.transcript) == 2
 
 
-def test_deleting_a_turn_removes_it_from_the_file(talk: Callable[..., Talk]) -> None:
-    """What is deleted is gone from the disk too."""
+def test_deleting_a_turn_loses_nothing_until_the_file_is_compacted(talk: Callable[..., Talk]) -> None:
+    """What is deleted is shown nowhere, stays in the file, and is gone for good only when that is asked for."""
     one = talk()
     one.session.send("secret words")
     one.settle()
-    one.session.delete(one.session.transcript.path()[0].id)
-    assert one.session.path is not None
-    assert b"secret" not in one.session.path.read_bytes().split(b"[[turns]]", 1)[-1]
-    assert len(read_transcript(one.session.path)[0]) == 0
+    path = one.session.path
+    assert path is not None
+    before = path.read_bytes()
+    assert len(one.session.delete(one.session.transcript.path()[0].id)) == 2
+    assert path.read_bytes().startswith(before)
+    assert len(read_transcript(path)[0]) == 0
+    assert one.session.compact() == 2
+    assert b"secret" not in path.read_bytes().split(b"[[turns]]", 1)[-1]
+    assert len(read_transcript(path)[0]) == 0
+    with pytest.raises(UsageError, match="nothing to take back"):
+        one.session.undo()
 
 
 def test_a_conversation_is_gone_on_with_from_its_file(talk: Callable[..., Talk]) -> None:
