@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import RenderableType
+from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
@@ -106,6 +107,12 @@ class LlmchatApp(App[str]):
             # From here on the terminal is in modes that an end must undo.
             self._heed_signals()
         return super()._build_driver(headless, inline, mouse, size)
+
+    async def on_event(self, event: events.Event) -> None:
+        """Let the chat count presses, before whatever they do."""
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+            self.chat.quit_key.count_press()
+        await super().on_event(event)
 
     def _heed_signals(self) -> None:
         """Leave in order when the terminal is closed or the machine shut down, but for signals that nohup ignores."""

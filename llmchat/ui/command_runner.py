@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmchat.chat import export
 from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, Value, apply_preset, parse_setting
+from llmchat.chat.history import turn_count
 from llmchat.chat.quoting import written
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
@@ -177,9 +178,13 @@ def _write(path: Path, text: str) -> None:
         raise UsageError(f"{path} cannot be written: {describe(error)}.") from error
 
 
-def _undo(screen: ChatScreen, _: str) -> None:
-    screen.prompt.write(screen.session.undo())
-    screen.prompt.focus()
+def _compact(screen: ChatScreen, word: str) -> None:
+    count = turn_count(len(screen.session.transcript.deleted))
+    if word:
+        screen.session.compact()
+        screen.note(f"Dropped for good: {count}.")
+    else:
+        screen.note(f"Deleted and still kept: {count}. /compact yes drops them for good.")
 
 
 def _edit(screen: ChatScreen, _: str) -> None:
@@ -259,7 +264,9 @@ _HANDLERS: Mapping[str, Handler] = {
     "compare": _compare,
     "sweep": _sweep,
     "continue": lambda screen, _: screen.session.continue_reply(),
-    "undo": _undo,
+    "undo": lambda screen, _: screen.changes.undo(),
+    "redo": lambda screen, _: screen.changes.redo(),
+    "compact": _compact,
     "edit": _edit,
     "panel": _panel,
     "heat": _heat,

@@ -23,8 +23,13 @@ class TurnActions:
         self._screen = screen
         self._session = screen.session
 
-    def run(self, turn_id: str, action: str) -> None:
+    def run(self, turn_id: str, action: str, *, again: bool = False) -> None:
         """Do it.
+
+        Args:
+            turn_id: The turn.
+            action: What to do.
+            again: Whether the key was pressed a second time, which a deletion needs.
 
         Raises:
             UsageError: It cannot be done now.
@@ -41,7 +46,8 @@ class TurnActions:
             "continue": lambda turn: self._session.continue_reply(turn.id),
             "regenerate": lambda turn: self._session.regenerate(turn.id),
             "branch": self._branch,
-            "delete": lambda turn: self._session.delete(turn.id),
+            "delete": lambda turn: self._screen.changes.delete(turn, again=again),
+            "undo": lambda turn: self._screen.changes.undo(),
             "previous": lambda turn: self._step(turn, -1),
             "next": lambda turn: self._step(turn, 1),
             "tokens": lambda turn: self._screen.laboratory.inspection.open(turn.id),
@@ -53,6 +59,7 @@ class TurnActions:
 
     def _edit(self, turn: Turn) -> None:
         """Put the turn's text into the prompt; sending puts it in place of the turn."""
+        self._screen.prompt.set_aside()
         self._screen.editing = turn.id
         self._screen.prompt.write(turn.text)
         self._screen.prompt.focus()

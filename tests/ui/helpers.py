@@ -81,8 +81,16 @@ class Window:
         await self.until(step)
 
     async def press(self, *keys: str) -> None:
-        """Press keys, one after the other."""
-        await self.pilot.press(*keys)
+        """Press keys, one after the other, each when it is clear that the one before was no text."""
+        for key in keys:
+            await self.pilot.press(key)
+            if self.chat.is_attached and self.chat.view.typed.is_waiting:
+                await self.until(lambda: not self.chat.view.typed.is_waiting, f"what {key} does")
+        await self.pilot.pause(0)
+
+    async def type(self, text: str) -> None:
+        """Type a text at once, wherever the focus is."""
+        await self.pilot.press(*text)
         await self.pilot.pause(0)
 
     async def resize(self, width: int, height: int) -> None:

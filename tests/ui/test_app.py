@@ -184,6 +184,30 @@ async def test_interrupt_stops_then_clears_then_quits() -> None:
         assert it.app.return_value is not None and "Saved: " in it.app.return_value
 
 
+async def test_a_draft_that_was_cleared_is_brought_back() -> None:
+    """By ^Z as it was, and by Up, in this window and the next."""
+    async with window(ScriptedEngine()) as it:
+        await it.press(*"a long", "ctrl+j", *"draft", "ctrl+c")
+        assert it.chat.prompt.text == ""
+        await it.press("ctrl+z")
+        assert it.chat.prompt.text == "a long\ndraft"
+        await it.press("ctrl+c", "up")
+        assert it.chat.prompt.text == "a long\ndraft"
+    async with window(ScriptedEngine()) as it:
+        await it.press("up")
+        assert it.chat.prompt.text == "a long\ndraft"
+
+
+async def test_any_other_key_disarms_the_quit() -> None:
+    """Two ^C quit only in a row."""
+    async with window(ScriptedEngine()) as it:
+        for between in (["x", "backspace"], ["left"], ["alt+up"]):
+            await it.press("escape", "ctrl+c", *between, "ctrl+c")
+            assert it.app.return_value is None
+        await it.press("ctrl+c")
+        assert it.app.return_value is not None
+
+
 async def test_ctrl_d_quits_only_an_empty_prompt() -> None:
     """With text it deletes, as in a shell."""
     async with window(ScriptedEngine()) as it:

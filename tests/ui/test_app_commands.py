@@ -227,8 +227,14 @@ async def test_regen_undo_and_edit() -> None:
         await it.ask("hi")
         await command(it, "/regen 2")
         await it.until(lambda: it.blocks[-1].alternatives == (3, 3) and it.is_idle)
+        for shown in ((2, 3), (1, 3)):
+            await it.send("/undo")
+            assert it.blocks[-1].alternatives == shown and it.chat.prompt.text == ""
         await it.send("/undo")
         assert it.chat.prompt.text == "hi" and it.said == []
+        await it.send("/redo")
+        assert it.chat.prompt.text == "" and it.said[0] == ("user", "hi")
+        await it.send("/undo")
         await it.write("")
         await it.ask("helo")
         await it.send("/edit")
@@ -236,6 +242,22 @@ async def test_regen_undo_and_edit() -> None:
         await it.write("hello")
         await it.press("enter")
         await it.until(lambda: it.said[0] == ("user", "hello") and len(it.said) == 2 and it.is_idle)
+
+
+async def test_compacting_takes_a_second_word() -> None:
+    """What was deleted can be brought back until it is dropped for good."""
+    async with window(CountingEngine()) as it:
+        await it.ask("hi")
+        await it.select()
+        await it.press("d", "d")
+        await it.send("/compact")
+        assert "Deleted and still kept: 1 turn. /compact yes" in it.notes
+        assert it.session.path is not None and b"Answer 1." in it.session.path.read_bytes()
+        await it.send("/compact yes")
+        assert "Dropped for good: 1 turn." in it.notes
+        assert b"Answer 1." not in it.session.path.read_bytes()
+        await it.send("/compact now")
+        await it.until(lambda: "takes yes or nothing" in it.screen)
 
 
 async def test_continue_goes_on() -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from llmchat.chat.storage import read_transcript
 from llmchat.errors import UsageError
+from llmchat.options import StartOptions
+from llmchat.settings import ResolvedGeneration
 from llmchat.ui.turn_actions import code_of
 from tests.fakes import ScriptedEngine
 from tests.session.test_session import ContinuingEngine
@@ -119,16 +121,88 @@ async def test_a_branch_goes_on_from_an_earlier_turn() -> None:
         assert it.blocks[2].alternatives == (2, 2)
 
 
-async def test_delete_takes_a_turn_and_what_follows_away() -> None:
-    """From the screen and from the file."""
+async def test_delete_takes_a_turn_and_what_follows_away_at_the_second_press() -> None:
+    """From the screen and for whoever reads the file; the toast says how to bring them back, and that does."""
     async with window(CountingEngine()) as it:
         await it.ask("one")
         await it.ask("two")
+        path = it.session.path
+        assert path is not None
+        before = path.read_bytes()
         await it.select(2)
         await it.press("d")
+        assert "Press d again to delete 2 turns." in it.toasts and len(it.said) == 4
+        assert path.read_bytes() == before
+        await it.press("d")
         assert it.said == [("user", "one"), ("assistant", "Answer 1.")]
-        assert it.session.path is not None
-        assert [turn.text for turn in read_transcript(it.session.path)[0]] == ["one", "Answer 1."]
+        assert "2 turns deleted · u or ^Z brings them back" in it.toasts
+        assert [turn.text for turn in read_transcript(path)[0]] == ["one", "Answer 1."]
+        assert path.read_bytes().startswith(before)
+        await it.press("u")
+        assert [text for _, text in it.said] == ["one", "Answer 1.", "two", "Answer 2."]
+        assert len(read_transcript(path)[0]) == 4
+
+
+async def test_another_key_takes_the_first_press_back() -> None:
+    """Two presses count only in a row and on the same turn."""
+    async with window(CountingEngine()) as it:
+        await it.ask("one")
+        await it.select()
+        for between in ("i", "left", "alt+up"):
+            await it.press("d", between, "d", "alt+down", "alt+up")
+        assert len(it.session.transcript) == 2
+
+
+async def test_deleting_all_can_be_taken_back_after_the_program_was_closed() -> None:
+    """The cursor has no turn to be on then: ^Z in the prompt brings them back, in a later window too."""
+    async with window(CountingEngine()) as it:
+        await it.ask("one")
+        await it.ask("two")
+        await it.select(4)
+        await it.press("d", "d")
+        assert it.said == [] and "4 turns deleted · ^Z brings them back" in it.toasts
+        path = it.session.path
+    options = StartOptions(generation=ResolvedGeneration(GREEDY), resume=path)
+    async with window(CountingEngine(), options=options) as it:
+        await it.ready()
+        assert it.said == []
+        await it.press("ctrl+z")
+        assert [text for _, text in it.said] == ["one", "Answer 1.", "two", "Answer 2."]
+        await it.press("ctrl+z")
+        assert [text for _, text in it.said] == ["one", "Answer 1."] and it.chat.prompt.text == "two"
+        await it.press("ctrl+c", "alt+up", "u")
+        assert it.said == [] and it.chat.prompt.text == "one"
+
+
+@pytest.mark.parametrize("text", ["regenerate it", "edit", "dd-mm", "yes, it does", "continue", "d", "uuu", "bcd Prp"])
+async def test_a_word_typed_on_a_turn_is_text_and_does_nothing(text: str) -> None:
+    """At typing speed the keys of a turn are letters, which land in the prompt in their order."""
+    async with window(CountingEngine()) as it:
+        await it.ask("one")
+        before = [*it.session.transcript]
+        await it.select()
+        await it.type(text)
+        if len(text) > 1:
+            await it.until(lambda: it.chat.prompt.text == text, "all of the text")
+        assert [*it.session.transcript] == before and it.is_idle
+        assert it.app.clipboard == "" and it.notes == ""
+
+
+async def test_editing_a_turn_keeps_the_draft() -> None:
+    """What was written in the prompt is found again with Up; so is an edit that Esc leaves."""
+    async with window(CountingEngine()) as it:
+        await it.ask("one")
+        await it.write("half a tho")
+        await it.select(2)
+        await it.press("e")
+        assert it.chat.prompt.text == "one"
+        await it.type("!")
+        await it.press("escape")
+        assert it.chat.prompt.text == ""
+        await it.press("up")
+        assert it.chat.prompt.text == "one!"
+        await it.press("up")
+        assert it.chat.prompt.text == "half a tho"
 
 
 async def test_copying_a_turn_and_its_code() -> None:

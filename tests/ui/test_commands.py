@@ -155,7 +155,7 @@ def test_tab_offers_command_names() -> None:
     assert everything.candidates == tuple(spec.name for spec in COMMANDS)
     some = complete("/re")
     assert some is not None
-    assert some.candidates == ("reset", "regen")
+    assert some.candidates == ("reset", "regen", "redo")
     assert common_start(some.candidates) == "re"
     alias = complete("/qu")
     assert alias is not None

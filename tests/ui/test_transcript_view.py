@@ -182,10 +182,14 @@ async def test_the_turn_cursor_moves_and_its_keys_are_told() -> None:
         await pilot.press("alt+up")
         assert view.selected_turn == "5"
         assert any(row.startswith("▌") for row in screen_rows(app))
-        await pilot.press("alt+up", *"yYecrbdpi", "left", "right")
+        await pilot.press("alt+up")
+        for key in "yYecrbdupi":
+            await pilot.press(key)
+            await wait_until(pilot, lambda: not view.typed.is_waiting)
+        await pilot.press("left", "right")
         assert [message.action for message in app.heard if isinstance(message, TranscriptView.TurnAction)] == [
             "copy", "copy_code", "edit", "continue", "regenerate", "branch", "delete",
-            "probabilities", "info", "previous", "next",
+            "undo", "probabilities", "info", "previous", "next",
         ]  # fmt: skip
         assert {getattr(message, "turn_id", "") for message in app.heard} == {"4"}
         await pilot.press("escape")

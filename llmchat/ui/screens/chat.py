@@ -6,7 +6,6 @@ worker event ─▶ take ─▶ session ─▶ blocks, bars, sidebar
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
@@ -21,9 +20,11 @@ from llmchat.options import StartOptions
 from llmchat.session import ChatSession
 from llmchat.session.standing import standing_words
 from llmchat.ui.blocks import note_block, session_blocks
+from llmchat.ui.changes import Changes
 from llmchat.ui.checkpoints import Checkpoints
 from llmchat.ui.laboratory import Laboratory
 from llmchat.ui.prompt_display import PromptDisplay
+from llmchat.ui.quit_key import QUIT_SECONDS, QuitKey
 from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.ui.screens.chat_frame import ChatFrame
 from llmchat.ui.turn_actions import TurnActions
@@ -34,9 +35,6 @@ from llmchat.ui.widgets.token_inspector import TokenInspector
 from llmchat.ui.widgets.transcript_view import TranscriptView
 from llmchat.ui.worker_reports import WorkerReports
 from llmchat.worker.messages import Event, Request
-
-QUIT_SECONDS = 2.0
-"""How long a first ^C on an empty prompt waits for the second."""
 
 _BEFORE = "Ask the checkpoint before, on an empty prompt"
 _AFTER = "Ask the checkpoint after, on an empty prompt"
@@ -57,6 +55,12 @@ class ChatScreen(ChatFrame):
         Binding("ctrl+r", "regenerate", "Regenerate", False, tooltip="Answer the last message again", id="regenerate"),
         Binding("ctrl+n", "new", "New conversation", False, tooltip="This one stays in its file", id="new"),
         Binding("ctrl+o", "open", "Open a conversation", False, tooltip="Go on with a saved one", id="open"),
+        Binding(
+            "ctrl+z", "change('undo')", "Undo the last change", False, tooltip="Bring back what was deleted", id="undo"
+        ),
+        Binding(
+            "ctrl+y", "change('redo')", "Redo", False, tooltip="Make the change again that was taken back", id="redo"
+        ),
         Binding("ctrl+f", "find", "Find", False, tooltip="Look for words in the transcript", id="find"),
         Binding("f1", "help", "Help", False, tooltip="Every key and command", id="help"),
         Binding("f2", "settings", "Settings", False, tooltip="Model, device, preset and theme", id="settings"),
@@ -97,12 +101,13 @@ class ChatScreen(ChatFrame):
         self.laboratory = Laboratory(self)
         self.checkpoints: Checkpoints = Checkpoints(self)
         self.prompt_display: PromptDisplay = PromptDisplay(self)
+        self.changes = Changes(self)
         self.reports = WorkerReports(self)
         self.spec = settings.model_spec()
         self._notices = self._open_transcript(options)
         self._notes: list[TurnBlock] = []
         self._note_count = 0
-        self._quit_armed_at = -QUIT_SECONDS
+        self.quit_key = QuitKey()
         self.editing: str | None = None
         """The turn whose text is in the prompt to be changed."""
 
@@ -230,7 +235,7 @@ class ChatScreen(ChatFrame):
     @on(TranscriptView.TurnAction)
     def act_on_turn(self, event: TranscriptView.TurnAction) -> None:
         """A key on a turn."""
-        self.attempt(lambda: TurnActions(self).run(event.turn_id, event.action))
+        self.attempt(lambda: TurnActions(self).run(event.turn_id, event.action, again=event.again))
 
     @on(TranscriptView.TokenClicked)
     def inspect_clicked(self, event: TranscriptView.TokenClicked) -> None:
@@ -297,7 +302,7 @@ class ChatScreen(ChatFrame):
             self.laboratory.inspection.close()
         elif self.editing is not None:
             self.editing = None
-            self.prompt.write("")
+            self.prompt.set_aside()
         elif self.panel.has_class("-overlay") and not self.panel.has_class("-hidden"):
             self.show_sidebar(False)
             self.set_focus(self.prompt)
@@ -318,20 +323,24 @@ class ChatScreen(ChatFrame):
             self.set_focus(self.prompt)
 
     async def action_interrupt(self) -> None:
-        """^C: copy a selection, else stop, else clear the prompt, else quit at the second press."""
+        """^C: copy a selection, else stop, else set the draft aside, else quit at the second press in a row."""
         selected = self.get_selected_text() or self.prompt.selected_text
         if selected:
             self.copy(selected)
         elif self.session.running is not None:
             self.action_stop()
         elif self.prompt.text:
-            self.prompt.write("")
+            self.prompt.set_aside()
             self.editing = None
-        elif time.monotonic() - self._quit_armed_at < QUIT_SECONDS:
+            self.notify("↑ or ^Z brings the draft back.", timeout=4)
+        elif self.quit_key.is_second():
             await self.app.run_action("quit")
         else:
-            self._quit_armed_at = time.monotonic()
             self.notify("Press ^C again to quit.", timeout=QUIT_SECONDS)
+
+    def action_change(self, name: str) -> None:
+        """Take back the last change of the conversation, or make it again: undo, redo."""
+        self.attempt({"undo": self.changes.undo, "redo": self.changes.redo}[name])
 
     def action_regenerate(self) -> None:
         """Answer the last message again."""

@@ -146,6 +146,9 @@ class PromptInput(TextArea):
             return False
         if action in ("cursor_up", "cursor_down"):
             return not parameters
+        if action in ("undo", "redo"):
+            # Where nothing was written, they are about the conversation.
+            return bool(self.history.undo_stack if action == "undo" else self.history.redo_stack)
         if action == "complete":
             return self._offer is not None and bool(self._offer.candidates)
         return True
@@ -174,6 +177,13 @@ class PromptInput(TextArea):
     def keep_draft(self) -> None:
         """Put what was not sent among the past prompts, where Up finds it the next time."""
         self.history_of_prompts.add(self.text)
+
+    def set_aside(self) -> None:
+        """Take away what is written; Up brings it back, and so does undoing."""
+        if self.text:
+            self.keep_draft()
+            self.history.checkpoint()
+            self.clear()
 
     def action_send(self) -> None:
         """Send the text, or give the command; one that is refused stays."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Any, ClassVar, Literal
 
 from textual import events
@@ -18,11 +19,16 @@ from llmchat.ui.rendering.paint import MARGIN
 from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.ui.rendering.wrap import character_at
 from llmchat.ui.widgets.transcript_pane import TranscriptPane
+from llmchat.ui.widgets.typed_keys import TypedKeys
 
 ActionName = Literal[
-    "copy", "copy_code", "edit", "continue", "regenerate", "branch", "delete",
+    "copy", "copy_code", "edit", "continue", "regenerate", "branch", "delete", "undo",
     "previous", "next", "probabilities", "tokens", "info", "copy_command", "copy_python",
 ]  # fmt: skip
+
+
+AGAIN_SECONDS = 5.0
+"""How long a first press waits for the second, where it takes two."""
 
 
 class TranscriptView(TranscriptPane):
@@ -50,6 +56,7 @@ class TranscriptView(TranscriptPane):
         Binding("r", "turn('regenerate')", "Regenerate", id="turn.regenerate"),
         Binding("b", "turn('branch')", "Branch", id="turn.branch"),
         Binding("d", "turn('delete')", "Delete", id="turn.delete"),
+        Binding("u", "turn('undo')", "Undo the last change", show=False, id="turn.undo"),
         Binding("left", "turn('previous')", "Alternative before", show=False, id="turn.previous"),
         Binding("right", "turn('next')", "Next alternative", show=False, id="turn.next"),
         Binding("p", "turn('probabilities')", "Probabilities", show=False, id="turn.probabilities"),
@@ -64,6 +71,8 @@ class TranscriptView(TranscriptPane):
 
         turn_id: str
         action: ActionName
+        again: bool = False
+        """Whether it is the second press in a row, which what loses something needs."""
 
     @dataclass
     class TokenClicked(Message):
@@ -83,6 +92,13 @@ class TranscriptView(TranscriptPane):
         """Text was typed or pasted that means nothing here and belongs into the prompt."""
 
         text: str
+
+    def __init__(self, hint: str = "", *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
+        """Make an empty transcript; arguments as for its pane."""
+        super().__init__(hint, id=id, classes=classes)
+        self.typed = TypedKeys(self.set_timer, self._act, lambda text: self.post_message(self.TextTyped(text)))
+        self._pressed: tuple[str, ActionName] | None = None
+        self._pressed_at = 0.0
 
     # What the screen calls
 
@@ -220,11 +236,23 @@ class TranscriptView(TranscriptPane):
         return next((block.live for block in blocks if block.role == "assistant"), False)
 
     def on_key(self, event: events.Key) -> None:
-        """Hand characters that mean nothing here to the screen."""
-        if event.character and event.is_printable and event.key not in self.screen.active_bindings:
+        """Hand characters that mean nothing here to the screen, and those that other characters follow at once."""
+        active = self.screen.active_bindings.get(event.key)
+        action = active.binding.action if active is not None else None
+        if action != "turn('delete')":
+            self._pressed = None
+        if not (event.character and event.is_printable):
+            self.typed.release()
+        elif active is None or (active.node is self and action is not None and action.startswith("turn(")):
             event.stop()
             event.prevent_default()
-            self.post_message(self.TextTyped(event.character))
+            self.typed.press(event.character, action, twice=action == "turn('delete')")
+
+    def _act(self, action: str, presses: int) -> None:
+        """Carry out what a letter does."""
+        if presses > 1 and self.selected_turn is not None:
+            self._pressed, self._pressed_at = (self.selected_turn, "delete"), monotonic()
+        self.call_later(self.run_action, action)
 
     def on_click(self, event: events.Click) -> None:
         """A click on a token whose heat is shown takes it in hand."""
@@ -253,8 +281,12 @@ class TranscriptView(TranscriptPane):
 
     def action_turn(self, action: ActionName) -> None:
         """Tell the screen what to do with the selected turn."""
-        if self.selected_turn is not None:
-            self.post_message(self.TurnAction(self.selected_turn, action))
+        if self.selected_turn is None:
+            return
+        pressed = (self.selected_turn, action)
+        again = pressed == self._pressed and monotonic() - self._pressed_at < AGAIN_SECONDS
+        self._pressed, self._pressed_at = None if again else pressed, monotonic()
+        self.post_message(self.TurnAction(*pressed, again=again))
 
     def action_leave_turn(self) -> None:
         """Take the turn cursor away."""
