@@ -1,8 +1,8 @@
 """The headless front end: one prompt in, the reply on standard output, everything else on standard error.
 
 It drives the same worker and the same `ChatSession` as the window. Standard error
-stays empty when it is no terminal, unless statistics were asked for or something
-went wrong. The first Ctrl-C ends the reply and keeps it, the second ends the program.
+stays empty when it is no terminal, unless statistics were asked for, something was left
+out or something went wrong. The first Ctrl-C ends the reply and keeps it, the second ends the program.
 """
 
 from __future__ import annotations

@@ -147,7 +147,9 @@ def test_stop_strings_and_greedy(here: Here) -> None:
 
 def test_a_prompt_past_the_context_slides_and_says_so(here: Here) -> None:
     """The models of llmbuilder see the last block of a long prompt; the JSON tells how much they did not see."""
-    usage = reply_of(here, "-p", "word " * 400, "-n", "2")["usage"]
+    done = here.tiny("--json", "-p", "word " * 400, "-n", "2")
+    assert (done.code, done.err) == (0, "llmchat: the prompt has 800 tokens; the model sees the last 128 of them.\n")
+    usage = json.loads(done.out)["usage"]
     assert usage["dropped_tokens"] > 0
     assert usage["prompt_tokens"] - usage["dropped_tokens"] == 128
 

@@ -55,12 +55,8 @@ class ChatScreen(ChatFrame):
         Binding("ctrl+r", "regenerate", "Regenerate", False, tooltip="Answer the last message again", id="regenerate"),
         Binding("ctrl+n", "new", "New conversation", False, tooltip="This one stays in its file", id="new"),
         Binding("ctrl+o", "open", "Open a conversation", False, tooltip="Go on with a saved one", id="open"),
-        Binding(
-            "ctrl+z", "change('undo')", "Undo the last change", False, tooltip="Bring back what was deleted", id="undo"
-        ),
-        Binding(
-            "ctrl+y", "change('redo')", "Redo", False, tooltip="Make the change again that was taken back", id="redo"
-        ),
+        Binding("ctrl+z", "change('undo')", "Undo", False, tooltip="Take back the last change", id="undo"),
+        Binding("ctrl+y", "change('redo')", "Redo", False, tooltip="Make it again", id="redo"),
         Binding("ctrl+f", "find", "Find", False, tooltip="Look for words in the transcript", id="find"),
         Binding("f1", "help", "Help", False, tooltip="Every key and command", id="help"),
         Binding("f2", "settings", "Settings", False, tooltip="Model, device, preset and theme", id="settings"),
@@ -101,7 +97,7 @@ class ChatScreen(ChatFrame):
         self.laboratory = Laboratory(self)
         self.checkpoints: Checkpoints = Checkpoints(self)
         self.prompt_display: PromptDisplay = PromptDisplay(self)
-        self.changes = Changes(self)
+        self.changes: Changes = Changes(self)
         self.reports = WorkerReports(self)
         self.spec = settings.model_spec()
         self._notices = self._open_transcript(options)
