@@ -221,6 +221,11 @@ class LlmchatApp(App[str]):
         yield SystemCommand("Theme", "Change the colours", self.search_themes)
         yield SystemCommand("Quit", "Leave llmchat", self.action_quit)
 
+    def action_press_key(self, key: str) -> None:
+        """Do as a key would; for hints that are clicked."""
+        # Later, from here: a key that a widget around the one in focus posts would not rise above it.
+        self.call_later(self.simulate_key, key)
+
     async def action_quit(self) -> None:
         """Keep what there is and leave."""
         saved = self.chat.leave()

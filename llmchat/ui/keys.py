@@ -39,6 +39,14 @@ def key_label(key: str) -> str:
     return "+".join([modifier.capitalize() for modifier in modifiers] + [word])
 
 
+def key_named(label: str) -> str:
+    """The key that people write so, as Textual names it: the reverse of `key_label`."""
+    if label.startswith("^"):
+        return f"ctrl+{key_named(label[1:]).lower()}"
+    words = {word: key for key, word in _WORDS.items()}
+    return words.get(label) or (label.lower() if len(label) > 1 else label)
+
+
 def recognise_alt_enter() -> None:
     """Let Alt+Enter be told from Enter in terminals without the kitty keyboard protocol.
 

@@ -15,8 +15,10 @@ from llmchat.chat.comparison import MOST_COLUMNS, first_difference
 from llmchat.chat.plain_text import visible
 from llmchat.session.laboratory import Experiment
 from llmchat.ui.rendering.fitting import fitting
+from llmchat.ui.rendering.hints import clickable
 from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.ui.screens.experiment import ExperimentScreen, ending
+from llmchat.ui.widgets.hint_line import HintLine
 from llmchat.ui.widgets.reply_column import ReplyColumn
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ class CompareScreen(ExperimentScreen):
         yield Static(id="compare-heading", classes="line", markup=False)
         with Container(id="columns"):
             yield from self._columns
-        yield Static(id="compare-keys", classes="line", markup=False)
+        yield HintLine(id="compare-keys", classes="line", markup=False)
 
     def on_mount(self) -> None:
         """Begin."""
@@ -99,7 +101,7 @@ class CompareScreen(ExperimentScreen):
         """What the keys do, as far as there is room."""
         end = "Esc closes" if self._has_ended else "Esc stops"
         keys = (f"1–{len(self._columns)} Enter keep it", "a keeps all", "← → column", end, f"{_PARTS} parts from 1")
-        self.query_one("#compare-keys", Static).update(fitting(keys, self.size.width - 2))
+        self.query_one("#compare-keys", Static).update(clickable(fitting(keys, self.size.width - 2)))
 
     @property
     def _has_ended(self) -> bool:

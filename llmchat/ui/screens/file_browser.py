@@ -18,6 +18,7 @@ from textual.widgets.directory_tree import DirEntry
 from llmchat.chat.plain_text import visible
 from llmchat.errors import UsageError
 from llmchat.ui.model_files import is_model, typed_path
+from llmchat.ui.rendering.hints import clickable
 from llmchat.ui.widgets.path_input import PathInput
 from llmchat.ui.widgets.verdict_line import VerdictLine
 
@@ -129,7 +130,7 @@ class FileBrowser(ModalScreen[Path | None]):
         """The tree, the line, and what is wrong with it."""
         with Vertical() as frame:
             frame.border_title = self._title
-            frame.border_subtitle = "Enter opens · Backspace goes up · Esc cancels"
+            frame.border_subtitle = clickable("Enter opens · Backspace goes up · Esc cancels")
             yield FilteredTree(self._start, self._accepts)
             yield PathInput(placeholder="a path; Tab completes it")
             yield VerdictLine()

@@ -20,6 +20,7 @@ from textual.widgets import Static
 from llmchat.chat.generation_config import PRESETS, SAMPLING_SPECS
 from llmchat.ui.commands import COMMANDS
 from llmchat.ui.keys import key_label
+from llmchat.ui.rendering.hints import clickable
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class HelpScreen(ModalScreen[None]):
         """A frame that scrolls, with a table for each section."""
         with VerticalScroll() as frame:
             frame.border_title = "Help"
-            frame.border_subtitle = "Esc closes · ↑ ↓ PgUp PgDn scroll"
+            frame.border_subtitle = clickable("Esc closes · ↑ ↓ PgUp PgDn scroll")
             yield Static(
                 "Write, press Enter, and move the sliders while the reply runs: the next token already follows them.",
                 id="help-intro",

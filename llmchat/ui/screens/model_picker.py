@@ -19,6 +19,7 @@ from llmchat.chat.plain_text import visible
 from llmchat.checkpoints import catalog
 from llmchat.errors import UsageError
 from llmchat.ui.model_files import check_model, is_tokenizer, size_words
+from llmchat.ui.rendering.hints import clickable
 from llmchat.ui.screens.file_browser import FileBrowser
 from llmchat.ui.widgets.choice_list import Choice, ChoiceList
 from llmchat.ui.widgets.verdict_line import VerdictLine
@@ -82,7 +83,7 @@ class ModelPicker(ModalScreen[ModelSpec | None]):
         entry = catalog.find_model(self._spec.model)
         with Vertical() as frame:
             frame.border_title = "Open a model"
-            frame.border_subtitle = "Enter opens · Esc closes"
+            frame.border_subtitle = clickable("Enter opens · Esc closes")
             yield ChoiceList(self._rows, entry.name if entry is not None else self._spec.model, click_accepts=True)
             yield VerdictLine()
             with Horizontal():

@@ -16,6 +16,7 @@ from textual.widgets import Button, Static
 
 from llmchat.chat.archive import TranscriptSummary, list_transcripts
 from llmchat.chat.plain_text import visible
+from llmchat.ui.rendering.hints import clickable
 from llmchat.ui.widgets.choice_list import Choice, ChoiceList
 from llmchat.ui.widgets.path_input import PathInput
 
@@ -74,7 +75,7 @@ class OpenTranscriptScreen(ModalScreen[Path | None]):
         """The line over the list."""
         with Vertical() as frame:
             frame.border_title = "Open a conversation"
-            frame.border_subtitle = "type to filter · Enter opens · Esc closes"
+            frame.border_subtitle = clickable("type to filter · Enter opens · Esc closes")
             yield PathInput(placeholder="words of the title, model or date; or a path")
             yield ChoiceList(click_accepts=True)
             yield Static(id="open-message", markup=False)

@@ -16,6 +16,7 @@ from textual.widget import Widget
 
 from llmchat.chat.plain_text import visible
 from llmchat.chat.turn import token_count
+from llmchat.ui.rendering.hints import clickable
 from llmchat.worker.messages import PromptTokens
 
 Styled = tuple[str, Style]
@@ -104,7 +105,7 @@ class PromptScreen(ModalScreen[None]):
         """A frame that scrolls, with what is known of the prompt above it."""
         with VerticalScroll() as frame:
             frame.border_title = " · ".join(self._facts())
-            frame.border_subtitle = "i ids · y copy · Esc closes"
+            frame.border_subtitle = clickable("i ids · y copy · Esc closes")
             yield PromptText(self._prompt)
 
     def action_ids(self) -> None:

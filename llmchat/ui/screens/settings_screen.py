@@ -20,6 +20,7 @@ from llmchat.chat.plain_text import visible
 from llmchat.errors import LlmchatError, UsageError
 from llmchat.paths import settings_path
 from llmchat.settings import Settings, save_settings
+from llmchat.ui.rendering.hints import clickable
 from llmchat.ui.screens.setup import SetupScreen, known_themes
 from llmchat.ui.widgets.verdict_line import VerdictLine
 
@@ -135,7 +136,7 @@ class SettingsScreen(ModalScreen[Settings | None]):
         """A row for each setting, what is wrong, and the buttons."""
         with Vertical() as frame:
             frame.border_title = f"Settings: {visible(str(self._path or settings_path()))}"
-            frame.border_subtitle = "F2 saves · Esc leaves"
+            frame.border_subtitle = clickable("F2 saves · Esc leaves")
             with VerticalScroll(can_focus=False):
                 for item in _ordered_fields():
                     value = getattr(self._settings, item.name)

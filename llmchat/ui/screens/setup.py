@@ -27,6 +27,7 @@ from llmchat.errors import LlmchatError
 from llmchat.paths import settings_path
 from llmchat.settings import Settings, save_settings
 from llmchat.themes import load_themes
+from llmchat.ui.rendering.hints import clickable
 from llmchat.ui.screens.setup_steps import DeviceStep, ModelStep, PresetStep, SetupStep, ThemeStep, TokenizerStep
 from llmchat.ui.screens.setup_trial import MakeWorker, TrialStep
 from llmchat.ui.widgets.verdict_line import VerdictLine
@@ -208,7 +209,7 @@ class SetupScreen(Screen[Settings | None]):
         ]
         with Vertical(id="setup-frame") as frame:
             frame.border_title = "Set-up of llmchat"
-            frame.border_subtitle = "Enter or PgDn next · PgUp back · Esc leaves"
+            frame.border_subtitle = clickable("Enter or PgDn next · PgUp back · Esc leaves")
             yield StepsLine([step.TITLE for step in self._steps])
             yield Static(id="setup-question", markup=False)
             with ContentSwitcher(initial="step-model"):

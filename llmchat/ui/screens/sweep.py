@@ -16,9 +16,11 @@ from llmchat.chat.plain_text import visible
 from llmchat.chat.reply_metrics import measure, save_table
 from llmchat.errors import LlmchatError
 from llmchat.session.laboratory import Experiment, Trial
+from llmchat.ui.rendering.hints import clickable
 from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.ui.screens.experiment import ENDINGS, ExperimentScreen, ending
 from llmchat.ui.widgets.choice_list import Choice, ChoiceList
+from llmchat.ui.widgets.hint_line import HintLine
 from llmchat.ui.widgets.path_input import PathInput
 from llmchat.ui.widgets.reply_column import ReplyColumn
 
@@ -80,7 +82,7 @@ class SweepScreen(ExperimentScreen):
         yield Static(id="sweep-columns", classes="line", markup=False)
         yield ChoiceList(self._rows())
         yield PathInput(placeholder="the file's name, such as sweep.toml or sweep.csv · Enter saves · Esc leaves it")
-        yield Static(id="sweep-keys", classes="line", markup=False)
+        yield HintLine(id="sweep-keys", classes="line", markup=False)
 
     def on_mount(self) -> None:
         """Begin."""
@@ -95,7 +97,7 @@ class SweepScreen(ExperimentScreen):
             self.table.show_choice(place, row)
         ended = self.experiment.is_done or self.experiment.request.cancel.is_set()
         words = self.reading or (_KEYS + ("Esc closes" if ended else "Esc stops"))
-        self.query_one("#sweep-keys", Static).update(words)
+        self.query_one("#sweep-keys", Static).update(clickable(words))
 
     def _rows(self) -> list[Choice]:
         return [self._row(place, trial) for place, trial in enumerate(self.experiment.trials)]

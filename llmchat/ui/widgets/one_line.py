@@ -7,7 +7,10 @@ from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
+from textual.style import Style
 from textual.widget import Widget
+
+from llmchat.ui.rendering.hints import action_style
 
 GAP = 3
 """Cells between two pieces at the left, and between the sides."""
@@ -26,6 +29,8 @@ class Piece(NamedTuple):
     """The piece with the lowest number is left out first."""
     joined: bool = False
     """Whether it belongs to the piece before: one space between, and both go together."""
+    action: str = ""
+    """What a click on it does; "" for nothing."""
 
 
 class OneLine(Widget):
@@ -41,6 +46,7 @@ class OneLine(Widget):
     }
 
     ALLOW_SELECT = False
+    auto_links = False
 
     DEFAULT_CSS = """
     OneLine {
@@ -80,9 +86,14 @@ class OneLine(Widget):
         """Pieces in a row with their styles."""
         parts: list[Content] = []
         for group in groups:
-            words = (Content.assemble((piece.text, self.get_visual_style(piece.style))) for piece in group)
-            parts.append(Content(" ").join(words))
+            # The space between belongs to both.
+            words = ((f"{' ' * piece.joined}{piece.text}", self._style(piece)) for piece in group)
+            parts.append(Content.assemble(*words))
         return Content(" " * gap).join(parts)
+
+    def _style(self, piece: Piece) -> Style:
+        style = self.get_visual_style(piece.style)
+        return style + action_style(piece.action) if piece.action else style
 
 
 Groups = list[list[Piece]]

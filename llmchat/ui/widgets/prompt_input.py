@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.strip import Strip
+from textual.style import Style
 from textual.widgets import TextArea
 
 from llmchat.errors import UsageError
@@ -21,6 +22,7 @@ from llmchat.ui.completion import Completion, Names, common_start, complete
 from llmchat.ui.external_editor import edit_text
 from llmchat.ui.keys import recognise_alt_enter
 from llmchat.ui.prompt_history import PromptHistory
+from llmchat.ui.rendering.hints import action_style
 
 
 class PromptInput(TextArea):
@@ -278,12 +280,22 @@ class PromptInput(TextArea):
         if not offer.candidates or (len(offer.candidates) == 1 and offer.hint):
             return Content(offer.hint or "nothing to complete")
         shown = [
-            Content.assemble((f"[{word}]", "bold")) if index == self._chosen else Content(word)
+            Content.assemble((f"[{word}]" if index == self._chosen else word, self._offer_style(index)))
             for index, word in enumerate(offer.candidates)
         ]
         # Keep the chosen one in sight where the border is short.
         first = max((self._chosen or 0) - 2, 0)
-        return Content("Tab  ") + Content("  ").join(shown[first:])
+        return Content.assemble(("Tab  ", action_style("complete"))) + Content("  ").join(shown[first:])
+
+    def _offer_style(self, index: int) -> Style:
+        """A candidate is taken by a click; the one that Tab put in stands out."""
+        return Style(bold=index == self._chosen or None) + action_style(f"take_candidate({index})")
+
+    def action_take_candidate(self, index: int) -> None:
+        """Put in a candidate."""
+        if self._offer is not None and index < len(self._offer.candidates):
+            is_folder = self._offer.candidates[index].endswith(("/", "\\"))
+            self.write(self._completed(index) + ("" if is_folder else " "))
 
     def action_complete(self) -> None:
         """Put in what all candidates share; then each in turn."""
@@ -293,7 +305,7 @@ class PromptInput(TextArea):
         word = self._base[offer.start :]
         shared = common_start(offer.candidates)
         if self._chosen is None and len(offer.candidates) == 1:
-            self.write(self._completed(0) + ("" if shared.endswith(("/", "\\")) else " "))
+            self.action_take_candidate(0)
         elif self._chosen is None and len(shared) > len(word):
             self.write(self._base[: offer.start] + shared)
         else:

@@ -28,9 +28,12 @@ Hint = tuple[str, str, str, frozenset[State]]
 
 _ALWAYS: frozenset[State] = frozenset(_LOOKS)
 _BUSY: frozenset[State] = frozenset({"generating", "fetching"})
+_FAILED: frozenset[State] = frozenset({"error"})
 
 HINTS: tuple[Hint, ...] = (
     ("stop", "escape", "stop", _BUSY),
+    ("model", "f3", "model", _FAILED),
+    ("regenerate", "ctrl+r", "try again", _FAILED),
     ("help", "f1", "help", _ALWAYS - _BUSY),
     ("sidebar", "ctrl+b", "sidebar", _ALWAYS),
     ("command_palette", "ctrl+p", "commands", _ALWAYS),
@@ -95,11 +98,13 @@ class StatusBar(OneLine):
     def right(self) -> Sequence[Piece]:
         """The keys that are of use in this state."""
         pieces: list[Piece] = []
-        for place, (name, usual, words, states) in enumerate(HINTS):
-            if self.state in states:
-                importance = 90 if name == "stop" else 55 - 8 * place
-                pieces.append(Piece(key_label(self._keys.get(name, usual)), "bar--strong", importance))
-                pieces.append(Piece(words, "bar--muted", importance, joined=True))
+        shown = [hint for hint in HINTS if self.state in hint[3]]
+        for place, (name, usual, words, _) in enumerate(shown):
+            importance = 90 if name == "stop" else 55 - 8 * place
+            action = f"{'app' if name == 'command_palette' else 'screen'}.{name}"
+            key = key_label(self._keys.get(name, usual))
+            pieces.append(Piece(key, "bar--strong", importance, action=action))
+            pieces.append(Piece(words, "bar--muted", importance, joined=True, action=action))
         return pieces
 
     def _find_keys(self) -> dict[str, str]:

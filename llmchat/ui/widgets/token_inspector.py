@@ -37,6 +37,14 @@ _BELOW = 2
 
 _WIDEST_BAR = 32
 
+_ARROWS = (
+    ("  ←", "", "step(-1, 'token')"),
+    ("→", " token", "step(1, 'token')"),
+    ("  ↑", "", "choose(-1)"),
+    ("↓", " choose", "choose(1)"),
+)
+"""The first keys of the last row, the words for them, and their actions."""
+
 _HINTS = (
     ("use('take')", "take it"),
     ("use('ban')", "ban"),
@@ -114,6 +122,7 @@ class TokenInspector(CandidateLines, can_focus=True):
         self._candidates: NextToken | None = None
         self._banned: Collection[int] = ()
         self._is_true = False
+        self._hint_ends: list[tuple[int, str]] = []  # the cells of the last row up to which a click does an action
 
     @property
     def is_open(self) -> bool:
@@ -196,19 +205,27 @@ class TokenInspector(CandidateLines, can_focus=True):
             for active in self.screen.active_bindings.values()
             if active.node is self
         }
-        parts: list[Part] = [("  ←→", "key"), (" token", "muted"), ("  ↑↓", "key"), (" choose", "muted")]
-        for action, words in _HINTS:
-            key = keys.get(action)
-            if key and sum(cell_len(text) for text, _ in parts) + cell_len(key) + len(words) + 3 <= width:
-                parts += [(f"  {key}", "key"), (f" {words}", "muted")]
+        named = ((f"  {keys[action]}", f" {words}", action) for action, words in _HINTS if action in keys)
+        parts: list[Part] = []
+        self._hint_ends = []
+        used = 0
+        for key, words, action in (*_ARROWS, *named):
+            if used + (cells := cell_len(key + words)) <= width:
+                used += cells
+                parts += [(key, "key"), (words, "muted")]
+                self._hint_ends.append((used, action))
         return parts
 
-    def on_click(self, event: events.Click) -> None:
-        """A click chooses a candidate."""
+    async def on_click(self, event: events.Click) -> None:
+        """A click chooses a candidate, or does as the key that is hinted at there."""
         room = max(self.content_size.height - _BELOW, 1)
-        row = event.y - self.styles.gutter.top
+        row, column = event.y - self.styles.gutter.top, event.x - self.styles.gutter.left
         if self._candidates is not None and 0 <= row < room:
             self.chosen = min(self._first(room) + row, len(self._candidates.rows) - 1)
+        elif row == self.content_size.height - 1:
+            action = next((action for end, action in self._hint_ends if column < end), None)
+            if action is not None:
+                await self.run_action(action)
 
     def on_focus(self) -> None:
         """The keys are known now."""
