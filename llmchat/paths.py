@@ -37,7 +37,7 @@ def data_dir() -> Path:
 
 
 def state_dir() -> Path:
-    """The directory of what may be thrown away: the log and the prompt history."""
+    """The directory of what may be thrown away: the log, the prompt history and which models were opened."""
     return _root("state")
 
 
@@ -69,6 +69,11 @@ def log_path() -> Path:
 def history_path() -> Path:
     """The prompts that were typed before."""
     return state_dir() / "prompts.history"
+
+
+def recent_models_path() -> Path:
+    """The models that were opened by path."""
+    return state_dir() / "models.recent"
 
 
 def ensure(directory: Path) -> Path:

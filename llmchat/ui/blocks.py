@@ -70,12 +70,6 @@ def running_block(running: Running, session: ChatSession) -> TurnBlock:
     )
 
 
-def note_block(number: int, text: str, *, is_error: bool = False) -> TurnBlock:
-    """Some lines of the program's own, below the turns."""
-    notices = tuple(Notice(line, "error" if is_error else "note") for line in text.splitlines())
-    return TurnBlock(f"note-{number}", "notice", "", notices=notices)
-
-
 def short_name(model: str) -> str:
     """What of a model's name goes into a heading: the part before its size or kind."""
     return _SIZE_OR_KIND.split(model, maxsplit=1)[0] or model or "Model"

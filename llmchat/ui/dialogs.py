@@ -10,6 +10,7 @@ from llmchat.chat.model import ModelSpec
 from llmchat.errors import LlmchatError
 from llmchat.settings import Settings, load_settings
 from llmchat.ui.command_runner import open_conversation
+from llmchat.ui.recent_models import recent_models
 
 if TYPE_CHECKING:
     from llmchat.ui.screens.chat import ChatScreen
@@ -35,8 +36,7 @@ def choose_model(screen: ChatScreen) -> None:
         if spec is not None:
             screen.open_model(spec)
 
-    recent = [info.path] if (info := screen.session.model) is not None else []
-    screen.app.push_screen(ModelPicker(screen.spec, recent), take)
+    screen.app.push_screen(ModelPicker(screen.spec, recent_models()), take)
 
 
 def change_settings(screen: ChatScreen) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmchat.chat.model import is_pattern
 from llmchat.errors import PromptTooLongError
 from llmchat.ui.blocks import running_block
+from llmchat.ui.recent_models import remember
 from llmchat.worker.messages import (
     Event,
     GenerationFailed,
@@ -43,6 +45,7 @@ class WorkerReports:
             case ModelLoading() if ours:
                 self._show_loading(event)
             case ModelLoaded() if ours:
+                self._remember_model()
                 self._show_model()
             case ModelChanged():
                 self._show_model()
@@ -67,6 +70,12 @@ class WorkerReports:
         fetching = event.stage.startswith("fetching")
         self._screen.status.show_state("fetching" if fetching else "loading", event.stage, event.fraction)
 
+    def _remember_model(self) -> None:
+        """Offer the model again another time; of a run, the pattern, and not each checkpoint."""
+        spec = self._screen.spec
+        if self._screen.checkpoints.timeline is None or is_pattern(spec.model):
+            remember(spec)
+
     def _show_model(self) -> None:
         info = self._screen.session.model
         self._screen.refresh_bars()
@@ -78,10 +87,11 @@ class WorkerReports:
             self._screen.notify(note, title="The model", severity="warning", timeout=10, markup=False)
 
     def _show_load_failure(self, event: ModelLoadFailed) -> None:
-        self._screen.refresh_bars()
-        self._screen.status.show_state("error", "no model")
         self._screen.give_back(self._screen.session.stop())
-        self._screen.note(event.error.message, is_error=True)
+        self._screen.notes.fail(event.error.message)
+        self._screen.refresh_bars()
+        self._screen.refresh_turns()
+        self._screen.view.follow()
 
     def _show_prefill(self, event: PromptProcessing) -> None:
         if event.total_tokens > event.done_tokens:

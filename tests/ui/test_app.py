@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from threading import Event, Semaphore
 
+import pytest
 from textual.events import Paste
 
 from llmchat.chat.storage import read_transcript
@@ -12,14 +13,43 @@ from llmchat.engine.engine import Engine
 from llmchat.errors import ModelLoadError
 from llmchat.options import StartOptions
 from llmchat.ui.widgets.prompt_input import PromptInput
+from llmchat.ui.widgets.status_bar import State, StatusBar
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import LoadRequest
 from tests.fakes import ScriptedEngine
 from tests.patience import PATIENCE_SECONDS
-from tests.ui.helpers import GREEDY, options_of, tiny_options, window
+from tests.ui.helpers import GREEDY, chat_engine, options_of, tiny_options, window
 
 LONG = "".join(f"Line {number} of a long reply.\n" for number in range(100))
 ROOMY = GREEDY.changed(max_new_tokens=4000)
+
+
+async def test_the_first_frames_do_not_say_that_there_is_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the start until it is open, the model is being opened."""
+    states: list[str] = []
+    show_state = StatusBar.show_state
+
+    def noted(bar: StatusBar, state: State, detail: str = "", fraction: float | None = None) -> None:
+        states.append(state)
+        show_state(bar, state, detail, fraction)
+
+    monkeypatch.setattr(StatusBar, "show_state", noted)
+    async with window(chat_engine()) as it:
+        await it.ready()
+    assert states[0] == "loading" and "error" not in states
+
+
+async def test_the_speed_shown_is_that_of_the_reply_that_runs() -> None:
+    """The first token of the reply before is not shown during the next."""
+    gate = Semaphore(100)
+    async with window(chat_engine("abcdef" * 10, gate=gate), gate=gate) as it:
+        await it.ask("hi")
+        assert "first token" in it.status
+        await it.ask_without_waiting("again")
+        assert "first token" not in it.status
+        gate.release(200)
+        await it.idle()
+        assert "first token" in it.status
 
 
 async def test_a_real_model_answers() -> None:

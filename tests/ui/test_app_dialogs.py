@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from textual.widgets import Input
 
 from llmchat.settings import Settings, load_settings
@@ -11,7 +13,7 @@ from llmchat.ui.screens.open_transcript import OpenTranscriptScreen
 from llmchat.ui.screens.settings_screen import SettingRow, SettingsScreen
 from llmchat.ui.screens.sweep import SweepScreen
 from tests.fakes import ScriptedEngine
-from tests.ui.helpers import chat_engine, tiny_options, window
+from tests.ui.helpers import chat_engine, options_of, tiny_options, window
 
 
 async def test_a_saved_conversation_is_opened() -> None:
@@ -43,6 +45,19 @@ async def test_another_model_is_chosen() -> None:
             await it.until(lambda: isinstance(it.app.screen, ModelPicker) and "tiny" in it.screen)
             await it.press("escape")
             assert it.session.state == "ready"
+
+
+async def test_a_model_opened_by_path_is_offered_again(tiny_dir: Path) -> None:
+    """In the next window too; a second window with another model lists it."""
+    path = str(tiny_dir / "model" / "model.pt")
+    async with window(options=options_of(model=path)) as it:
+        await it.ready()
+    async with window(ScriptedEngine()) as it:
+        await it.ready()
+        await it.press("f3")
+        await it.until(lambda: "model.pt" in it.screen)
+        await it.press("end", "up", "enter")
+        await it.until(lambda: it.chat.spec.model == path)
 
 
 async def test_settings_are_changed_and_kept() -> None:

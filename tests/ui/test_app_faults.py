@@ -33,7 +33,7 @@ async def test_a_model_that_cannot_be_opened_is_told_once() -> None:
         await it.press(*"draft")
         may_load.release()
         await it.until(lambda: it.session.state == "empty")
-        assert it.notes == "nosuch.gguf is not there." and "no model" in it.status
+        assert it.notes.startswith("nosuch.gguf is not there.") and "no model" in it.status
         assert it.chat.prompt.text == "first\n\ndraft" and it.said == []
         await it.press("enter")
         assert "No model is open" in it.toasts and it.chat.prompt.text == "first\n\ndraft"
@@ -50,6 +50,35 @@ async def test_a_file_that_is_no_model() -> None:
     async with window(options=options_of(model="/no/such/model.gguf")) as it:
         await it.until(lambda: it.session.state == "empty")
         assert "There is no file or directory '/no/such/model.gguf'" in it.notes
+
+
+async def test_without_a_network_the_window_offers_its_own_ways_out() -> None:
+    """Why the default model could not be fetched stays on the screen; the words stay, ^R and F3 are offered."""
+    outcomes: list[Engine | ModelLoadError] = [ModelLoadError("No network."), ModelLoadError("Still none.")]
+
+    def load() -> Engine:
+        outcome = outcomes.pop(0) if outcomes else chat_engine("At last.")
+        if isinstance(outcome, ModelLoadError):
+            raise outcome
+        return outcome
+
+    async with window(load) as it:
+        await it.send("hello")
+        await it.until(lambda: "No network." in it.notes)
+        assert "F3" in it.notes and "/model tiny" in it.notes and "^R" in it.notes
+        assert "F3 model" in it.status and "^R try again" in it.status
+        await it.press("enter")
+        await it.send("/stats")
+        assert "No network." in it.notes
+        await it.write("hello")
+        await it.press("ctrl+r")
+        await it.until(lambda: "Still none." in it.notes)
+        assert "No network." not in it.notes and it.chat.prompt.text == "hello"
+        await it.press("ctrl+r")
+        await it.ready()
+        assert "none" not in it.notes and it.chat.prompt.text == "hello"
+        await it.press("enter")
+        await it.until(lambda: it.said[-1:] == [("assistant", "At last.")])
 
 
 async def test_numbers_that_are_not_finite_end_the_reply_in_words() -> None:

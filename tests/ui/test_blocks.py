@@ -11,7 +11,7 @@ from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec
 from llmchat.chat.turn import FinishReason, Reply, SettingsChange, TokenFacts, Turn
 from llmchat.session import ChatSession
-from llmchat.ui.blocks import note_block, session_blocks, short_name
+from llmchat.ui.blocks import session_blocks, short_name
 from llmchat.ui.rendering.turn_block import Notice, TurnBlock
 from llmchat.worker.messages import GenerationRequest, ModelLoaded, Request, TokensGenerated
 from tests.fakes import ScriptedEngine
@@ -172,12 +172,6 @@ def test_a_running_reply_and_what_waits_come_last() -> None:
     assert live.marks == ((1, "top-k 50 → 7"),)
     assert waiting.text == "later" and waiting.dimmed and waiting.notices == (Notice("waiting"),)
     assert not any(block.id == "window" for block in (message, live, waiting))
-
-
-def test_notes_are_no_turns() -> None:
-    """Each line of a note is a line on the screen."""
-    block = note_block(3, "one\ntwo", is_error=True)
-    assert (block.role, block.notices) == ("notice", (Notice("one", "error"), Notice("two", "error")))
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,15 @@ from textual.screen import Screen
 from textual.widgets import Input, Select
 
 from llmchat.chat.model import ModelSpec
-from llmchat.paths import settings_path
+from llmchat.checkpoints import catalog
+from llmchat.paths import recent_models_path, settings_path
 from llmchat.settings import Settings, load_settings
+from llmchat.ui.recent_models import recent_models, remember
 from llmchat.ui.screens.file_browser import FileBrowser
 from llmchat.ui.screens.model_picker import ModelPicker
 from llmchat.ui.screens.settings_screen import SettingRow, SettingsScreen
 from llmchat.ui.screens.setup import SetupScreen
+from llmchat.ui.widgets.choice_list import ChoiceList
 from llmchat.ui.widgets.verdict_line import VerdictLine
 from tests.ui.helpers import wait_until
 from tests.ui.themed import ThemedApp
@@ -62,7 +65,7 @@ async def test_a_named_model_keeps_device_and_threads() -> None:
 async def test_the_list_says_what_is_on_the_disk(tiny_dir: Path) -> None:
     """Named models with size and place, the open file and those used before with their kind, then the browser."""
     model = str(tiny_dir / "model" / "model.pt")
-    picker = ModelPicker(ModelSpec(model), recent=["/gone.gguf", model])
+    picker = ModelPicker(ModelSpec(model), recent=[ModelSpec("/gone.gguf"), ModelSpec(model)])
     async with shown(picker):
         rows = [str(option.prompt) for option in picker.choices.options]
         assert len(rows) == 5
@@ -71,6 +74,41 @@ async def test_the_list_says_what_is_on_the_disk(tiny_dir: Path) -> None:
         assert "PyTorch checkpoint" in rows[2]
         assert "no such file" in rows[3]
         assert picker.choices.choice is not None and picker.choices.choice.id == model
+
+
+async def test_no_model_is_listed_twice(tiny_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default is one row, also where its file was named; so is a file under a relative and its whole path."""
+    model = tiny_dir / "model" / "model.pt"
+    monkeypatch.chdir(tiny_dir)
+    default = catalog.default_model()
+    recent = [ModelSpec(str(default.path)), ModelSpec(str(model), tokenizer="/a"), ModelSpec("runs/step_*.pt")]
+    async with shown(ModelPicker(ModelSpec("model/model.pt"), recent)) as (app, pilot):
+        titles = [str(option.prompt).splitlines()[0][2:] for option in app.screen.query_one(ChoiceList).options]
+        assert titles == [default.title, "tiny", "model.pt", "step_*.pt", "Another…"]
+        await pilot.press("down", "enter")
+        await pilot.pause()
+        assert app.results == [ModelSpec("runs/step_*.pt")]
+    async with shown(ModelPicker(ModelSpec(str(default.path)))) as (app, _):
+        choice = app.screen.query_one(ChoiceList).choice
+        assert choice is not None and choice.id == default.name
+
+
+async def test_models_opened_by_path_are_remembered(tiny_dir: Path, tmp_path: Path) -> None:
+    """The newest first, each once, with the tokenizer that it was opened with; those with a name are not kept."""
+    model, other = tiny_dir / "model" / "model.pt", tmp_path / "other.gguf"
+    for spec in (ModelSpec(str(model), tokenizer="/a"), ModelSpec(str(other)), ModelSpec("tiny"), ModelSpec()):
+        remember(spec)
+    remember(ModelSpec(str(model), tokenizer="/b", device="cpu"))
+    assert recent_models() == [ModelSpec(str(model), tokenizer="/b"), ModelSpec(str(other))]
+    with recent_models_path().open("a") as file:
+        file.write("[1]\nnonsense\n{}\n" + "[" * 100_000 + "\n")
+    assert len(recent_models()) == 2
+    recent_models_path().write_bytes(b"\xff\xfe")
+    assert recent_models() == []
+    async with shown(ModelPicker(ModelSpec("tiny"), [ModelSpec(str(model), tokenizer="/b")])) as (app, pilot):
+        await pilot.press("end", "up", "enter")
+        await pilot.pause()
+        assert app.results == [ModelSpec(str(model), tokenizer="/b")]
 
 
 async def test_another_file_by_the_browser(tiny_dir: Path) -> None:
@@ -92,7 +130,7 @@ async def test_a_file_without_tokenizer_asks_for_it(tiny_dir: Path, tmp_path: Pa
     place = tmp_path / "a" / "b"
     place.mkdir(parents=True)
     model = shutil.copy(tiny_dir / "model" / "model.pt", place / "model.pt")
-    async with shown(ModelPicker(ModelSpec(), recent=[str(model)])) as (app, pilot):
+    async with shown(ModelPicker(ModelSpec(), recent=[ModelSpec(str(model))])) as (app, pilot):
         await pilot.press("end", "up", "enter")
         await pilot.pause()
         browser = app.screen
@@ -107,7 +145,7 @@ async def test_a_file_without_tokenizer_asks_for_it(tiny_dir: Path, tmp_path: Pa
 
 async def test_a_file_that_is_gone_is_said_inline() -> None:
     """The picker stays open, so that another one can be chosen; Esc keeps the model."""
-    async with shown(ModelPicker(ModelSpec(), recent=["/gone.gguf"]), size=(60, 16)) as (app, pilot):
+    async with shown(ModelPicker(ModelSpec(), recent=[ModelSpec("/gone.gguf")]), size=(60, 16)) as (app, pilot):
         await pilot.press("end", "up", "enter")
         await pilot.pause()
         assert "no such file" in app.screen.query_one(VerdictLine).text

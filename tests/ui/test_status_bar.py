@@ -142,7 +142,10 @@ async def test_keys_follow_the_state_and_the_persons_settings() -> None:
         assert "^E sidebar" in app.line(StatusBar)
         status.show_state("generating")
         assert "Esc stop" in app.line(StatusBar)
-        assert {name for name, *_ in HINTS} == {"stop", "help", "sidebar", "command_palette"}
+        status.show_state("error", "no model")
+        assert "F3 model  ^R try again  F1 help" in app.line(StatusBar)
+        names = {"stop", "model", "regenerate", "help", "sidebar", "command_palette"}
+        assert {name for name, *_ in HINTS} == names
 
 
 async def test_greedy_stands_for_the_temperature() -> None:

@@ -19,13 +19,13 @@ from llmchat.errors import LlmchatError
 from llmchat.options import StartOptions
 from llmchat.session import ChatSession
 from llmchat.session.standing import standing_words
-from llmchat.ui.blocks import note_block, session_blocks
+from llmchat.ui.blocks import session_blocks
 from llmchat.ui.changes import Changes
 from llmchat.ui.checkpoints import Checkpoints
 from llmchat.ui.laboratory import Laboratory
+from llmchat.ui.notes import Notes
 from llmchat.ui.prompt_display import PromptDisplay
 from llmchat.ui.quit_key import QUIT_SECONDS, QuitKey
-from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.ui.screens.chat_frame import ChatFrame
 from llmchat.ui.turn_actions import TurnActions
 from llmchat.ui.widgets.next_token_panel import NextTokenPanel
@@ -101,8 +101,7 @@ class ChatScreen(ChatFrame):
         self.reports = WorkerReports(self)
         self.spec = settings.model_spec()
         self._notices = self._open_transcript(options)
-        self._notes: list[TurnBlock] = []
-        self._note_count = 0
+        self.notes = Notes()
         self.quit_key = QuitKey()
         self.editing: str | None = None
         """The turn whose text is in the prompt to be changed."""
@@ -130,12 +129,12 @@ class ChatScreen(ChatFrame):
             if source in _SOURCE_WORDS
         }
         self.panel.set_sources(sources)
+        self.checkpoints.follow(self.spec)
+        self.session.load_model(self.spec)
         self.refresh_turns()
         self.refresh_bars()
         for notice in self._notices:
             self.notify(notice, markup=False)
-        self.checkpoints.follow(self.spec)
-        self.session.load_model(self.spec)
         if self.options.prompt:
             self.send(self.options.prompt)
 
@@ -148,7 +147,8 @@ class ChatScreen(ChatFrame):
 
     def refresh_turns(self) -> None:
         """Bring the transcript up to the session."""
-        self.view.set_blocks([*self.laboratory.with_tokens(session_blocks(self.session)), *self._notes])
+        notes = self.notes.blocks(has_model=self.session.state != "empty")
+        self.view.set_blocks([*self.laboratory.with_tokens(session_blocks(self.session)), *notes])
 
     def refresh_bars(self) -> None:
         """Bring header, status and sidebar up to the session."""
@@ -159,6 +159,8 @@ class ChatScreen(ChatFrame):
         self.header.file_name = session.path.name if session.path is not None else ""
         state = session.state
         self.status.show_state("error" if state == "empty" else state, "no model" if state == "empty" else "")
+        if session.running is not None and not session.running.token_ids:
+            self.status.forget_reply()
         self.prompt.border_title = Content(" · ".join(standing_words(session)))
         self.status.temperature = None if config.is_greedy else config.temperature
         self.status.context_size = 0 if session.model is None else session.model.context_length
@@ -168,14 +170,13 @@ class ChatScreen(ChatFrame):
 
     def note(self, text: str, *, is_error: bool = False) -> None:
         """Say something below the turns; it goes with the next message."""
-        self._note_count += 1
-        self._notes.append(note_block(self._note_count, text, is_error=is_error))
+        self.notes.add(text, is_error=is_error)
         self.refresh_turns()
         self.view.follow()
 
     def clear_notes(self) -> None:
         """Take away what was said below the turns."""
-        self._notes.clear()
+        self.notes.clear()
 
     def show_error(self, error: LlmchatError) -> None:
         """One line on what went wrong, as a toast."""
@@ -339,9 +340,9 @@ class ChatScreen(ChatFrame):
         self.attempt({"undo": self.changes.undo, "redo": self.changes.redo}[name])
 
     def action_regenerate(self) -> None:
-        """Answer the last message again."""
+        """Answer the last message again; without a model, try again to open it."""
         self.clear_notes()
-        self.attempt(self.session.regenerate)
+        self.attempt(self.session.regenerate if self.session.state != "empty" else lambda: self.load(self.spec))
 
     def action_new(self) -> None:
         """Begin a new conversation."""

@@ -14,11 +14,12 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button
 
-from llmchat.chat.model import ModelSpec
+from llmchat.chat.model import ModelSpec, is_pattern
 from llmchat.chat.plain_text import visible
 from llmchat.checkpoints import catalog
 from llmchat.errors import UsageError
 from llmchat.ui.model_files import check_model, is_tokenizer, size_words
+from llmchat.ui.recent_models import named, whole
 from llmchat.ui.rendering.hints import clickable
 from llmchat.ui.screens.file_browser import FileBrowser
 from llmchat.ui.widgets.choice_list import Choice, ChoiceList
@@ -63,24 +64,27 @@ class ModelPicker(ModalScreen[ModelSpec | None]):
 
     choices = getters.query_one(ChoiceList)
 
-    def __init__(self, spec: ModelSpec, recent: Sequence[str] = ()) -> None:
+    def __init__(self, spec: ModelSpec, recent: Sequence[ModelSpec] = ()) -> None:
         """A picker.
 
         Args:
             spec: What is open now: its device, precision and threads are kept for the new model.
-            recent: Paths of models that were used before.
+            recent: Models that were opened by path before.
         """
         super().__init__()
         self._spec = spec
-        named = [entry.name for entry in catalog.models()]
-        paths = dict.fromkeys(path for path in (spec.model, *recent) if path and catalog.find_model(path) is None)
+        by_path: dict[str, ModelSpec] = {}
+        for model in (spec, *recent):
+            if named(model.model) is None:
+                by_path.setdefault(whole(model).model, model)
+        self._recent = {model.model: model for model in by_path.values()}
         self._rows = [_named_row(entry) for entry in catalog.models()]
-        self._rows += [_path_row(path) for path in paths if path not in named]
+        self._rows += [_path_row(path) for path in self._recent]
         self._rows.append(Choice(_BROWSE, "Another…", "a GGUF or PyTorch file, or a Hugging Face directory"))
 
     def compose(self) -> ComposeResult:
         """The list, what is wrong, and the buttons."""
-        entry = catalog.find_model(self._spec.model)
+        entry = named(self._spec.model)
         with Vertical() as frame:
             frame.border_title = "Open a model"
             frame.border_subtitle = clickable("Enter opens · Esc closes")
@@ -110,6 +114,8 @@ class ModelPicker(ModalScreen[ModelSpec | None]):
             self._finish(event.choice.id)
         elif event.choice.id == self._spec.model:
             self.dismiss(self._spec)
+        elif is_pattern(event.choice.id):
+            self._finish(event.choice.id)
         else:
             self._take_path(Path(event.choice.id))
 
@@ -117,13 +123,14 @@ class ModelPicker(ModalScreen[ModelSpec | None]):
         """Open a file, after asking for its tokenizer if none is found."""
         if path is None:
             return
+        known = self._recent.get(str(path), ModelSpec())
         try:
             model = check_model(str(path))
         except UsageError as error:
             self.query_one(VerdictLine).refuse(error.message)
             return
-        if model.has_tokenizer or model.tokenizer is not None:
-            self._finish(str(path))
+        if model.has_tokenizer or model.tokenizer is not None or known.tokenizer is not None:
+            self._finish(str(path), known.tokenizer, known.heads)
             return
 
         def with_tokenizer(tokenizer: Path | None) -> None:
@@ -132,8 +139,8 @@ class ModelPicker(ModalScreen[ModelSpec | None]):
 
         self.app.push_screen(FileBrowser(path, is_tokenizer, f"Choose the tokenizer of {path.name}"), with_tokenizer)
 
-    def _finish(self, model: str, tokenizer: str | None = None) -> None:
-        self.dismiss(replace(self._spec, model=model, tokenizer=tokenizer, heads=None))
+    def _finish(self, model: str, tokenizer: str | None = None, heads: int | None = None) -> None:
+        self.dismiss(replace(self._spec, model=model, tokenizer=tokenizer, heads=heads))
 
 
 def _named_row(entry: catalog.ModelEntry) -> Choice:
@@ -142,6 +149,8 @@ def _named_row(entry: catalog.ModelEntry) -> Choice:
 
 
 def _path_row(path: str) -> Choice:
+    if is_pattern(path):
+        return Choice(path, visible(Path(path).name), visible(f"the newest checkpoint of a run; {path}"))
     try:
         model = check_model(path)
         words = f"{model.words}; {path}"

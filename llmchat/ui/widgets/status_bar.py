@@ -75,6 +75,10 @@ class StatusBar(OneLine):
         """Set the state with its words and progress."""
         self.state, self.detail, self.fraction = state, detail, fraction
 
+    def forget_reply(self) -> None:
+        """Show no speed until the next reply has one."""
+        self.tokens_per_second = self.first_token_seconds = 0.0
+
     def left(self) -> Sequence[Piece]:
         """What goes on, and the numbers."""
         sign, style = _LOOKS[self.state]
