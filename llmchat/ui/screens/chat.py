@@ -30,7 +30,7 @@ from llmchat.ui.screens.chat_frame import ChatFrame
 from llmchat.ui.turn_actions import TurnActions
 from llmchat.ui.widgets.next_token_panel import NextTokenPanel
 from llmchat.ui.widgets.prompt_input import PromptInput
-from llmchat.ui.widgets.sampling_panel import SamplingPanel
+from llmchat.ui.widgets.sampling_panel import SamplingPanel, source_words
 from llmchat.ui.widgets.token_inspector import TokenInspector
 from llmchat.ui.widgets.transcript_view import TranscriptView
 from llmchat.ui.worker_reports import WorkerReports
@@ -123,12 +123,7 @@ class ChatScreen(ChatFrame):
     async def on_mount(self) -> None:
         """Show what there is, then ask for the model."""
         await self.panel.query_one("#next-token").mount(NextTokenPanel())
-        sources = {
-            name: _SOURCE_WORDS[source]
-            for name, source in self.options.generation.sources.items()
-            if source in _SOURCE_WORDS
-        }
-        self.panel.set_sources(sources)
+        self.panel.set_sources(source_words(self.options.generation.sources))
         self.checkpoints.follow(self.spec)
         self.session.load_model(self.spec)
         self.refresh_turns()
@@ -390,11 +385,3 @@ class ChatScreen(ChatFrame):
         """Put what was written and not sent among the past prompts."""
         for prompt in self.query(PromptInput):
             prompt.keep_draft()
-
-
-_SOURCE_WORDS = {
-    "preset": "from the preset",
-    "settings": "from the settings file",
-    "flag": "from the command line",
-    "session": "changed here",
-}

@@ -274,3 +274,16 @@ def _without_slider(config: GenerationConfig) -> list[str]:
     if config.banned_tokens:
         words.append(f"{len(config.banned_tokens)} banned")
     return words
+
+
+def source_words(sources: Mapping[str, str]) -> dict[str, str]:
+    """Where values come from, in words; what is at its default needs none."""
+    return {name: _SOURCE_WORDS[source] for name, source in sources.items() if source in _SOURCE_WORDS}
+
+
+_SOURCE_WORDS = {
+    "preset": "from the preset",
+    "settings": "from the settings file",
+    "flag": "from the command line",
+    "session": "changed here",
+}
