@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePath
 
 from llmchat.chat.diagnostics import Repetition
@@ -42,7 +43,7 @@ def session_blocks(session: ChatSession) -> list[TurnBlock]:
     """Everything the pane shows: the path, the running reply, the prompts that wait."""
     running = session.running
     path = session.transcript.path() if running is None else session.transcript.path(running.parent)
-    blocks = [_turn_block(turn, session) for turn in path]
+    blocks = _with_system([_turn_block(turn, session) for turn in path], session)
     if running is not None:
         blocks.append(running_block(running, session))
     blocks += (
@@ -50,6 +51,26 @@ def session_blocks(session: ChatSession) -> list[TurnBlock]:
         for place, text in enumerate(session.queued)
     )
     return _with_divider(blocks, session)
+
+
+SYSTEM_BLOCK = "system-prompt"
+"""The id of a system prompt that no turn of the conversation holds yet."""
+
+
+def _with_system(blocks: list[TurnBlock], session: ChatSession) -> list[TurnBlock]:
+    """The blocks under the system prompt that the next reply is made under."""
+    if session.is_raw:
+        return blocks
+    first = blocks[0] if blocks and blocks[0].role == "system" else None
+    if first is None:
+        return [TurnBlock(SYSTEM_BLOCK, "system", "System", session.system), *blocks] if session.system else blocks
+    if session.system == first.text:
+        return blocks
+    if not session.system:
+        notice = Notice("no longer given to the model")
+        return [replace(first, dimmed=True, notices=(notice,)), *blocks[1:]]
+    notice = Notice("from here on; the conversation began under another")
+    return [replace(first, text=session.system, notices=(notice,)), *blocks[1:]]
 
 
 def running_block(running: Running, session: ChatSession) -> TurnBlock:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmchat.chat.turn import Reply, Turn, token_count
 from llmchat.errors import UsageError
+from llmchat.ui.blocks import SYSTEM_BLOCK
 from llmchat.ui.take_along import taken_along
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class TurnActions:
         if action == "probabilities":
             self._screen.laboratory.cycle_heat(turn_id)
             return
+        if turn_id == SYSTEM_BLOCK:
+            raise UsageError("Change the system prompt with /system.")
         if turn_id not in self._session.transcript:
             raise UsageError("The reply is still being written. Stop it with Esc, or wait.")
         actions: Mapping[str, Callable[[Turn], object]] = {

@@ -116,10 +116,6 @@ class WorkerReports:
         self._screen.status.tokens_per_second = event.tokens_per_second
 
     def _show_end(self, event: GenerationFinished | GenerationFailed) -> None:
-        if event.reply is not None:
-            timings = event.reply.timings
-            self._screen.status.tokens_per_second = timings.tokens_per_second
-            self._screen.status.first_token_seconds = timings.time_to_first_token_seconds
         self._screen.refresh_turns()
         self._screen.refresh_bars()
         if isinstance(event, GenerationFailed):

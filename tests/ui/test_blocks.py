@@ -9,7 +9,7 @@ import pytest
 
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec
-from llmchat.chat.turn import FinishReason, Reply, SettingsChange, TokenFacts, Turn
+from llmchat.chat.turn import FinishReason, Reply, SettingsChange, TokenFacts, Turn, system_of
 from llmchat.session import ChatSession
 from llmchat.ui.blocks import session_blocks, short_name
 from llmchat.ui.rendering.turn_block import Notice, TurnBlock
@@ -30,6 +30,7 @@ def session_with(*turns: Turn) -> ChatSession:
     session = ChatSession(lambda request: None, lambda error: None, autosave=False)
     for turn in turns:
         session.transcript.add(turn)
+    session.system = system_of(session.transcript.path())
     return session
 
 

@@ -11,14 +11,13 @@ from typing import ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
-from textual.content import Content
 from textual.widgets import Input
 
 from llmchat.chat.model import ModelSpec
 from llmchat.errors import LlmchatError
 from llmchat.options import StartOptions
 from llmchat.session import ChatSession
-from llmchat.session.standing import standing_words
+from llmchat.ui.bars import show_bars
 from llmchat.ui.blocks import session_blocks
 from llmchat.ui.changes import Changes
 from llmchat.ui.checkpoints import Checkpoints
@@ -147,21 +146,7 @@ class ChatScreen(ChatFrame):
 
     def refresh_bars(self) -> None:
         """Bring header, status and sidebar up to the session."""
-        session, config = self.session, self.session.config
-        self.laboratory.refresh()
-        self.header.show_model(session.model)
-        self.header.checkpoint = self.checkpoints.words
-        self.header.file_name = session.path.name if session.path is not None else ""
-        state = session.state
-        self.status.show_state("error" if state == "empty" else state, "no model" if state == "empty" else "")
-        if session.running is not None and not session.running.token_ids:
-            self.status.forget_reply()
-        self.prompt.border_title = Content(" · ".join(standing_words(session)))
-        self.status.temperature = None if config.is_greedy else config.temperature
-        self.status.context_size = 0 if session.model is None else session.model.context_length
-        self.panel.config = config
-        if session.last_seed is not None:
-            self.panel.show_seed(session.last_seed)
+        show_bars(self)
 
     def note(self, text: str, *, is_error: bool = False) -> None:
         """Say something below the turns; it goes with the next message."""

@@ -58,8 +58,8 @@ class StatusBar(OneLine):
     """Decode speed of the latest reply; 0 shows none."""
     first_token_seconds: reactive[float] = reactive(0.0)
     """From sending to the first token, in seconds; 0 shows none."""
-    context_used: reactive[int] = reactive(0)
-    """Tokens in the context."""
+    context_used: reactive[int | None] = reactive(0)
+    """Tokens in the context; None if nobody has counted them."""
     context_size: reactive[int] = reactive(0)
     """Tokens that fit into the context; 0 shows nothing of the context."""
     temperature: reactive[float | None] = reactive(None)
@@ -75,10 +75,6 @@ class StatusBar(OneLine):
         """Set the state with its words and progress."""
         self.state, self.detail, self.fraction = state, detail, fraction
 
-    def forget_reply(self) -> None:
-        """Show no speed until the next reply has one."""
-        self.tokens_per_second = self.first_token_seconds = 0.0
-
     def left(self) -> Sequence[Piece]:
         """What goes on, and the numbers."""
         sign, style = _LOOKS[self.state]
@@ -91,8 +87,9 @@ class StatusBar(OneLine):
         if self.first_token_seconds > 0:
             pieces.append(Piece(f"first token {_seconds(self.first_token_seconds)}", "bar--text", 25))
         if self.context_size > 0:
-            style = "bar--bad" if self.context_used >= self.context_size else "bar--text"
-            pieces.append(Piece(f"context {self.context_used} / {self.context_size}", style, 60))
+            used = self.context_used
+            style = "bar--bad" if used is not None and used >= self.context_size else "bar--text"
+            pieces.append(Piece(f"context {'–' if used is None else used} / {self.context_size}", style, 60))
         if self.temperature is None:
             pieces.append(Piece("greedy", "bar--text", 20))
         else:
