@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import RenderableType
 from textual import events
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.command import Provider
 from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.message import Message
@@ -24,8 +25,6 @@ from llmchat.errors import LlmchatError, ThemeError
 from llmchat.options import StartOptions
 from llmchat.settings import Settings, load_settings, resolve_generation
 from llmchat.themes import DEFAULT_THEME, default_variables, load_themes
-from llmchat.ui.commands import CHECKPOINT_WORDS
-from llmchat.ui.keys import key_label
 from llmchat.ui.screens.chat import ChatScreen
 from llmchat.ui.screens.experiment import ExperimentScreen
 from llmchat.ui.terminal_guard import OnlyText
@@ -41,10 +40,18 @@ _log = logging.getLogger("llmchat")
 MakeWorker = Callable[[Callable[[Event], object]], InferenceWorker]
 
 
+def _palette() -> type[Provider]:
+    """What ^P offers, loaded when it is pressed."""
+    from llmchat.ui.palette import Palette
+
+    return Palette
+
+
 class LlmchatApp(App[str]):
     """The full-screen chat."""
 
     TITLE = "llmchat"
+    COMMANDS = {_palette}  # noqa: RUF012 (Textual's own type)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", False, id="quit", priority=True),
         Binding("ctrl+p", "command_palette", "Commands", False, id="palette", priority=True),
@@ -202,24 +209,6 @@ class LlmchatApp(App[str]):
     def on_next_token_panel_rows_wanted(self, message: NextTokenPanel.RowsWanted) -> None:
         """Have as many candidates worked out as are seen."""
         self.worker.explained_rows = message.rows
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The palette: every action of the chat that has a key, and the themes."""
-        for binding in ChatScreen.palette_bindings():
-            yield SystemCommand(
-                binding.description,
-                f"{binding.tooltip or binding.description} ({key_label(binding.key.split(',')[0])})",
-                lambda action=binding.action: self.call_later(self.chat.run_action, action),
-            )
-        if self.chat.checkpoints.timeline is not None:
-            for word in CHECKPOINT_WORDS:
-                yield SystemCommand(
-                    f"{word.capitalize()} checkpoint",
-                    f"Ask the {word} checkpoint of the run the same",
-                    lambda word=word: self.chat.attempt(lambda: self.chat.checkpoints.go(word)),
-                )
-        yield SystemCommand("Theme", "Change the colours", self.search_themes)
-        yield SystemCommand("Quit", "Leave llmchat", self.action_quit)
 
     def action_press_key(self, key: str) -> None:
         """Do as a key would; for hints that are clicked."""

@@ -67,11 +67,11 @@ def _show_settings(screen: ChatScreen, name: str) -> None:
         differs = "≠" if value != usual else " "
         spec = SPEC_BY_NAME.get(key)
         text = f"   {spec.help} {spec.range_text}." if spec is not None and name else ""
-        lines.append(f"{differs} {key} = {_written(value)}{text}")
+        lines.append(f"{differs} {key} = {written_value(value)}{text}")
     screen.note("\n".join(lines))
 
 
-def _written(value: Value) -> str:
+def written_value(value: Value) -> str:
     """A value as `/set` takes it."""
     if value is None or value == ():
         return "—"

@@ -13,6 +13,7 @@ from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec
 from llmchat.replay import replay
 from llmchat.ui import checkpoints
+from llmchat.ui.palette import offers
 from tests.checkpoints.runs import save_checkpoint
 from tests.ui.helpers import Window, options_of, window
 
@@ -203,13 +204,13 @@ async def test_another_model_ends_the_run_and_another_pattern_begins_one(run: Pa
 async def test_the_palette_offers_the_steps(run: Path) -> None:
     """Only where there is a run."""
     async with following(run) as it:
-        titles = [command.title for command in it.app.get_system_commands(it.app.screen)]
+        titles = [command.title for command in offers(it.app)]
         assert {"Newest checkpoint", "Previous checkpoint", "Next checkpoint"} <= set(titles)
-        command = next(c for c in it.app.get_system_commands(it.app.screen) if c.title == "Previous checkpoint")
-        command.callback()
+        command = next(c for c in offers(it.app) if c.title == "Previous checkpoint")
+        command.act()
         await opened(it, "step_1000", 0)
     async with window(options=options_of(SHORT, model="tiny")) as it:
-        assert not any("checkpoint" in command.title for command in it.app.get_system_commands(it.app.screen))
+        assert not any(command.title.endswith(" checkpoint") for command in offers(it.app))
 
 
 async def test_a_narrow_window_keeps_the_models_name(run: Path) -> None:

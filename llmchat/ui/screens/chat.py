@@ -292,6 +292,12 @@ class ChatScreen(ChatFrame):
         else:
             self.set_focus(self.prompt)
 
+    def begin(self, line: str) -> None:
+        """Write the beginning of a command into the prompt; what is written there is set aside."""
+        self.prompt.set_aside()
+        self.prompt.write(line)
+        self.set_focus(self.prompt)
+
     def give_back(self, text: str | None) -> None:
         """Put text that was not sent back into the prompt, before what is there."""
         if text:
