@@ -117,12 +117,12 @@ def _prepare_readline(past: Iterable[str]) -> None:
         readline.set_completer(_completed)
         readline.clear_history()
         for prompt in past:
-            readline.add_history(" ".join(prompt.split("\n")))
+            readline.add_history(visible(" ".join(prompt.split("\n"))))
 
 
 def _completed(line: str, number: int) -> str | None:
     """The line with its last word completed in the `number`th way; None after the last way."""
     completion = complete(line)
-    if completion is None or number >= len(completion.candidates):
-        return None
-    return line[: completion.start] + completion.candidates[number]
+    # readline writes to the terminal itself: a name that would act there is not offered.
+    ways = [] if completion is None else [way for way in completion.candidates if visible(way) == way]
+    return line[: completion.start] + ways[number] if completion is not None and number < len(ways) else None
