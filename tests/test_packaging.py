@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from llmchat.engine.native.sources import sources_hash
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,6 +49,61 @@ def test_the_list_of_native_files_is_complete() -> None:
     for listed, endings in ((module["sources"], (".cpp",)), (module["depends"], (".h", ".inc"))):
         present = [path.relative_to(ROOT).as_posix() for path in native.iterdir() if path.suffix in endings]
         assert sorted(listed) == sorted(present)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of what builds the native step, with sources that take no time."""
+    if int(pytest.importorskip("setuptools").__version__.partition(".")[0]) < 77:
+        pytest.skip("this setuptools does not read the project file")
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "themes", tmp_path / "themes")
+    shutil.copytree(ROOT / "llmchat", tmp_path / "llmchat", ignore=shutil.ignore_patterns("*.so", "data"))
+    for path in (tmp_path / NATIVE).glob("*.cpp"):
+        path.write_text(f"int {path.stem}() {{ return 1; }}\n")
+    path = tmp_path / NATIVE / "library.cpp"
+    path.write_text("#define Q(x) #x\n#define T(x) Q(x)\nextern const char s[] = T(LLMCHAT_SOURCES);\n")
+    return tmp_path
+
+
+NATIVE = "llmchat/engine/native"
+
+
+def build(project: Path, **env: str) -> tuple[int, str, list[Path]]:
+    """Build the native step in place: exit code, output, libraries."""
+    command = [sys.executable, "-W", "ignore", "setup.py", "-q", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, env={**os.environ, **env})
+    return done.returncode, done.stdout + done.stderr, list((project / NATIVE).glob("_decode*.so"))
+
+
+needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
+
+
+@needs_compiler
+def test_the_library_carries_the_hash_of_its_sources(project: Path) -> None:
+    """It is built anew when they change, also where their times are older than its own."""
+    for content in ("", "// changed\n"):
+        header = project / NATIVE / "decode.h"
+        header.write_text(content)
+        os.utime(header, (1, 1))
+        code, output, (built,) = build(project)
+        assert code == 0, output
+        assert sources_hash(project / NATIVE).encode() in built.read_bytes()
+
+
+@needs_compiler
+def test_a_native_step_that_does_not_compile_fails_the_installation(project: Path) -> None:
+    """Where there is a compiler, nobody ends up with the slow path or an old library without a word."""
+    (project / NATIVE / "repack.cpp").write_text("this is no C++")
+    code, output, _ = build(project)
+    assert code != 0 and "repack.cpp" in output
+
+
+def test_without_a_compiler_the_installation_goes_on(project: Path) -> None:
+    """Torch serves then."""
+    code, output, built = build(project, CC="/no/such/compiler", CXX="/no/such/compiler")
+    assert (code, built) == (0, []), output
 
 
 def test_everything_but_code_is_built_in_too(tmp_path: Path) -> None:

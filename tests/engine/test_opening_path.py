@@ -118,6 +118,17 @@ def test_a_library_of_another_version_is_left_alone(monkeypatch: pytest.MonkeyPa
         library.load_library.cache_clear()
 
 
+def test_a_library_of_other_sources_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was built before the sources changed, and not again since, would run what nobody reads any more."""
+    monkeypatch.delenv("LLMCHAT_KERNELS", raising=False)
+    monkeypatch.setattr(library, "sources_hash", lambda directory: "h0123456789abcdef")
+    library.load_library.cache_clear()
+    try:
+        assert why_torch(ModelSpec(device="cpu")) == "the native step is of another version: install llmchat again"
+    finally:
+        library.load_library.cache_clear()
+
+
 @pytest.fixture(params=["pt", "safetensors", "gguf"])
 def model(request: pytest.FixtureRequest, tiny_dir: Path, tmp_path: Path) -> tuple[Path, str, Path]:
     """A copy of a model of each format: what to open, a file of it, and its tokenizer."""

@@ -14,6 +14,15 @@ extern "C" {
 // The same number as in library.py; one more whenever a signature changes.
 int llmchat_interface() { return 3; }
 
+#ifndef LLMCHAT_SOURCES
+#define LLMCHAT_SOURCES unknown
+#endif
+#define LLMCHAT_QUOTED(name) #name
+#define LLMCHAT_TEXT(name) LLMCHAT_QUOTED(name)
+
+// The hash of the sources that this was built from: see sources.py.
+const char* llmchat_sources() { return LLMCHAT_TEXT(LLMCHAT_SOURCES); }
+
 enum Result { DONE = 0, REFUSED = 1, NO_MEMORY = 2 };
 
 // The fastest kernels that this machine can run; `wanted` picks others for tests.

@@ -8,6 +8,8 @@ from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int, c_int
 from functools import cache
 from pathlib import Path
 
+from llmchat.engine.native.sources import sources_hash
+
 KERNELS_VARIABLE = "LLMCHAT_KERNELS"
 """Environment variable that names the kernels to use (avx512, avx2, neon, portable), or "none" for torch."""
 
@@ -45,11 +47,18 @@ def load_library() -> ctypes.CDLL | None:
     for path in _library_paths():
         try:
             library = ctypes.CDLL(str(path))
-            if library.llmchat_interface() == INTERFACE:
+            if library.llmchat_interface() == INTERFACE and _is_of_these_sources(library):
                 return _declared(library)
         except (OSError, AttributeError):
             continue
     return None
+
+
+def _is_of_these_sources(library: ctypes.CDLL) -> bool:
+    """Whether it was built from the sources that lie beside it; where none do, it came together with this file."""
+    wanted = sources_hash(Path(__file__).parent)
+    library.llmchat_sources.restype = c_char_p
+    return not wanted or library.llmchat_sources() == wanted.encode()
 
 
 def _library_paths() -> list[Path]:
