@@ -19,10 +19,13 @@ import pytest
 from llmchat.chat.archive import list_transcripts, read_transcript
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.errors import ModelLoadError, TranscriptError
+from llmchat.once import OnceOptions, run
 from llmchat.options import StartOptions
 from llmchat.plain import run_plain
 from llmchat.settings import ResolvedGeneration, Settings
 from llmchat.tokenizers.prompt_style import load_prompt_style
+from llmchat.worker.inference_worker import InferenceWorker
+from llmchat.worker.messages import Request
 from tests.fakes import ByteTokenizer, ChangingEngine, ScriptedEngine
 from tests.patience import PATIENCE_SECONDS
 
@@ -43,6 +46,24 @@ def talk(monkeypatch: pytest.MonkeyPatch, lines: str, options: StartOptions | No
 def said_by_model(output: str) -> list[str]:
     """The replies in what was printed."""
     return [line.removeprefix("tiny: ") for line in output.splitlines() if line.startswith("tiny: ")]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("front_end", ["plain", "once"])
+def test_a_worker_that_has_ended_is_told(
+    front_end: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody waits for ever: the one error is said, and the program ends."""
+
+    def end_the_thread(worker: InferenceWorker, request: Request) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(InferenceWorker, "_serve", end_the_thread)
+    with pytest.raises(ModelLoadError, match="has stopped: start llmchat again"):
+        if front_end == "plain":
+            talk(monkeypatch, "Once upon a time\n")
+        else:
+            run(OnceOptions(StartOptions(Settings().merged(model="tiny"), prompt="hi")))
 
 
 # ── piped in ──

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor
 
-from llmchat.errors import ModelLoadError
+from llmchat.errors import GenerationError, ModelLoadError
 from llmchat.file_kinds import HEAD_BYTES, kind_words
 from llmchat.tokenizers.library_errors import LibraryErrors
 from llmchat.tokenizers.model_proto import WITHOUT_DUMMY_PREFIX, read_facts
@@ -74,8 +74,14 @@ class SentencePieceTokenizer:
 
         With `parse_special`, only a text that begins with plain characters gets
         the model's dummy prefix; what follows a special token goes on from it.
+
+        Raises:
+            GenerationError: The library fails on it.
         """
-        text = encodable(text)
+        with LibraryErrors(GenerationError, "The model's tokenizer fails on this text{}: pass another --tokenizer."):
+            return self._encode(encodable(text), parse_special=parse_special)
+
+    def _encode(self, text: str, *, parse_special: bool) -> list[int]:
         if not parse_special:
             return list(self._processor.encode(text))
         ids: list[int] = []

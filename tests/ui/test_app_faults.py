@@ -12,6 +12,7 @@ from llmchat.engine.engine import Engine
 from llmchat.errors import LlmchatError, ModelLoadError
 from llmchat.options import StartOptions
 from llmchat.ui.app import LlmchatApp
+from llmchat.worker.messages import Request
 from tests.fakes import ScriptedEngine
 from tests.faults import open_directory, read_only
 from tests.ui.helpers import GREEDY, chat_engine, options_of, window
@@ -79,6 +80,25 @@ async def test_without_a_network_the_window_offers_its_own_ways_out() -> None:
         assert "none" not in it.notes and it.chat.prompt.text == "hello"
         await it.press("enter")
         await it.until(lambda: it.said[-1:] == [("assistant", "At last.")])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_worker_that_has_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window does not wait for a reply that cannot come; what was there stays, and it can be left."""
+    async with window(ScriptedEngine("Yes.")) as it:
+        await it.ask("hi")
+        monkeypatch.setattr(it.app.worker, "_serve", end_the_thread)
+        await it.send("And?")
+        await it.until(lambda: "has stopped: start llmchat again" in it.notes and it.is_idle)
+        assert it.said[:2] == [("user", "hi"), ("assistant", "Yes.")]
+        await it.send("Still?")
+        await it.until(lambda: it.said[-1] == ("user", "Still?") and it.is_idle)
+        assert "has stopped" in it.notes
+
+
+def end_the_thread(request: Request) -> None:
+    """End the worker's thread, as no fault of a model can."""
+    raise SystemExit
 
 
 async def test_numbers_that_are_not_finite_end_the_reply_in_words() -> None:
