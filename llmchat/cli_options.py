@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click import Option
 
-from llmchat.chat.generation_config import PRESETS, SAMPLING_SPECS, ParameterSpec, parse_setting
+from llmchat.chat.generation_config import PRESETS, REPLACED_BY_PRESETS, SAMPLING_SPECS, ParameterSpec, parse_setting
 from llmchat.chat.plain_text import checked_text
 from llmchat.errors import UsageError
 
@@ -133,8 +133,12 @@ def check_combination(options: dict[str, Any]) -> None:
         raise UsageError("--table goes with --compare or --sweep.")
 
 
-def join_settings(options: dict[str, Any]) -> Settings:
+def join_settings(options: dict[str, Any], *, at_end: bool = False) -> Settings:
     """Settings file and flags, joined. Without --model, a conversation that is gone on with brings its own.
+
+    Args:
+        options: The command line's options by name.
+        at_end: Whether that is the model of its last reply, and not the one it began with.
 
     Raises:
         LlmchatError: The settings file, a flag, or the transcript to go on with is wrong.
@@ -145,9 +149,11 @@ def join_settings(options: dict[str, Any]) -> Settings:
     settings = load_settings(to_path(options["config_path"]))
     transcript = _resumed(options) or to_path(options["save"])
     if transcript is not None and transcript.is_file() and options["model"] is None:
-        from llmchat.chat.archive import read_head
+        from llmchat.chat.archive import read_head, read_transcript
+        from llmchat.chat.at_end import last_reply
 
-        settings = with_recorded_model(settings, read_head(transcript))
+        reply = last_reply(read_transcript(transcript)[0]) if at_end else None
+        settings = with_recorded_model(settings, reply or read_head(transcript))
     names = ("model", "tokenizer", "chat_template", "device", "dtype", "threads", "heads", "system", "raw", "theme")
     settings = settings.merged(**{name: options[name] for name in names})
     return settings.merged(autosave=False) if options["no_save"] else settings
@@ -165,7 +171,7 @@ def start_options(options: dict[str, Any]) -> StartOptions:
 
     for name, source in (("system", "The system prompt"), ("prefill", "The prefill")):
         checked_text(options[name] or "", source)
-    settings = join_settings(options)
+    settings = join_settings(options, at_end=True)
     return StartOptions(
         settings=settings,
         generation=resolve_generation(settings, _sampling_values(options), options["preset"]),
@@ -174,8 +180,15 @@ def start_options(options: dict[str, Any]) -> StartOptions:
         resume=_resumed(options),
         save=to_path(options["save"]),
         settings_path=to_path(options["config_path"]),
+        given=_given(options),
         setup=options["setup"],
     )
+
+
+def _given(options: dict[str, Any]) -> frozenset[str]:
+    """The settings, and "system", "prefill" and "raw", that flags say."""
+    names = {name for name in ("system", "prefill", "raw") if options[name] is not None}
+    return frozenset({*names, *_sampling_values(options), *(REPLACED_BY_PRESETS if options["preset"] else ())})
 
 
 def to_path(given: str | None) -> Path | None:

@@ -24,6 +24,8 @@ from llmchat.files import describe
 from llmchat.once_output import Narrator, Output, make_printer, print_prompt
 from llmchat.options import StartOptions
 from llmchat.session import ChatSession
+from llmchat.session.asking import prompt_request
+from llmchat.session.restoring import other_model
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import (
     Event,
@@ -193,15 +195,16 @@ class _Run:
         """
         start, session = self._options.start, self._session
         if start.resume is not None and not self._options.keep:
-            session.transcript, notices = read_transcript(start.resume)
-            first = next(iter(session.transcript.path()), None)
-            session.system = first.text if first is not None and first.role == "system" else ""
+            transcript, notices = read_transcript(start.resume)
+            session.take_over(transcript, start.given)
         elif (path := start.resume or start.save) is not None and (start.resume or path.exists()):
-            notices = session.open(path)
+            notices = session.open(path, start.given)
         else:
             notices = []
         for notice in notices:
             self._narrator.warn(notice)
+        if session.brought_back:
+            self._narrator.say(session.brought_back)
         if start.save is not None and start.save != session.path:
             session.save(start.save)
 
@@ -232,7 +235,7 @@ class _Run:
         Raises:
             GenerationError: It does not fit.
         """
-        request = self._session.prompt_request(self._options.start.prompt or "")
+        request = prompt_request(self._session, self._options.start.prompt or "")
         self._worker.submit(request)
         event = self._next_event()
         if isinstance(event, RequestFailed):
@@ -278,7 +281,7 @@ class _Run:
             case ModelLoading():
                 narrator.progress(event.stage, event.fraction)
             case ModelLoaded():
-                for note in event.info.notes:
+                for note in (*event.info.notes, other_model(self._session)):
                     narrator.say(note)
             case ModelChanged():
                 self._held_notes.append(event.info.notes[-1])

@@ -174,7 +174,7 @@ class Narrator:
 
     def say(self, text: str) -> None:
         """One line for a person at a terminal."""
-        if self._speaks:
+        if self._speaks and text:
             self.clear()
             print(f"llmchat: {visible(text)}", file=sys.stderr)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import recorded_tokenizer
 from llmchat.chat.transcript import Transcript
+from llmchat.chat.turn import Reply
 from llmchat.settings import ResolvedGeneration, Settings
 
 
@@ -27,6 +28,8 @@ class StartOptions:
     """Where to keep the conversation, in place of a new file in the transcripts directory."""
     settings_path: Path | None = None
     """The settings file in use, if it is not the usual one."""
+    given: frozenset[str] = frozenset()
+    """What the command line asked for, which a conversation's own settings do not replace."""
     setup: bool = False
     """Whether to begin with the guided set-up."""
 
@@ -36,9 +39,12 @@ class StartOptions:
         return self.generation.config
 
 
-def with_recorded_model(settings: Settings, transcript: Transcript) -> Settings:
-    """The settings with the model that a conversation began with, where it is still to be found."""
-    if not transcript.model_path or not Path(transcript.model_path).exists():
+def with_recorded_model(settings: Settings, transcript: Transcript | Reply) -> Settings:
+    """The settings with the model that a conversation began with, or a reply was made by, where it is to be found."""
+    try:
+        if not transcript.model_path or not Path(transcript.model_path).exists():
+            return settings
+    except OSError:
         return settings
     tokenizer = recorded_tokenizer(transcript.model_path, transcript.tokenizer_path)
     return settings.merged(model=transcript.model_path, tokenizer=tokenizer)

@@ -93,7 +93,7 @@ class PlainConversation:
     def hold(self) -> None:
         """Open the transcript and the model, then talk until it is over."""
         if self._options.resume is not None:
-            self._commands.open(self._options.resume)
+            self._commands.open(self._options.resume, self._options.given)
         self._worker.start()
         spec = self._options.settings.model_spec()
         say(f"Opening {Path(spec.model).name or 'the default model'}.")
@@ -124,7 +124,7 @@ class PlainConversation:
         if path is None:
             return
         if path.exists() and self._options.resume is None:
-            self._commands.open(path)
+            self._commands.open(path, self._options.given)
         else:
             self.session.save(path)
 

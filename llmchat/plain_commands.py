@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from llmchat.chat.generation_config import (
     parse_setting,
 )
 from llmchat.chat.history import turn_count
+from llmchat.chat.model import recorded_tokenizer
 from llmchat.chat.quoting import written
 from llmchat.chat.turn import Turn, token_count
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
 from llmchat.session import ChatSession
+from llmchat.session.restoring import LAST, last_model, other_model
 from llmchat.settings import Settings
 from llmchat.ui.commands import COMMAND_BY_NAME, COMMANDS, Command, CommandSpec
 
@@ -75,18 +77,30 @@ class PlainCommands:
             raise UsageError(f"/{command.name} works in the window only.")
         self._actions[command.name](command.args)
 
-    def open(self, path: Path) -> None:
+    def open(self, path: Path, given: Collection[str] = ()) -> None:
         """Go on with the conversation in a file, and repeat how it ended.
+
+        Args:
+            path: The file.
+            given: What was asked for at the start and stays.
 
         Raises:
             TranscriptError: It cannot be read.
         """
-        for notice in self._session.open(path):
+        for notice in self._session.open(path, given):
             self._say(notice)
+        if self._session.brought_back:
+            self._say(self._session.brought_back)
+        self.offer_model()
         turns = [turn for turn in self._session.transcript.path() if turn.role != "system"]
         self._say(f"Going on with {path.name}, {len(turns)} turns so far.")
         for turn in turns[-2:]:
             self._say(f"{self._speaker(turn)}: {turn.text}")
+
+    def offer_model(self) -> None:
+        """Say how to open the model of the last reply, if another one is open."""
+        if words := other_model(self._session):
+            self._say(words)
 
     def _speaker(self, turn: Turn) -> str:
         if turn.role == "user":
@@ -148,7 +162,9 @@ class PlainCommands:
 
     def _model(self, args: Args) -> None:
         if args:
-            spec = replace(self._settings, model=args[0], tokenizer=None, heads=None).model_spec()
+            model, tokenizer = last_model(self._session) if args[0] == LAST else (args[0], "")
+            tokenizer_given = recorded_tokenizer(model, tokenizer)
+            spec = replace(self._settings, model=model, tokenizer=tokenizer_given, heads=None).model_spec()
             self._session.load_model(spec)
         elif (info := self._session.model) is None:
             self._say("No model is open.")

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import pytest
 
 from llmchat.chat.archive import read_transcript
 from llmchat.chat.generation_config import SEED_LIMIT
+from llmchat.chat.storage import TranscriptFile
+from llmchat.chat.turn import Turn
+from llmchat.cli_options import OPTIONS, start_options
 from llmchat.errors import GenerationError
 from llmchat.once import OnceOptions, run
 from llmchat.options import StartOptions
@@ -319,3 +323,37 @@ def test_quiet_says_nothing_on_a_terminal_and_a_file_gets_the_text_as_it_is() ->
     out, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert read_terminal(far) == ""
     assert out.startswith(b"\x1b[31mred ")
+
+
+def test_a_conversation_is_gone_on_with_under_its_settings(here: Here, tmp_path: Path) -> None:
+    """Those of its last reply, but for flags; so is one that is only read."""
+    path = tmp_path / "story.toml"
+    first = reply_of(here, *PROMPT, "--temperature", "0.3", "--top-k", "7", "--prefill", "The", "--save", path)
+    assert first["text"].startswith("The")
+    for going_on in (("--save", path), ("--resume", path), ("--resume", path, "--no-save")):
+        again = reply_of(here, "-p", "And then", *going_on)
+        assert (again["settings"]["temperature"], again["settings"]["top_k"]) == (0.3, 7)
+        assert again["text"].startswith("The")
+    own = reply_of(here, "-p", "And then", "--resume", path, "--temperature", "0.9", "--prefill", "A", "--no-save")
+    assert (own["settings"]["temperature"], own["settings"]["top_k"]) == (0.9, 7)
+    assert own["text"].startswith("A")
+
+
+def test_a_conversation_brings_the_model_of_its_last_reply(here: Here, tmp_path: Path) -> None:
+    """Not the one that it began with, and none that is gone; --model goes before both."""
+    path, last = tmp_path / "story.toml", tmp_path / "last.gguf"
+    last.write_bytes(b"")
+    reply_of(here, *PROMPT, "--save", path)
+    with TranscriptFile.open(path)[0] as file:
+        (turn,) = (turn for turn in file.transcript if turn.reply is not None)
+        assert turn.reply is not None
+        again = replace(turn.reply, model_path=str(last))
+        file.transcript.add(Turn("assistant", "Again.", parent=turn.parent, reply=again))
+        file.keep()
+    options: dict[str, Any] = {str(option.name): None for option in OPTIONS} | {
+        "stop": (),
+        "resume": str(path),
+        "prompt": "x",
+    }
+    assert start_options(options).settings.model == str(last)
+    assert start_options({**options, "model": "tiny"}).settings.model == "tiny"

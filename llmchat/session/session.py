@@ -10,7 +10,7 @@ neither widgets nor torch. All calls come from the front end's thread.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ from llmchat.chat.transcript import Transcript
 from llmchat.chat.turn import Reply, Turn, new_id, system_of, under_system
 from llmchat.errors import LlmchatError, PromptTooLongError, UsageError
 from llmchat.session.conversation import Conversation
+from llmchat.session.restoring import restore
 from llmchat.session.running import Running
 from llmchat.session.waiting import Waiting
 from llmchat.worker.messages import (
@@ -35,7 +36,6 @@ from llmchat.worker.messages import (
     ModelLoaded,
     ModelLoadFailed,
     PromptProcessed,
-    PromptRequest,
     Request,
     TokensGenerated,
 )
@@ -77,6 +77,10 @@ class ChatSession(Conversation):
         self.last_seed: int | None = None
         self.returned = ""
         """What the latest reply that failed left unsaid: a message too long for the model, and those behind it."""
+        self.brought_back = ""
+        """A sentence on the settings that the conversation brought when it was opened; "" if they were those before."""
+        self.is_just_opened = False
+        """Whether the model of the opened conversation is still to be compared with the one that is open."""
         self._waiting: deque[Waiting] = deque()
 
     # ── state ──
@@ -199,34 +203,6 @@ class ChatSession(Conversation):
         self._submit(request)
         return request.request_id
 
-    def prompt_request(self, text: str = "") -> PromptRequest:
-        """A question to the worker: what the model is given for the last reply, or for a new message.
-
-        Args:
-            text: The new message; "" for none.
-
-        Raises:
-            UsageError: Nothing was said yet, or no model is open.
-        """
-        if self.model is None and self.load is None:
-            raise UsageError("No model is open. Choose one with /model.")
-        leaf = self.transcript.leaf
-        if text or leaf is None:
-            if not text:
-                raise UsageError("Nothing was said yet. Give a text: /prompt TEXT")
-            turns = under_system((*self.transcript.path(), Turn("user", text)), self.system)
-        elif leaf.role == "assistant":
-            turns = self.transcript.asked(leaf.id)
-        else:
-            turns = under_system(self.transcript.path(), self.system)
-        reply = None if text or leaf is None else leaf.reply
-        return PromptRequest(
-            turns,
-            raw=self.raw if reply is None else reply.raw,
-            prefill_text=self.prefill_text if reply is None else reply.prefill_text,
-            room=(self.config if reply is None else reply.config).max_new_tokens,
-        )
-
     def stop(self) -> str | None:
         """Stop the running reply within a token; what waits does not follow.
 
@@ -260,8 +236,12 @@ class ChatSession(Conversation):
         self.transcript = Transcript()
         self.dropped_turns = frozenset()
 
-    def open(self, path: Path) -> list[str]:
-        """Go on with a conversation from its file.
+    def open(self, path: Path, given: Collection[str] = ()) -> list[str]:
+        """Go on with a conversation from its file, under the settings that it ended under.
+
+        Args:
+            path: The file.
+            given: What the person asked for at the start and stays, as `restore` takes it.
 
         Returns:
             A sentence for the person about each repair.
@@ -279,8 +259,13 @@ class ChatSession(Conversation):
         if len(self.transcript) and not self.transcript.path():
             # Left with everything taken back: an empty window would hide what the file has.
             self.transcript.select(self.transcript.children(None)[-1].id)
-        self.system = system_of(self.transcript.path()) or self.system
+        self.take_over(self.transcript, given)
         return notices
+
+    def take_over(self, transcript: Transcript, given: Collection[str] = ()) -> None:
+        """Go on with a conversation, under the settings that it ended under; `brought_back` tells which."""
+        self.transcript, self.is_just_opened = transcript, True
+        self.brought_back = restore(self, given)
 
     def close(self) -> None:
         """End the session: what there is of a running reply is kept."""

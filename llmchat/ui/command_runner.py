@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from llmchat.chat import export
 from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, Value, apply_preset, parse_setting
 from llmchat.chat.history import turn_count
+from llmchat.chat.model import recorded_tokenizer
 from llmchat.chat.quoting import written
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
+from llmchat.session.restoring import LAST, last_model, other_model
 from llmchat.ui.commands import COMMAND_BY_NAME, COPY_FORMS, Command
 from llmchat.ui.rendering.heat import HEAT_MODES
 from llmchat.ui.take_along import taken_along
@@ -102,7 +104,11 @@ def _seed(screen: ChatScreen, word: str) -> None:
 
 
 def _model(screen: ChatScreen, name: str) -> None:
-    if name:
+    if name == LAST:
+        model, tokenizer = last_model(screen.session)
+        spec = replace(screen.spec, model=model, tokenizer=recorded_tokenizer(model, tokenizer), heads=None)
+        screen.open_model(spec)
+    elif name:
         screen.open_model(replace(screen.spec, model=name, tokenizer=None, heads=None))
     else:
         screen.action_model()
@@ -143,8 +149,9 @@ def open_conversation(screen: ChatScreen, path: Path) -> None:
         TranscriptError: It cannot be opened; the present one stays.
     """
     notices = screen.session.open(path)
-    for notice in notices:
-        screen.note(notice)
+    for notice in (*notices, screen.session.brought_back, other_model(screen.session)):
+        if notice:
+            screen.note(notice)
 
 
 def _export(screen: ChatScreen, name: str) -> None:

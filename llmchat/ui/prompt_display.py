@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmchat.session.asking import prompt_request
 from llmchat.worker.messages import Event, PromptTokens, RequestFailed
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class PromptDisplay:
             UsageError: Nothing was said yet, or no model is open.
         """
         session = self._screen.session
-        request = session.prompt_request(text)
+        request = prompt_request(session, text)
         self._asked = request.request_id
         self._screen.submit(request)
         if session.state != "ready":

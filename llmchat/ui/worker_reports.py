@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llmchat.chat.model import is_pattern
 from llmchat.errors import PromptTooLongError
+from llmchat.session.restoring import other_model
 from llmchat.ui.blocks import running_block
 from llmchat.ui.recent_models import remember
 from llmchat.worker.messages import (
@@ -80,6 +81,8 @@ class WorkerReports:
         info = self._screen.session.model
         self._screen.refresh_bars()
         self._screen.refresh_turns()
+        if words := other_model(self._screen.session):
+            self._screen.note(words)
         # The checkpoints of a run have much the same to say.
         notes = [note for note in info.notes if note not in self._notes_told] if info is not None else []
         self._notes_told.update(notes)

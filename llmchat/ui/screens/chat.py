@@ -107,10 +107,10 @@ class ChatScreen(ChatFrame):
 
     def _open_transcript(self, options: StartOptions) -> list[str]:
         if options.resume is not None:
-            return self.session.open(options.resume)
+            return self.session.open(options.resume, options.given)
         if options.save is not None:
             if options.save.exists():
-                return self.session.open(options.save)
+                return self.session.open(options.save, options.given)
             self.session.save(options.save)
         return []
 
@@ -127,8 +127,9 @@ class ChatScreen(ChatFrame):
         self.session.load_model(self.spec)
         self.refresh_turns()
         self.refresh_bars()
-        for notice in self._notices:
-            self.notify(notice, markup=False)
+        for notice in (*self._notices, self.session.brought_back):
+            if notice:
+                self.notify(notice, markup=False)
         if self.options.prompt:
             self.send(self.options.prompt)
 
