@@ -116,7 +116,9 @@ class Settings:
     raw: bool = _setting(False, _flag, "Continue the text as it stands, without a chat template.")
     system: str = _setting("", _text, "The system prompt that new conversations begin with.")
     preset: str = _setting("", _preset, f"The sampling preset: {', '.join(PRESETS)}; empty for the defaults.")
-    theme: str = _setting("night", _text, "The look, by the name of a theme.")
+    theme: str = _setting(
+        "", _text, "The look, by the name of a theme; empty for night, or ansi where a terminal has 16 colours."
+    )
     sidebar: bool = _setting(True, _flag, "Show the sidebar of sliders where the window is wide enough.")
     autosave: bool = _setting(True, _flag, "Keep every conversation in a file.")
     generation: Mapping[str, Value] = _setting({}, _generation, "Sampling values that go before the preset's.")

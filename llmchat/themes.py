@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from textual.theme import Theme
 
 DEFAULT_THEME = "night"
+FEW_COLORS_THEME = "ansi"
+"""Where a terminal has no more than 16 colours: those are its own."""
 
 OWN_VARIABLES: Mapping[str, str] = {
     "user": "The name above what the person said.",
@@ -54,6 +56,15 @@ _COLORS = (
 _REQUIRED = ("primary", "background", "foreground")
 _SWITCHES = ("dark", "ansi")
 _STYLE_WORDS = {"none", "not", "bold", "b", "italic", "i", "underline", "u", "reverse", "r", "dim", "d", "strike", "s"}
+
+
+def usual_theme(color_system: str | None) -> str:
+    """The theme where none was chosen.
+
+    Args:
+        color_system: What the terminal can show, as rich names it: "standard" for 16 colours, "256", "truecolor".
+    """
+    return FEW_COLORS_THEME if color_system == "standard" else DEFAULT_THEME
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     """Keep every test out of the person's own settings, transcripts and themes."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("LLMCHAT_HOME", str(home))
+    monkeypatch.setenv("COLORTERM", "truecolor")
     for name in [name for name in os.environ if name in ("NO_COLOR", "TEXTUAL_THEME", "TMUX")]:
         monkeypatch.delenv(name)
     return home

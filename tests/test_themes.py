@@ -14,8 +14,15 @@ from textual.widgets import Button, Footer, Input, Label, OptionList
 
 from llmchat.errors import ThemeError
 from llmchat.paths import ensure, themes_dir
-from llmchat.settings import Settings
-from llmchat.themes import DEFAULT_THEME, OWN_VARIABLES, default_variables, load_theme, load_themes, make_theme
+from llmchat.themes import (
+    DEFAULT_THEME,
+    FEW_COLORS_THEME,
+    OWN_VARIABLES,
+    default_variables,
+    load_theme,
+    load_themes,
+    make_theme,
+)
 
 SHIPPED = load_themes(Path("/nonexistent")).themes
 COLORED = sorted(name for name, theme in SHIPPED.items() if not theme.ansi)
@@ -84,7 +91,7 @@ def test_the_promised_themes_are_shipped() -> None:
     """Dark, light, warm, high contrast and the terminal's own; the settings' default is one of them."""
     assert {"night", "day", "paper", "contrast", "ansi"} <= set(SHIPPED)
     assert SHIPPED["night"].dark and not SHIPPED["day"].dark and SHIPPED["ansi"].ansi
-    assert Settings().theme == DEFAULT_THEME in SHIPPED
+    assert {DEFAULT_THEME, FEW_COLORS_THEME} <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", sorted(SHIPPED))

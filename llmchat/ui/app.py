@@ -24,7 +24,7 @@ from textual.worker import WorkerFailed
 from llmchat.errors import LlmchatError, ThemeError
 from llmchat.options import StartOptions
 from llmchat.settings import Settings, load_settings, resolve_generation
-from llmchat.themes import DEFAULT_THEME, default_variables, load_themes
+from llmchat.themes import DEFAULT_THEME, default_variables, load_themes, usual_theme
 from llmchat.ui.screens.chat import ChatScreen
 from llmchat.ui.screens.experiment import ExperimentScreen
 from llmchat.ui.terminal_guard import OnlyText
@@ -235,8 +235,9 @@ class LlmchatApp(App[str]):
         for theme in result.themes.values():
             self.register_theme(theme)
         failures = [failure.message for failure in result.failures]
+        chosen = settings.theme or usual_theme(self.console.color_system)
         try:
-            self.theme = settings.theme if settings.theme in self.available_themes else result.get(settings.theme).name
+            self.theme = chosen if chosen in self.available_themes else result.get(chosen).name
         except ThemeError as error:
             failures.append(error.message)
             self.theme = DEFAULT_THEME

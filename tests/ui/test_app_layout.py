@@ -101,6 +101,29 @@ async def test_every_shipped_theme_shows_a_conversation() -> None:
             assert "The sea is wide." in it.screen and "x = 1" in it.screen
 
 
+@pytest.mark.parametrize(
+    ("term", "colorterm", "chosen", "theme"),
+    [
+        ("xterm", "", "", "ansi"),
+        ("linux", "", "", "ansi"),
+        ("screen", "", "", "ansi"),
+        ("xterm-16color", "", "", "ansi"),
+        ("xterm-256color", "", "", "night"),
+        ("xterm", "truecolor", "", "night"),
+        ("linux", "", "day", "day"),
+        ("linux", "", "night", "night"),
+    ],
+)
+async def test_where_there_are_16_colours_they_are_the_terminals_own(
+    monkeypatch: pytest.MonkeyPatch, term: str, colorterm: str, chosen: str, theme: str
+) -> None:
+    """A theme that was chosen is kept; where none was, the terminal says which is readable."""
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("COLORTERM", colorterm)
+    async with window(ScriptedEngine(), options=options_of(theme=chosen)) as it:
+        assert it.app.theme == theme and it.toasts == ""
+
+
 async def test_a_theme_that_is_wrong_never_stops_the_start(sandbox: Path) -> None:
     """A damaged file and an unknown name are told in one toast; the usual look is on."""
     themes = sandbox / "config" / "themes"
@@ -176,7 +199,9 @@ async def test_the_palette_offers_the_actions() -> None:
     async with window(ScriptedEngine()) as it:
         await it.ask("hi")
         await it.press("ctrl+p", *"new conv")
-        await it.until(lambda: "New conversation" in it.screen)
+        palette = it.app.screen
+        await it.until(lambda: not any(worker.is_running for worker in it.app.workers if worker.node is palette))
+        assert "New conversation" in it.screen
         await it.press("down", "enter")
         await it.until(lambda: it.said == [])
 

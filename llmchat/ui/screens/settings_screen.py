@@ -20,6 +20,7 @@ from llmchat.chat.plain_text import visible
 from llmchat.errors import LlmchatError, UsageError
 from llmchat.paths import settings_path
 from llmchat.settings import Settings, save_settings
+from llmchat.themes import usual_theme
 from llmchat.ui.rendering.hints import clickable
 from llmchat.ui.screens.setup import SetupScreen, known_themes
 from llmchat.ui.widgets.verdict_line import VerdictLine
@@ -156,7 +157,7 @@ class SettingsScreen(ModalScreen[Settings | None]):
         if isinstance(value, bool):
             return ["on", "off"]
         known = {
-            "theme": known_themes(self.app),
+            "theme": ("", *known_themes(self.app)),
             "preset": ("", *PRESETS),
             "device": ("auto", "cpu", "cuda", "mps"),
             "dtype": get_args(DType),
@@ -169,7 +170,7 @@ class SettingsScreen(ModalScreen[Settings | None]):
         row = next(row for row in event.select.ancestors if isinstance(row, SettingRow))
         # A list also reports what it begins with; that must change nothing.
         if row.key == "theme" and event.value not in (row.first_value, self.app.theme):
-            self.app.theme = str(event.value)
+            self.app.theme = str(event.value) or usual_theme(self.app.console.color_system)
             row.first_value = None
 
     @on(Button.Pressed, "#settings-save")

@@ -16,6 +16,7 @@ from llmchat.chat.generation_config import PRESETS
 from llmchat.checkpoints import catalog
 from llmchat.errors import LlmchatError, UsageError
 from llmchat.settings import Settings
+from llmchat.themes import usual_theme
 from llmchat.ui.model_files import ModelFile, check_model, check_tokenizer, is_model, is_tokenizer, size_words
 from llmchat.ui.screens.file_browser import FileBrowser
 from llmchat.ui.widgets.choice_list import Choice, ChoiceList
@@ -294,8 +295,10 @@ class ThemeStep(SetupStep):
         self.choices.highlighted = names.index(self.app.theme) if self.app.theme in names else 0
 
     def read(self, draft: Settings) -> Settings:
-        """The draft with this theme."""
-        return draft if self.choices.choice is None else replace(draft, theme=self.choices.choice.id)
+        """The draft with this theme; the usual one needs no word in the file."""
+        choice = self.choices.choice
+        is_same = choice is None or choice.id == (draft.theme or usual_theme(self.app.console.color_system))
+        return draft if choice is None or is_same else replace(draft, theme=choice.id)
 
     @on(ChoiceList.Chosen)
     def preview(self, event: ChoiceList.Chosen) -> None:
