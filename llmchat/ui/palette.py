@@ -67,15 +67,17 @@ class Palette(Provider):
 
 def offers(app: LlmchatApp) -> Iterator[Offer]:
     """All that can be done but opening conversations: what has a key, slash commands, presets, settings."""
-    screen = app.chat
+    # The set-up comes before the chat.
+    screen = app.chat if app.chat.is_attached else None
+    if screen is not None:
+        yield from _action_offers(screen)
     yield Offer("Theme", "Change the colours", app.search_themes)
     yield Offer("Quit", "Leave llmchat", app.action_quit)
-    # The set-up comes before the chat.
-    if screen.is_attached:
-        yield from _chat_offers(screen)
+    if screen is not None:
+        yield from _command_offers(screen)
 
 
-def _chat_offers(screen: ChatScreen) -> Iterator[Offer]:
+def _action_offers(screen: ChatScreen) -> Iterator[Offer]:
     for binding in screen.palette_bindings():
         words = f"{binding.tooltip or binding.description} ({key_label(binding.key.split(',')[0])})"
         yield Offer(binding.description, words, partial(screen.call_later, screen.run_action, binding.action))
@@ -85,6 +87,9 @@ def _chat_offers(screen: ChatScreen) -> Iterator[Offer]:
             yield Offer(
                 f"{word.capitalize()} checkpoint", f"Ask the {word} checkpoint of the run the same", _tried(screen, go)
             )
+
+
+def _command_offers(screen: ChatScreen) -> Iterator[Offer]:
     for spec in COMMANDS:
         # One that can take something is written into the prompt: alone it could do more than was meant.
         act = partial(screen.begin, f"/{spec.name} ") if spec.argument else _command(screen, Command(spec.name))
