@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from textual import events
+from textual.keys import _character_to_key
 
 from llmchat.chat.archive import read_transcript
 from llmchat.chat.generation_config import GenerationConfig
@@ -199,6 +201,16 @@ async def test_another_model_ends_the_run_and_another_pattern_begins_one(run: Pa
         await it.send(f"/model {run}/step_?00.pt")
         await opened(it, "step_900", 0)
         await it.until(lambda: "1/1 · step 900" in it.lines()[0])
+
+
+async def test_brackets_within_what_is_typed_are_text(run: Path) -> None:
+    """A burst of keys is taken in its order: a bracket in it never finds the prompt empty and steps away."""
+    text = "a [b] or [c]"
+    async with following(run) as it:
+        for character in text:
+            it.app.post_message(events.Key(_character_to_key(character), character))
+        await it.until(lambda: it.chat.prompt.text == text)
+        await opened(it, "step_12000", 0)
 
 
 async def test_the_palette_offers_the_steps(run: Path) -> None:

@@ -124,10 +124,15 @@ class PromptInput(TextArea):
         self.history_of_prompts = PromptHistory(history_path()) if history is None else history
         recognise_alt_enter()
 
-    def on_key(self, event: events.Key) -> None:
-        """Leave Enter to the bindings, which send, instead of breaking the line."""
+    async def on_key(self, event: events.Key) -> None:
+        """Leave Enter to the bindings, which send, instead of breaking the line, and [ and ] to the screen's."""
         if event.key == "enter":
             event.prevent_default()
+        elif not self.text and event.is_printable and (active := self.screen.active_bindings.get(event.key)):
+            # Here, in the order of the keys: the screen itself would not know yet what was typed just before.
+            event.stop()
+            event.prevent_default()
+            await self.app.run_action(active.binding.action, active.node)
         elif event.key in ("shift+\r", "alt+\r"):
             # How xterm's modifyOtherKeys arrives.
             event.stop()
