@@ -117,6 +117,7 @@ def load(
     threads: int | None = None,
     chat_template: str | None = None,
     heads: int | None = None,
+    parse_special: bool = False,
 ) -> Model:
     """Open a model for many calls.
 
@@ -129,6 +130,7 @@ def load(
         threads: CPU threads; by default all cores but one.
         chat_template: A built-in template's name or a Jinja file, over the model's own.
         heads: Attention heads, for a checkpoint that does not say.
+        parse_special: Whether the names of control tokens in prompts mean the tokens.
 
     Raises:
         ModelLoadError: It cannot be opened; the message says what to do.
@@ -136,7 +138,7 @@ def load(
     from llmchat.engine.opening import open_engine
 
     tokenizer = None if tokenizer_path is None else os.fspath(tokenizer_path)
-    spec = ModelSpec(os.fspath(model_path), tokenizer, device, dtype, threads, chat_template, heads)
+    spec = ModelSpec(os.fspath(model_path), tokenizer, device, dtype, threads, chat_template, heads, parse_special)
     return Model(open_engine(spec, lambda stage, fraction: None))
 
 

@@ -34,6 +34,11 @@ MODEL_OPTIONS: tuple[Option, ...] = (
     Option(["--dtype"], metavar="NAME", help="auto, float32, bfloat16 or float16."),
     Option(["--threads"], type=int, metavar="INTEGER", help="CPU threads for the model."),
     Option(["--heads"], type=int, metavar="INTEGER", help="Attention heads, for a checkpoint that does not say."),
+    Option(
+        ["--parse-special/--no-parse-special"],
+        default=None,
+        help="Read the names of control tokens in what is said, such as <|im_end|>, as the tokens.",
+    ),
 )
 
 OPTIONS: tuple[Option, ...] = (
@@ -154,8 +159,8 @@ def join_settings(options: dict[str, Any], *, at_end: bool = False) -> Settings:
 
         reply = last_reply(read_transcript(transcript)[0]) if at_end else None
         settings = with_recorded_model(settings, reply or read_head(transcript))
-    names = ("model", "tokenizer", "chat_template", "device", "dtype", "threads", "heads", "system", "raw", "theme")
-    settings = settings.merged(**{name: options[name] for name in names})
+    names = ("model", "tokenizer", "chat_template", "device", "dtype", "threads", "heads", "parse_special")
+    settings = settings.merged(**{name: options[name] for name in (*names, "system", "raw", "theme")})
     return settings.merged(autosave=False) if options["no_save"] else settings
 
 

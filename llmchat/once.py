@@ -243,6 +243,7 @@ class _Run:
         assert isinstance(event, PromptTokens) and self._session.model is not None
         self._narrator.clear()
         print_prompt(event, self._session.model, as_json=self._options.output == "json")
+        self._narrator.add_to_prompt(event)
 
     def _try_all(self, options: TrialOptions) -> None:
         """Make replies under all settings side by side; nothing of them is kept in a conversation.

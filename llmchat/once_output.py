@@ -132,6 +132,8 @@ def print_prompt(prompt: PromptTokens, info: ModelInfo, *, as_json: bool) -> Non
                 "raw": prompt.raw,
                 "token_ids": ids,
                 "tokens": [token.text for token in prompt.tokens],
+                "control": [token.is_control for token in prompt.tokens],
+                "said_names": list(prompt.said_names),
                 "dropped_turns": len(prompt.dropped_turns),
                 "dropped_tokens": prompt.dropped_tokens,
             }
@@ -183,6 +185,11 @@ class Narrator:
         if self._warns:
             self.clear()
             print(f"llmchat: {visible(text)}", file=sys.stderr)
+
+    def add_to_prompt(self, prompt: PromptTokens) -> None:
+        """Say what the prompt's text alone does not show; it was asked for, so always printed."""
+        if prompt.said_words:
+            print(f"llmchat: {visible(prompt.said_words)}", file=sys.stderr)
 
     def warn_dropped(self, event: PromptProcessed) -> None:
         """Say that part of the prompt did not fit."""

@@ -13,18 +13,20 @@ import queue
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
 from llmchat.chat.plain_text import VisibleStream, visible
-from llmchat.chat.turn import Reply
+from llmchat.chat.turn import Reply, token_count
 from llmchat.errors import LlmchatError, PromptTooLongError
 from llmchat.files import describe
 from llmchat.options import StartOptions
 from llmchat.plain_commands import PlainCommands
 from llmchat.plain_input import LineInput
 from llmchat.session import ChatSession
+from llmchat.session.asking import prompt_request
 from llmchat.session.standing import standing_words
 from llmchat.ui.commands import LiteralText, parse
 from llmchat.worker.inference_worker import InferenceWorker
@@ -37,6 +39,8 @@ from llmchat.worker.messages import (
     ModelLoadFailed,
     ModelLoading,
     PromptProcessed,
+    PromptTokens,
+    RequestFailed,
     TokensGenerated,
 )
 
@@ -84,7 +88,7 @@ class PlainConversation:
             prefill_text=options.prefill_text,
             autosave=settings.autosave,
         )
-        self._commands = PlainCommands(self.session, settings, say)
+        self._commands = PlainCommands(self.session, settings, say, self._show_prompt)
         self._input = LineInput()
         self._voice = _ReplyVoice()
         self._held_notes: list[str] = []  # of a running reply, for when its line has ended
@@ -174,6 +178,24 @@ class PlainConversation:
             self.session.handle(event)
             if is_ours and isinstance(event, ModelLoadFailed):
                 raise event.error
+
+    def _show_prompt(self, text: str) -> None:
+        """Print what the model is given for a message, or for the last reply.
+
+        Raises:
+            LlmchatError: There is nothing to show, or it does not fit.
+        """
+        request = prompt_request(self.session, text)
+        self._worker.submit(request)
+        while (event := self._events.get()).request_id != request.request_id:
+            self.session.handle(event)
+        if isinstance(event, RequestFailed):
+            raise event.error
+        assert isinstance(event, PromptTokens)
+        say("".join(part.text for part in event.parts))
+        names = Counter(part.text for part in event.parts if part.is_control)
+        counted = ", ".join(f"{name} ×{times}" for name, times in names.items())
+        say(f"{token_count(len(event.tokens))}; control tokens: {counted or 'none'}. {event.said_words}".rstrip())
 
     def _is_ours(self, event: Event) -> bool:
         """Whether an event is about what runs at present; a given-up load may still report."""

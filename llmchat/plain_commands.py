@@ -31,13 +31,20 @@ Args = tuple[str, ...]
 class PlainCommands:
     """Carries commands out. What takes time, such as a reply, is only started."""
 
-    def __init__(self, session: ChatSession, settings: Settings, say: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        session: ChatSession,
+        settings: Settings,
+        say: Callable[[str], object],
+        show_prompt: Callable[[str], object],
+    ) -> None:
         """Commands for one conversation.
 
         Args:
             session: The conversation.
             settings: Where another model gets its device and threads from.
             say: Prints a line.
+            show_prompt: Prints what the model is given, for a message or for the last reply.
         """
         self.is_over = False
         """Whether the person asked to leave."""
@@ -54,6 +61,7 @@ class PlainCommands:
             "system": self._system,
             "raw": self._raw,
             "prefill": self._prefill,
+            "prompt": lambda args: show_prompt(args[0] if args else ""),
             "new": self._new,
             "save": self._save,
             "load": lambda args: self.open(_path(args[0])),

@@ -114,6 +114,9 @@ class Settings:
         "How turns become a prompt: a built-in template's name or a Jinja file; by default the model's own.",
     )
     raw: bool = _setting(False, _flag, "Continue the text as it stands, without a chat template.")
+    parse_special: bool = _setting(
+        False, _flag, "Read the names of control tokens in what is said, such as <|im_end|>, as the tokens."
+    )
     system: str = _setting("", _text, "The system prompt that new conversations begin with.")
     preset: str = _setting("", _preset, f"The sampling preset: {', '.join(PRESETS)}; empty for the defaults.")
     theme: str = _setting(
@@ -152,6 +155,7 @@ class Settings:
             threads=self.threads,
             chat_template=self.chat_template and _expanded(self.chat_template),
             heads=self.heads,
+            parse_special=self.parse_special,
         )
 
     def check_keys(self, actions: Iterable[str]) -> None:

@@ -21,10 +21,16 @@ class ByteTokenizer:
     eos_id = 256
     unk_id = None
     adds_bos = False
+    control_names = ()
+    notes = ()
 
     def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
         """The text's UTF-8 bytes."""
         return list(text.encode())
+
+    def encode_apart(self, text: str, joint: str) -> list[int]:
+        """The same, for no name is a token's."""
+        return self.encode(text.replace(joint, ""))
 
     def token_bytes(self, token_id: int) -> bytes:
         """The byte itself."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.conftest import DATA
-from tests.program import Here
+from tests.program import Here, Outcome
 
 LLAMA = ("--model", str(DATA / "huggingface" / "llama"))
 
@@ -50,3 +50,17 @@ def test_it_goes_with_once_alone(here: Here) -> None:
     assert "--dry-run goes with --once" in here("--dry-run", "-p", "x").err
     for other in ("--jsonl", "--stats"):
         assert "not both" in here.tiny("--dry-run", other, "-p", "x").err
+
+
+def test_names_of_control_tokens_that_were_said(here: Here, default_model_path: Path) -> None:
+    """They are text, and that is said; --parse-special makes them tokens. So it is with --raw."""
+
+    def ask(*flags: str) -> Outcome:
+        return here("--once", "--model", default_model_path, "--dry-run", *flags, "-p", "Explain <|im_end|> to me")
+
+    done = ask()
+    assert done.code == 0 and "Read as text, not as control tokens: <|im_end|>." in done.err
+    for raw in ((), ("--raw",)):
+        said, meant = (json.loads(ask("--json", *raw, *flag).out) for flag in ((), ("--parse-special",)))
+        assert (said["said_names"], meant["said_names"]) == (["<|im_end|>"], [])
+        assert sum(meant["control"]) == sum(said["control"]) + 1

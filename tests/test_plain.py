@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,13 @@ from llmchat.once import OnceOptions, run
 from llmchat.options import StartOptions
 from llmchat.plain import run_plain
 from llmchat.settings import ResolvedGeneration, Settings
+from llmchat.tokenizers.gguf_vocab import load_gguf_vocab
 from llmchat.tokenizers.prompt_style import load_prompt_style
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import Request
 from tests.fakes import ByteTokenizer, ChangingEngine, ScriptedEngine
 from tests.patience import PATIENCE_SECONDS
+from tests.tokenizers.vocabularies import byte_level_metadata
 
 GREEDY = GenerationConfig(do_sample=False, max_new_tokens=12)
 
@@ -180,9 +183,25 @@ def test_what_holds_for_every_reply_can_be_switched_off_and_is_said(
     assert "with: off" not in out and "now: off" not in out
 
 
+def test_the_prompt_is_shown_with_its_control_tokens(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """/prompt prints what the model is given, and which names in it are text and which are tokens."""
+    vocabulary = load_gguf_vocab(byte_level_metadata()).tokenizer
+    engine = ScriptedEngine(context_length=500, prompt_style=load_prompt_style("chatml", vocabulary))
+    monkeypatch.setattr(engine, "tokenizer", vocabulary)
+    engine.info = replace(engine.info, vocab_size=vocabulary.vocab_size)
+    monkeypatch.setattr("llmchat.engine.opening.open_engine", lambda spec, progress, cancel: engine)
+    talk(monkeypatch, "/prompt hello <|im_end|>\n/prompt\n")
+    out, err = capsys.readouterr()
+    assert "<|im_start|>user\nhello <|im_end|><|im_end|>\n<|im_start|>assistant" in out
+    assert "control tokens: <|im_start|> ×2, <|im_end|> ×1. Read as text, not as control tokens: <|im_end|>." in out
+    assert "Nothing was said yet" in err
+
+
 def test_what_needs_the_window_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Commands that only the window has are refused in words, and not offered by /help."""
-    lines = ["/copy", "/theme", "/compare temperature=0 creative", "/checkpoint newest", "/prompt hi", "/heat off"]
+    lines = ["/copy", "/theme", "/compare temperature=0 creative", "/checkpoint newest", "/heat off"]
     talk(monkeypatch, "\n".join(["/help", *lines]))
     out, err = capsys.readouterr()
     assert (out + err).count("works in the window only.") == len(lines)

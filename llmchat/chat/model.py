@@ -28,6 +28,8 @@ class ModelSpec:
     """A built-in template's name or a Jinja file; None takes the model's own."""
     heads: int | None = None
     """Attention heads, for checkpoints that do not say."""
+    parse_special: bool = False
+    """Whether the names of control tokens in what is said mean the tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class ModelInfo:
     """What the checkpoint says of its training: step, epoch, loss."""
     path_reason: str = ""
     """Why it is run as it is, such as "the precision float32 was asked for"; "" where nothing spoke for another way."""
+    parse_special: bool = False
+    """Whether the names of control tokens in what is said mean the tokens."""
     cuda_graph: bool = False
     """Whether a GPU replays decode steps that were recorded once."""
     notes: tuple[str, ...] = ()

@@ -94,19 +94,12 @@ def _open_natively(spec: ModelSpec, progress: Progress, threads: int) -> Engine:
     try:
         model = NativeModel(checkpoint, threads, progress, memory)
         style = _prompt_style(checkpoint, spec)
-        info = _describe(
-            checkpoint,
-            "cpu",
-            f"native {kernels_name()}",
-            threads,
-            model.parameter_count,
-            has_template=style is not None,
-        )
+        info = _describe(checkpoint, spec, "cpu", f"native {kernels_name()}", threads, model.parameter_count)
         return NativeEngine(
             model,
             checkpoint.tokenizer,
-            replace(info, path_reason=path_reason(spec)),
-            end_ids=checkpoint.end_ids,
+            replace(info, has_chat_template=style is not None),
+            end_ids=_end_ids(checkpoint, style),
             prompt_style=style,
             slides=isinstance(checkpoint.config, GPTConfig),
         )
@@ -240,13 +233,12 @@ def _build(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype:
     style = _prompt_style(checkpoint, spec)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = str(dtype).removeprefix("torch.")
-    info = _describe(checkpoint, str(device), precision, threads, parameters, has_template=style is not None)
-    info = replace(info, path_reason=path_reason(spec))
+    info = _describe(checkpoint, spec, str(device), precision, threads, parameters)
     return TorchEngine(
         model,
         checkpoint.tokenizer,
-        info,
-        end_ids=checkpoint.end_ids,
+        replace(info, has_chat_template=style is not None),
+        end_ids=_end_ids(checkpoint, style),
         prompt_style=style,
         device=device,
         capture=capture_cuda_graph if device.type == "cuda" else None,
@@ -261,8 +253,13 @@ def _prompt_style(checkpoint: Checkpoint, spec: ModelSpec) -> PromptStyle | None
     return load_prompt_style(template, checkpoint.tokenizer) if template else None
 
 
+def _end_ids(checkpoint: Checkpoint, style: PromptStyle | None) -> tuple[int, ...]:
+    """Every token that ends a reply: those that the files name, and the one that the template writes behind replies."""
+    return tuple(dict.fromkeys((*checkpoint.end_ids, *(style.end_ids if style else ()))))
+
+
 def _describe(
-    checkpoint: Checkpoint, device: str, dtype: str, threads: int, parameters: int, *, has_template: bool
+    checkpoint: Checkpoint, spec: ModelSpec, device: str, dtype: str, threads: int, parameters: int
 ) -> ModelInfo:
     """What was opened, for people and transcripts."""
     from llmchat.checkpoints.checkpoint import GPTConfig
@@ -280,7 +277,9 @@ def _describe(
         vocab_size=config.vocab_size,
         context_length=config.context_length,
         parameter_count=parameters,
-        has_chat_template=has_template,
+        has_chat_template=False,
         training=checkpoint.training,
-        notes=checkpoint.notes,
+        path_reason=path_reason(spec),
+        parse_special=spec.parse_special,
+        notes=(*checkpoint.notes, *checkpoint.tokenizer.notes),
     )

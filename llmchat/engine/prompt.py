@@ -65,7 +65,9 @@ def build_prompt(
 
     def encode(dropped: int) -> list[int]:
         kept = known[:head] + known[starts[dropped] :]
-        return style.encode(kept, prefill_text=prefill_text, continued_ids=continued_ids)
+        return style.encode(
+            kept, prefill_text=prefill_text, continued_ids=continued_ids, parse_special=engine.info.parse_special
+        )
 
     context = engine.info.context_length
     token_ids = encode(0)
@@ -90,7 +92,7 @@ def _raw_prompt(engine: Engine, turns: Sequence[Turn], prefill_text: str, contin
     """The last turn's text as it stands, in the manner of a text to continue."""
     tokenizer = engine.tokenizer
     text = turns[-1].text if turns else ""
-    token_ids = tokenizer.encode(text + prefill_text, parse_special=True)
+    token_ids = tokenizer.encode(text + prefill_text, parse_special=engine.info.parse_special)
     if tokenizer.adds_bos and tokenizer.bos_id is not None and token_ids[:1] != [tokenizer.bos_id]:
         token_ids.insert(0, tokenizer.bos_id)
     return _checked(engine, Prompt((*token_ids, *continued_ids), True, (), prefill_text, continued_ids))

@@ -10,8 +10,10 @@ LONGEST = 32
 
 
 def standing_words(session: ChatSession) -> list[str]:
-    """A few words on each that is active: raw prompts, the system prompt, the prefill, the stop strings."""
+    """A few words on each that is active: raw prompts, control tokens by name, system prompt, prefill, stop strings."""
     words = ["raw"] if session.raw else []
+    if session.model is not None and session.model.parse_special:
+        words.append("control tokens by name")
     if session.system and not session.is_raw:
         words.append(f"system {_short(session.system)}")
     if session.prefill_text:

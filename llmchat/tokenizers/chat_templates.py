@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from jinja2 import TemplateError, nodes
@@ -23,6 +24,9 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llmchat.errors import GenerationError, ModelLoadError
+
+Content = str | list[dict[str, str]]
+"""What a message says: a text, or a list of parts with `type` and `text`."""
 
 BUILT_IN_TEMPLATES: Mapping[str, str] = {
     "chatml": (
@@ -77,7 +81,8 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, *, name: str = "the model's chat template") -> None:
-        self._name = name
+        self.name = name
+        self.source = source
         self._environment = _Environment()
         try:
             self._template = self._environment.from_string(source)
@@ -86,7 +91,13 @@ class ChatTemplate:
                 f"{name} is not valid ({_reason(error)}): choose another with --chat-template."
             ) from None
 
-    def render(self, messages: Sequence[Mapping[str, str]], **values: Any) -> str:
+    @cached_property
+    def strings(self) -> frozenset[str]:
+        """The texts that stand in the template's expressions."""
+        constants = self._environment.parse(self.source).find_all(nodes.Const)
+        return frozenset(one.value for one in constants if isinstance(one.value, str))
+
+    def render(self, messages: Sequence[Mapping[str, Content]], **values: Any) -> str:
         """The prompt's text.
 
         Args:
@@ -106,7 +117,7 @@ class ChatTemplate:
                 self._environment.check(length)
         except RENDER_ERRORS as error:
             raise GenerationError(
-                f"{self._name} cannot render this chat ({_reason(error)}): choose another with --chat-template."
+                f"{self.name} cannot render this chat ({_reason(error)}): choose another with --chat-template."
             ) from None
         return "".join(chunks)
 

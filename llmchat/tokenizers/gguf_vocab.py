@@ -10,6 +10,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models
 
 from llmchat.errors import ModelLoadError
+from llmchat.tokenizers.control_names import looks_like_control, mistyped_notes
 from llmchat.tokenizers.library_errors import LibraryErrors
 from llmchat.tokenizers.model_proto import Piece, PieceType, build_bpe_model
 from llmchat.tokenizers.piece_bytes import BYTE_PIECE
@@ -49,6 +50,7 @@ def load_gguf_vocab(metadata: Mapping[str, Any]) -> GGUFVocab:
     if not pieces:
         raise ModelLoadError("The GGUF file holds no tokenizer: pass one with --tokenizer.")
     types = _piece_types(_listed(keys, "token_type", int), len(pieces))
+    types, type_notes = _with_control_types(pieces, types)
     if kind in ("gpt2", "llama"):
         with LibraryErrors(ModelLoadError, "The GGUF file's tokenizer is damaged{}: fetch the file again."):
             tokenizer, notes = (_byte_level if kind == "gpt2" else _sentencepiece)(keys, pieces, types)
@@ -57,7 +59,8 @@ def load_gguf_vocab(metadata: Mapping[str, Any]) -> GGUFVocab:
             f"The GGUF file's tokenizer is of the kind {str(kind)[:40]!r}, which llmchat cannot read "
             "(it reads gpt2 and llama): pass another with --tokenizer."
         )
-    return GGUFVocab(tokenizer, conventional_end_ids(tokenizer, (_token_id(keys, key) for key in _END_KEYS)), notes)
+    end_ids = conventional_end_ids(tokenizer, (_token_id(keys, key) for key in _END_KEYS))
+    return GGUFVocab(tokenizer, end_ids, (*notes, *type_notes))
 
 
 def _listed(keys: Mapping[str, Any], name: str, kind: type) -> list[Any]:
@@ -73,6 +76,17 @@ def _piece_types(types: Sequence[int], count: int) -> list[PieceType]:
         raise _damaged(f"{count} tokens, {len(types)} types")
     known = {kind.value: kind for kind in PieceType}
     return [known.get(kind, PieceType.NORMAL) for kind in types] or [PieceType.NORMAL] * count
+
+
+def _with_control_types(pieces: Sequence[str], types: Sequence[PieceType]) -> tuple[list[PieceType], tuple[str, ...]]:
+    """The types, with control tokens typed as such; and what to say where they were not."""
+    wrong = (PieceType.NORMAL, PieceType.USER_DEFINED)
+    named = (at for at, piece in enumerate(pieces) if piece[:1] == "<" and looks_like_control(piece))
+    mistyped = [at for at in named if types[at] in wrong]
+    mended = list(types)
+    for at in mistyped:
+        mended[at] = PieceType.CONTROL
+    return mended, mistyped_notes([pieces[at] for at in mistyped])
 
 
 def _damaged(reason: str) -> ModelLoadError:

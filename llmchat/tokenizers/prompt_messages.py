@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from llmchat.chat.turn import Turn
 from llmchat.tokenizers.tokenizer import Tokenizer
@@ -39,6 +39,13 @@ class PromptMessage:
     def plain(self) -> PromptMessage:
         """The same message as text alone."""
         return PromptMessage(self.role, self.text)
+
+    def changed(self, change: Callable[[str], str]) -> PromptMessage:
+        """The same message, with each of its texts changed."""
+        if not self.mark:
+            return replace(self, text=change(self.text))
+        head, body, tail = change(self.head), change(self.body), change(self.tail)
+        return replace(self, text=head + body + tail, head=head, tail=tail)
 
 
 def message_of(turn: Turn, tokenizer: Tokenizer) -> PromptMessage:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from llmchat.chat.turn import Turn
 from llmchat.errors import GenerationError, ModelLoadError
-from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES, ChatTemplate
+from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES, ChatTemplate, Content
 from llmchat.tokenizers.prompt_messages import (
     PromptMessage,
     fold_system,
@@ -25,9 +26,11 @@ from llmchat.tokenizers.prompt_messages import (
     says_the_same,
     token_bytes,
 )
+from llmchat.tokenizers.said_apart import SaidApart
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 _TAG = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
+_WRITTEN_PART = re.compile(r"""["']type["']""")
 _STOP_LIMIT = 40
 """Longest stop string, in characters, that is taken from a template."""
 
@@ -49,18 +52,18 @@ class PromptStyle:
         self._tokenizer = tokenizer
 
     @cached_property
+    def end_ids(self) -> tuple[int, ...]:
+        """The control token that the template writes right after a reply, if it does: it ends replies."""
+        ids = self._tokenizer.encode(self._behind_reply.strip(), parse_special=True)[:1]
+        return tuple(one for one in ids if self._tokenizer.is_control(one) and one != self._tokenizer.unk_id)
+
+    @cached_property
     def stop_strings(self) -> tuple[str, ...]:
         """Texts that end a reply because in this style a person's turn begins with them.
 
         Read off the template. Where a control token ends the reply there are none.
         """
-        said = [PromptMessage("user", new_mark()), PromptMessage("assistant", new_mark())]
-        said.append(PromptMessage("user", new_mark()))
-        try:
-            text = self._render(said, False)
-        except GenerationError:
-            return ()
-        between = text.partition(said[1].text)[2].partition(said[2].text)[0]
+        between = self._behind_reply
         line = between.strip().partition("\n")[0].rstrip()
         words = found[0] if (found := _TAG.match(line)) else line
         ids = self._tokenizer.encode(words, parse_special=True)
@@ -68,6 +71,17 @@ class PromptStyle:
             return ()
         stop = between[: between.index(words)] + words
         return tuple(dict.fromkeys((stop, self._as_written(stop))))
+
+    @cached_property
+    def _behind_reply(self) -> str:
+        """What the template writes between a reply and what a person says then; "" if it shows neither."""
+        said = [PromptMessage("user", new_mark()), PromptMessage("assistant", new_mark())]
+        said.append(PromptMessage("user", new_mark()))
+        try:
+            text = self._render(said, False)
+        except GenerationError:
+            return ""
+        return text.partition(said[1].text)[2].partition(said[2].text)[0]
 
     def render(self, turns: Sequence[Turn], *, add_generation_prompt: bool = True, prefill_text: str = "") -> str:
         """The prompt as text, for people and tests.
@@ -78,26 +92,66 @@ class PromptStyle:
         messages = self._placed([PromptMessage(turn.role, turn.text) for turn in turns])
         return self._render_prompt(messages, prefill_text) if add_generation_prompt else self._render(messages, False)
 
-    def encode(self, turns: Sequence[Turn], *, prefill_text: str = "", continued_ids: Sequence[int] = ()) -> list[int]:
+    def encode(
+        self,
+        turns: Sequence[Turn],
+        *,
+        prefill_text: str = "",
+        continued_ids: Sequence[int] = (),
+        parse_special: bool = False,
+    ) -> list[int]:
         """The ids of the prompt, up to where the reply is to begin.
 
         Args:
             turns: Oldest first, the one to answer last.
             prefill_text: Text that the reply begins with.
             continued_ids: Ids of the reply's earlier part, after the prefill.
+            parse_special: Whether control tokens that the turns and the prefill name are meant, and
+                not only those that the template writes.
 
         Raises:
-            GenerationError: The template cannot render these turns.
+            GenerationError: The template cannot render these turns, or leaves out what was said.
         """
         messages = self._placed([message_of(turn, self._tokenizer) for turn in turns])
+        joint = ""
+        if not parse_special:
+            joint = self._apart.joint_for([prefill_text, *(message.text for message in messages)])
+            messages = [message.changed(lambda text: self._apart.apart(text, joint)) for message in messages]
+            prefill_text = self._apart.apart(prefill_text, joint)
         text, marked = self._render_marked(messages, prefill_text)
+        self._check_said(messages, text)
         ids: list[int] = []
         for message in marked:
             part, text = text.split(message.mark)
-            ids += self._encode_part(self._before_reply(part, message), is_first=not ids)
+            ids += self._encode_part(self._before_reply(part, message), joint, is_first=not ids)
             ids += message.token_ids
-        ids += self._encode_part(text, is_first=not ids)
+        ids += self._encode_part(text, joint, is_first=not ids)
         return [*self._with_bos(ids), *continued_ids]
+
+    @cached_property
+    def _apart(self) -> SaidApart:
+        """Keeps what is said apart from what the template writes."""
+        return SaidApart(self._tokenizer.control_names, self._template.strings, self._template.source)
+
+    def _check_said(self, messages: Sequence[PromptMessage], text: str) -> None:
+        """Refuse a template that leaves out the system's words, or what the person said last.
+
+        Raises:
+            GenerationError: It does.
+        """
+        last = {message.role: message for message in messages if message.role in ("system", "user")}
+        for message in last.values():
+            # Templates may change what is said; then a word is followed in its place.
+            if message.text.strip() in text or self._shows(messages, message):
+                continue
+            whose = "the system prompt" if message.role == "system" else "what you say"
+            raise GenerationError(f"{self._template.name} leaves out {whose}: choose another with --chat-template.")
+
+    def _shows(self, messages: Sequence[PromptMessage], asked: PromptMessage) -> bool:
+        """Whether the template would show a word in the place of a message."""
+        word = replace(asked, text=new_mark())
+        words = [word if message is asked else message.plain for message in messages]
+        return word.text in self._render(words, True).lower()
 
     def _with_bos(self, ids: list[int]) -> list[int]:
         """The ids with exactly one begin token where the model wants one."""
@@ -108,14 +162,20 @@ class PromptStyle:
             return [bos_id, *ids]
         return ids[1:] if ids[:2] == [bos_id, bos_id] else ids
 
-    def _encode_part(self, text: str, *, is_first: bool) -> list[int]:
+    def _encode_part(self, text: str, joint: str, *, is_first: bool) -> list[int]:
         """The ids of a stretch of the rendered text."""
         anchor = self._anchor
         if is_first or not text or anchor is None:
-            return self._tokenizer.encode(text, parse_special=True)
+            return self._encode_text(text, joint)
         # Behind a control token a text goes on; alone, it would get the space that begins a text.
-        ids = self._tokenizer.encode(self._tokenizer.token_text(anchor) + text, parse_special=True)
-        return ids[1:] if ids[:1] == [anchor] else self._tokenizer.encode(text, parse_special=True)
+        ids = self._encode_text(self._tokenizer.token_text(anchor) + text, joint)
+        return ids[1:] if ids[:1] == [anchor] else self._encode_text(text, joint)
+
+    def _encode_text(self, text: str, joint: str) -> list[int]:
+        """The ids of a text; a control token with a joint in its name is only said."""
+        if self._apart.is_plain(text, joint):
+            return self._tokenizer.encode(text.replace(joint, ""), parse_special=True)
+        return self._tokenizer.encode_apart(text, joint)
 
     @cached_property
     def _anchor(self) -> int | None:
@@ -169,13 +229,39 @@ class PromptStyle:
             return self._render_as_is(merged, add_generation_prompt)
 
     def _render_as_is(self, messages: Sequence[PromptMessage], add_generation_prompt: bool) -> str:
+        return self._render_content(
+            [
+                (message.role, _as_parts(message.content) if self._wants_parts else message.content)
+                for message in messages
+            ],
+            add_generation_prompt,
+        )
+
+    def _render_content(self, messages: Sequence[tuple[str, Content]], add_generation_prompt: bool) -> str:
         return self._template.render(
-            [{"role": message.role, "content": message.content} for message in messages],
+            [{"role": role, "content": content} for role, content in messages],
             add_generation_prompt=add_generation_prompt,
             bos_token=self._name_of(self._tokenizer.bos_id),
             eos_token=self._name_of(self._tokenizer.eos_id),
             unk_token=self._name_of(self._tokenizer.unk_id),
         )
+
+    @cached_property
+    def _wants_parts(self) -> bool:
+        """Whether the template shows what is said only where it comes as a list of parts."""
+        word = new_mark()
+
+        def rendered(content: Content) -> str:
+            try:
+                return self._render_content([("user", content)], True)
+            except GenerationError:
+                return ""
+
+        if word in rendered(word).lower():
+            return False
+        text = rendered(_as_parts(word)).lower()
+        # A list that is written out as it stands is no text.
+        return word in text and not _WRITTEN_PART.search(text)
 
     def _placed(self, messages: list[PromptMessage]) -> list[PromptMessage]:
         """The messages, with the system's words in a user turn where the template has no place for them."""
@@ -200,6 +286,11 @@ class PromptStyle:
 
     def _name_of(self, token_id: int | None) -> str:
         return "" if token_id is None else self._tokenizer.token_text(token_id)
+
+
+def _as_parts(text: str) -> Content:
+    """What is said, as templates of models that also see pictures have it."""
+    return [{"type": "text", "text": text}]
 
 
 def load_prompt_style(name_or_file_or_template: str | Path, tokenizer: Tokenizer) -> PromptStyle:

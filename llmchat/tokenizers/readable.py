@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
+from llmchat.tokenizers.control_names import END_PIECES
 from llmchat.tokenizers.tokenizer import Tokenizer
-
-END_PIECES = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "</s>")
-"""Control tokens that end a reply wherever they exist, whatever a file declares."""
 
 
 def conventional_end_ids(tokenizer: Tokenizer, declared: Iterable[int | None] = ()) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -39,6 +39,8 @@ class SentencePieceTokenizer:
     Raises:
         ModelLoadError: There is no model there, or it is damaged.
     """
+
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -84,13 +86,17 @@ class SentencePieceTokenizer:
     def _encode(self, text: str, *, parse_special: bool) -> list[int]:
         if not parse_special:
             return list(self._processor.encode(text))
-        ids: list[int] = []
-        for index, part in enumerate(self._special_pattern.split(text)):
-            if part in self._special and index % 2:
-                ids.append(self._special[part])
-            elif part:
-                ids += self._processor.encode(part) if index == 0 else self._encode_inside(part)
-        return ids
+        return self._encode_parts(self._parts(self._special_pattern, text))
+
+    def encode_apart(self, text: str, joint: str) -> list[int]:
+        """The ids of a text in which only the control tokens without a joint are meant."""
+        parts: list[str | int] = []
+        for part in self._parts(self._control_pattern, encodable(text)):
+            if isinstance(part, str):
+                parts += self._parts(self._user_defined_pattern, part.replace(joint, ""))
+            else:
+                parts.append(part)
+        return self._encode_parts(parts)
 
     def token_bytes(self, token_id: int) -> bytes:
         """What a token adds to a text; b"" for control tokens and ids outside the vocabulary."""
@@ -129,6 +135,20 @@ class SentencePieceTokenizer:
     def _piece(self, token_id: int) -> str:
         return str(self._processor.id_to_piece(token_id))
 
+    def _parts(self, pattern: re.Pattern[str], text: str) -> list[str | int]:
+        """A text cut at the names of special tokens, which become ids."""
+        return [self._special[part] if index % 2 else part for index, part in enumerate(pattern.split(text))]
+
+    def _encode_parts(self, parts: Sequence[str | int]) -> list[int]:
+        """The ids of texts with special tokens between them."""
+        ids: list[int] = []
+        for index, part in enumerate(parts):
+            if isinstance(part, int):
+                ids.append(part)
+            elif part:
+                ids += self._processor.encode(part) if index == 0 else self._encode_inside(part)
+        return ids
+
     def _encode_inside(self, part: str) -> list[int]:
         """The ids of a text that follows a special token."""
         # A model that strips leading blanks would glue the words together: there, its prefix is the blank.
@@ -144,14 +164,32 @@ class SentencePieceTokenizer:
         return SentencePieceProcessor(model_proto=self._proto + WITHOUT_DUMMY_PREFIX)
 
     @cached_property
+    def control_names(self) -> Sequence[str]:
+        """The names of the control pieces, and of the unknown one."""
+        return [name for name, one in self._special.items() if one == self.unk_id or self.is_control(one)]
+
+    @cached_property
     def _special_pattern(self) -> re.Pattern[str]:
-        # Longer names first: one may begin with another.
-        named = (piece for piece in self._special if piece.strip() and _SPACE not in piece)
-        return re.compile("(" + "|".join(map(re.escape, sorted(named, key=len, reverse=True))) + ")")
+        return _any_of(self._special)
+
+    @cached_property
+    def _control_pattern(self) -> re.Pattern[str]:
+        return _any_of(self.control_names)
+
+    @cached_property
+    def _user_defined_pattern(self) -> re.Pattern[str]:
+        return _any_of(self._special.keys() - set(self.control_names))
 
 
 def _known(token_id: int) -> int | None:
     return int(token_id) if token_id >= 0 else None
+
+
+def _any_of(names: Iterable[str]) -> re.Pattern[str]:
+    """Matches any of the names, as a group; nothing if there are none."""
+    # Longer names first: one may begin with another.
+    named = sorted((name for name in names if name.strip() and _SPACE not in name), key=len, reverse=True)
+    return re.compile("(" + ("|".join(map(re.escape, named)) or "(?!)") + ")")
 
 
 def _read(path: Path) -> bytes:

@@ -38,6 +38,22 @@ class Tokenizer(Protocol):
                 in a rendered template, or are plain characters.
         """
 
+    @property
+    def control_names(self) -> Sequence[str]:
+        """What `parse_special` reads as control tokens."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences a person should see once."""
+
+    def encode_apart(self, text: str, joint: str) -> list[int]:
+        """The ids of a text in which only the control tokens without a joint are meant.
+
+        Args:
+            text: As for `encode`.
+            joint: A character that stands in names which are only said; it is no part of the text.
+        """
+
     def token_bytes(self, token_id: int) -> bytes:
         """What a token adds to a text, as UTF-8 bytes; b"" for control tokens.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tokenizers
+from tokenizers.pre_tokenizers import PreTokenizer
 
 from llmchat.errors import GenerationError, ModelLoadError
+from llmchat.tokenizers.control_names import TURN_PIECES, mistyped_notes
 from llmchat.tokenizers.library_errors import LibraryErrors
 from llmchat.tokenizers.piece_bytes import piece_rules
 from llmchat.tokenizers.readable import encodable, readable_token
@@ -21,6 +24,7 @@ _EOS_NAMES = (
 )  # fmt: skip
 _UNK_NAMES = ("<unk>", "[UNK]", "<|unk|>")
 _ID_LIMIT = 2**31
+_FAILS = "The model's tokenizer fails on this text{}: pass another --tokenizer."
 _TOKENIZER_LIMIT = 256 * 2**20
 """Bytes; the largest vocabularies take some thirty million."""
 
@@ -35,6 +39,7 @@ class TokenizerJson:
         unk_id: The token for what the vocabulary lacks; None for none.
         adds_bos: Whether plain texts are meant to begin with `bos_id`.
         vocab_size: One more than the highest id, where the caller knows it; looking for it takes a while.
+        notes: Sentences a person should see once.
     """
 
     def __init__(
@@ -46,10 +51,12 @@ class TokenizerJson:
         unk_id: int | None,
         adds_bos: bool,
         vocab_size: int | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
+        self.notes = notes
         self._rules = piece_rules(backend)
         self._added = backend.get_added_tokens_decoder()
         self._added_ids = {token.content: token_id for token_id, token in self._added.items()}
@@ -79,7 +86,8 @@ class TokenizerJson:
             eos_id = _token_id(backend, declared.get("eos_token"), _EOS_NAMES)
             unk_id = _token_id(backend, declared.get("unk_token"), _UNK_NAMES)
             adds_bos = declared.get("add_bos_token", bos_id in backend.encode("").ids[:1])
-            return cls(backend, bos_id=bos_id, eos_id=eos_id, unk_id=unk_id, adds_bos=adds_bos)
+            notes = mistyped_notes(_mark_control_tokens(backend))
+            return cls(backend, bos_id=bos_id, eos_id=eos_id, unk_id=unk_id, adds_bos=adds_bos, notes=notes)
 
     def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
         """The ids of a text, without what a post-processor would add.
@@ -87,9 +95,32 @@ class TokenizerJson:
         Raises:
             GenerationError: The library fails on it.
         """
-        with LibraryErrors(GenerationError, "The model's tokenizer fails on this text{}: pass another --tokenizer."):
+        with LibraryErrors(GenerationError, _FAILS):
             self._backend.encode_special_tokens = not parse_special
             return list(self._backend.encode(encodable(text), add_special_tokens=False).ids)
+
+    @cached_property
+    def control_names(self) -> Sequence[str]:
+        """The names of the special tokens."""
+        return [token.content for token in self._added.values() if token.special]
+
+    def encode_apart(self, text: str, joint: str) -> list[int]:
+        """The ids of a text in which only the special tokens without a joint are meant.
+
+        Raises:
+            GenerationError: The library fails on it.
+        """
+        text, ids, at = encodable(text), list[int](), 0
+        with LibraryErrors(GenerationError, _FAILS):
+            self._backend.encode_special_tokens = False
+            found = self._backend.encode(text, add_special_tokens=False)
+            for token_id, (start, end) in zip(found.ids, found.offsets, strict=True):
+                # The unknown token stands for other texts too. Some tokens take the blanks around them.
+                if self.is_control(token_id) and text[start:end].strip() == self._added[token_id].content:
+                    ids += self._encode_stretch(text[at:start].replace(joint, ""), is_first=not ids)
+                    ids.append(token_id)
+                    at = end
+            return ids + self._encode_stretch(text[at:].replace(joint, ""), is_first=not ids)
 
     def token_bytes(self, token_id: int) -> bytes:
         """What a token adds to a text; b"" for control tokens and ids that stand for nothing."""
@@ -119,6 +150,32 @@ class TokenizerJson:
         text = b"".join(map(self.token_bytes, token_ids)).decode("utf-8", "replace")
         return text.removeprefix(" ") if self.adds_space_prefix else text
 
+    def _encode_stretch(self, text: str, *, is_first: bool) -> list[int]:
+        """The ids of a plain text that stands at the beginning, or behind a control token."""
+        self._backend.encode_special_tokens = True
+        whole, inside = self._pre_tokenizers
+        if is_first or inside is None:
+            return list(self._backend.encode(text, add_special_tokens=False).ids)
+        self._backend.pre_tokenizer = inside
+        try:
+            return list(self._backend.encode(text, add_special_tokens=False).ids)
+        finally:
+            self._backend.pre_tokenizer = whole
+
+    @cached_property
+    def _pre_tokenizers(self) -> tuple[PreTokenizer | None, PreTokenizer | None]:
+        """The vocabulary's own, and one for what is not at a text's beginning; None if that makes no difference."""
+        whole = self._backend.pre_tokenizer
+        state = b"" if whole is None else whole.__getstate__()
+        if b'"first"' not in state:
+            return whole, None
+        rules = json.loads(state)
+        for rule in [rules, *rules.get("pretokenizers", [])]:
+            if rule.get("prepend_scheme") == "first":
+                rule["prepend_scheme"] = "never"
+        bare = {"version": "1.0", "pre_tokenizer": rules, "model": {"type": "BPE", "vocab": {}, "merges": []}}
+        return whole, tokenizers.Tokenizer.from_str(json.dumps(bare)).pre_tokenizer
+
     def _piece(self, token_id: int) -> str | None:
         return self._backend.id_to_token(token_id) if 0 <= token_id < self.vocab_size else None
 
@@ -136,6 +193,15 @@ def _with_unknown(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
         return backend
     values["model"]["unk_id"] = next((pieces.index(name) for name in _UNK_NAMES if name in pieces), 0)
     return tokenizers.Tokenizer.from_str(json.dumps(values))
+
+
+def _mark_control_tokens(backend: tokenizers.Tokenizer) -> list[str]:
+    """Make the tokens special that begin and end turns where the file forgets to; the names of those."""
+    special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    mistyped = [name for name in TURN_PIECES if name not in special and backend.token_to_id(name) is not None]
+    if mistyped:
+        backend.add_special_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name in mistyped])
+    return mistyped
 
 
 def _declared(directory: Path) -> dict[str, Any]:

@@ -184,14 +184,17 @@ def serve_prompt(engine: Engine, request: PromptRequest, post: Post) -> None:
         reply_room=max(1, min(request.room, limit)),
     )
     ids = prompt.token_ids
+    parts = tuple(PromptPart(*part) for part in readable_parts(tokenizer, ids))
+    said = [part.text for part in parts if not part.is_control]
     post(
         PromptTokens(
             request.request_id,
             tokens=tuple(PromptToken(one, tokenizer.token_text(one), tokenizer.is_control(one)) for one in ids),
-            parts=tuple(PromptPart(*part) for part in readable_parts(tokenizer, ids)),
+            parts=parts,
             raw=prompt.raw,
             dropped_turns=prompt.dropped_turns,
             dropped_tokens=prompt.dropped_tokens,
+            said_names=tuple(name for name in tokenizer.control_names if any(name in text for text in said)),
         )
     )
 

@@ -340,6 +340,13 @@ class PromptTokens:
     """Ids of the turns that did not fit."""
     dropped_tokens: int
     """Tokens that the model does not see."""
+    said_names: tuple[str, ...] = ()
+    """Names of control tokens that stand in it as text."""
+
+    @property
+    def said_words(self) -> str:
+        """What a person should know of these, as a sentence; "" if there are none."""
+        return f"Read as text, not as control tokens: {', '.join(self.said_names)}." if self.said_names else ""
 
 
 @dataclass(frozen=True, slots=True)

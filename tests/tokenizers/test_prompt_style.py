@@ -213,7 +213,7 @@ def test_bos_comes_exactly_once(llama: Tokenizer) -> None:
     """A template that writes <s> gets no second one; one that does not gets the one its model wants."""
     assert load_prompt_style("llama2", llama).encode(CHAT)[:2].count(1) == 1
     assert load_prompt_style("chatml", llama).encode(CHAT)[:2].count(1) == 1
-    assert PromptStyle("{{ bos_token }}{{ bos_token }}{{ messages[0].content }}", llama).encode(CHAT)[:2].count(1) == 1
+    assert PromptStyle("{{ bos_token }}{{ bos_token }}{{ messages[-1].content }}", llama).encode(CHAT)[:2].count(1) == 1
     never = load_gguf_vocab(llama_metadata(add_bos_token=False)).tokenizer
     assert 1 not in load_prompt_style("chatml", never).encode(CHAT)
 
@@ -235,6 +235,69 @@ def test_stop_strings_are_read_off_the_template(byte_level: Tokenizer) -> None:
     assert PromptStyle(alpaca, byte_level).stop_strings == ("\n\n### user:",)
     assert PromptStyle("{{ messages[-1].content }}", byte_level).stop_strings == ()
     assert PromptStyle("{{ raise_exception('no') }}", byte_level).stop_strings == ()
+
+
+def test_the_token_behind_replies_ends_them(byte_level: Tokenizer) -> None:
+    """A control token that the template writes right after a reply is read off the template, whatever its name."""
+    named = byte_level_metadata()
+    named["tokenizer.ggml.tokens"][2] = "<|fin|>"
+    tokenizer = load_gguf_vocab(named).tokenizer
+    fin = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}\n <|fin|>{% endfor %}"
+    assert PromptStyle(fin, tokenizer).end_ids == (2,)
+    assert load_prompt_style("chatml", byte_level).end_ids == (2,)
+    assert load_prompt_style("plain", byte_level).end_ids == ()
+    begun = "{% for m in messages %}<|im_start|>{{ m.content }}{% endfor %}"
+    assert PromptStyle(begun, byte_level).end_ids == (1,)
+    assert PromptStyle("{{ raise_exception('no') }}", byte_level).end_ids == ()
+
+
+PARTS = (
+    "{% for m in messages %}[{{ m.role }}]{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}"
+    "{% endif %}{% endfor %}{% endfor %}"
+)
+
+
+def test_templates_that_take_what_is_said_in_parts(byte_level: Tokenizer) -> None:
+    """Templates of models that see pictures get a list of parts where a text alone would vanish."""
+    turns = _turns(("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello."), ("user", "Bye"))
+    style = PromptStyle(PARTS, byte_level)
+    assert style.render(turns) == "[system]Be brief.[user]Hi[assistant]Hello.[user]Bye"
+    assert readable_prompt(byte_level, style.encode(turns)) == style.render(turns)
+    drawn = [token_id for char in "hello" for token_id in byte_level.encode(char)]
+    assert _contains(style.encode([CHAT[0], _generated("hello", drawn), CHAT[2]]), drawn)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}[{{ m.role }}]{{ m.contnet }}{% endfor %}",
+        "{% for m in messages %}{{ m.text }}{% endfor %}",
+        "{% for m in messages if m.role == 'human' %}{{ m.content }}{% endfor %}",
+        "{{ messages[0].content }}",
+        "Once upon a time",
+    ],
+)
+def test_templates_that_lose_what_is_said_are_refused(byte_level: Tokenizer, template: str) -> None:
+    """A misspelt field or role would send a prompt without the person's words."""
+    with pytest.raises(GenerationError, match="leaves out what you say"):
+        PromptStyle(template, byte_level).encode(CHAT)
+
+
+def test_templates_that_lose_the_system_prompt_in_some_chats_are_refused(byte_level: Tokenizer) -> None:
+    """One that shows it in short chats only would drop it without a word."""
+    short = "{% for m in messages if m.role != 'system' or messages | length < 3 %}{{ m.content }}{% endfor %}"
+    turns = _turns(("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello."), ("user", "Bye"))
+    style = PromptStyle(short, byte_level)
+    assert style.encode(turns[:2])
+    with pytest.raises(GenerationError, match="leaves out the system prompt"):
+        style.encode(turns)
+
+
+def test_templates_may_change_what_is_said(byte_level: Tokenizer) -> None:
+    """Other letters and blanks are no loss."""
+    for change in ("upper", "replace('i', 'j')", "trim", "replace(' ', '_')"):
+        turns = _turns(("user", "  this is it "))
+        assert PromptStyle("{{ messages[-1].content | " + change + " }}", byte_level).encode(turns)
 
 
 def test_stop_strings_as_the_vocabulary_writes_them() -> None:

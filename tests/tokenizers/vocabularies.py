@@ -34,6 +34,8 @@ class PieceTokenizer:
 
     bos_id = eos_id = unk_id = None
     adds_bos = False
+    control_names = ()
+    notes = ()
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self._pieces = pieces
@@ -42,6 +44,10 @@ class PieceTokenizer:
     def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
         """Every piece once."""
         return list(range(self.vocab_size))
+
+    def encode_apart(self, text: str, joint: str) -> list[int]:
+        """The same, for no name is a token's."""
+        return self.encode(text.replace(joint, ""))
 
     def token_bytes(self, token_id: int) -> bytes:
         """The piece."""

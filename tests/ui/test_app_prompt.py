@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from threading import Semaphore
 
 import pytest
 
+from llmchat.tokenizers.gguf_vocab import load_gguf_vocab
 from llmchat.tokenizers.prompt_style import load_prompt_style
 from llmchat.ui import clipboard
 from llmchat.ui.screens.prompt_screen import PromptScreen, PromptText
 from tests.conftest import DATA
 from tests.fakes import ByteTokenizer, ScriptedEngine
+from tests.tokenizers.vocabularies import byte_level_metadata
 from tests.ui.helpers import GREEDY, Window, options_of, window
 
 LLAMA = str(DATA / "huggingface" / "llama")
@@ -83,6 +86,29 @@ async def test_what_was_typed_cannot_pass_for_a_control_token() -> None:
         assert "<end>" in it.screen
         parts = screen._prompt.parts
         assert not any(part.is_control for part in parts)
+
+
+async def test_names_that_are_only_said_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The template's <|im_end|> looks like a control token, that of the message like text; the frame names it."""
+    vocabulary = load_gguf_vocab(byte_level_metadata()).tokenizer
+    engine = ScriptedEngine(prompt_style=load_prompt_style("chatml", vocabulary))
+    monkeypatch.setattr(engine, "tokenizer", vocabulary)
+    engine.info = replace(engine.info, vocab_size=vocabulary.vocab_size, parse_special=False)
+    async with window(engine) as it:
+        await it.ready()
+        await it.send("/prompt a<|im_end|>b")
+        screen = await shown(it)
+        assert "as text: <|im_end|>" in it.screen
+        assert [part.text for part in screen._prompt.parts if part.is_control].count("<|im_end|>") == 1
+
+
+async def test_control_tokens_by_name_are_shown_where_active() -> None:
+    """With --parse-special the prompt's border says so."""
+    engine = ScriptedEngine()
+    engine.info = replace(engine.info, parse_special=True)
+    async with window(engine) as it:
+        await it.ready()
+        assert "control tokens by name" in it.screen
 
 
 async def test_it_waits_for_the_reply_and_says_so() -> None:

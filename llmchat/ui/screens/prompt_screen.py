@@ -127,6 +127,8 @@ class PromptScreen(ModalScreen[None]):
         prompt = self._prompt
         yield f"Prompt · {token_count(len(prompt.tokens))}"
         yield "as it stands" if prompt.raw else "through the chat template"
+        if prompt.said_names:
+            yield f"as text: {', '.join(map(visible, prompt.said_names))}"
         if dropped := len(prompt.dropped_turns):
             yield f"{dropped} turn{'s' * (dropped > 1)} left out"
         elif prompt.dropped_tokens:
