@@ -52,6 +52,9 @@ OPTIONS: tuple[Option, ...] = (
     *map(_sampling_option, SAMPLING_SPECS),
     Option(["--sampler-order"], metavar="STAGES", help="The stages of the sampling chain in another order."),
     Option(["--temperature-last"], is_flag=True, help="Temperature after every filter, as llama.cpp has it."),
+    Option(
+        ["--xtc-spares-ends"], metavar="on|off", help="Whether XTC does nothing where a line or the reply would end."
+    ),
     Option(["--banned-tokens"], metavar="IDS", help="Token ids that are never drawn, with spaces between."),
     Option(["--dry-breakers"], metavar="TEXTS", help="Where a repetition ends for DRY, with spaces between."),
     Option(["--greedy"], is_flag=True, help="Always take the likeliest token."),
@@ -203,7 +206,14 @@ def to_path(given: str | None) -> Path | None:
 
 def _sampling_values(options: dict[str, Any]) -> dict[str, Any]:
     """The sampling values that were given, checked."""
-    typed = (*(spec.name for spec in SAMPLING_SPECS), "seed", "sampler_order", "banned_tokens", "dry_breakers")
+    typed = (
+        *(spec.name for spec in SAMPLING_SPECS),
+        "seed",
+        "sampler_order",
+        "banned_tokens",
+        "dry_breakers",
+        "xtc_spares_ends",
+    )
     values = dict(parse_setting(name, options[name]) for name in typed if options[name] is not None)
     if options["temperature_last"]:
         values["temperature_last"] = True

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from llmchat.chat.generation_config import (
-    SPEC_BY_NAME,
     GenerationConfig,
     apply_preset,
     canonical_name,
@@ -16,8 +15,8 @@ from llmchat.chat.generation_config import (
 )
 from llmchat.chat.history import turn_count
 from llmchat.chat.model import recorded_tokenizer
-from llmchat.chat.quoting import written
 from llmchat.chat.turn import Turn, token_count
+from llmchat.chat.words import value_words
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
 from llmchat.session import ChatSession
@@ -157,14 +156,7 @@ class PlainCommands:
 
     def _shown(self, name: str) -> str:
         """A setting and its value in words."""
-        value = getattr(self._session.config, name)
-        if name in SPEC_BY_NAME:
-            return f"{name} {SPEC_BY_NAME[name].format(value)}"
-        if name == "seed":
-            return "seed rolled anew for each reply" if value is None else f"seed {value}"
-        if name == "stop":
-            return f"stop {' '.join(map(written, value)) or 'off'}"
-        return f"{name} {'on' if value else 'off'}"
+        return f"{name} {value_words(name, getattr(self._session.config, name))}"
 
     # ── the prompt ──
 

@@ -175,6 +175,7 @@ def _replay_part(
         prefill_text=reply.prefill_text,
         continued_ids=reply.token_ids[:start],
         forced=tuple(pick for pick in reply.forced if start <= pick[0] < end),
+        continued_from=reply if start else None,
         cancel=schedule.done,
     )
     finished = _answer(worker, events, request)

@@ -124,6 +124,28 @@ def test_sliders_move_where_they_did(tmp_path: Path) -> None:
     assert {config.stop for config in seen} == {()}
 
 
+def test_mirostat_goes_on_where_a_reply_was_gone_on_with(tmp_path: Path) -> None:
+    """The limit that the earlier tokens left is taken up by a continuation, a branch, and the replay of both."""
+
+    def script(session: ChatSession, settle: Callable[[], None]) -> None:
+        session.config = session.config.changed(mirostat_tau=2.0, mirostat_eta=0.9, seed=5)
+        session.send("alice was")
+        settle()
+        session.continue_reply()
+        settle()
+        turn = session.transcript.path()[-1]
+        assert turn.reply is not None and turn.reply.parts
+        other = next(token for token in range(400, 500) if token != turn.reply.token_ids[6])
+        session.branch_at(turn.id, 6, other)
+        settle()
+
+    path = tmp_path / "mirostat.toml"
+    talk(path, TINY, script)
+    results = list(replay(read_transcript(path)[0], TINY))
+    assert len(results) >= 2
+    assert [result.first_difference for result in results] == [None] * len(results)
+
+
 def test_a_schedule_ends_behind_its_last_token() -> None:
     """What ended the reply may have been a person: the settings of then never end it early, its length does."""
     reply = Reply("", tuple(range(6)), "cancelled", "", GenerationConfig(max_new_tokens=2), 1)

@@ -8,7 +8,7 @@ made, so one that exists is valid.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self
 
@@ -40,6 +40,7 @@ __all__ = [
     "Value",
     "apply_preset",
     "canonical_name",
+    "check_bans",
     "check_seed",
     "matching_preset",
     "parse_setting",
@@ -51,14 +52,18 @@ _BELONGS_TO = {
     "dry_allowed_length": "dry_multiplier",
     "dry_breakers": "dry_multiplier",
     "xtc_threshold": "xtc_probability",
+    "xtc_spares_ends": "xtc_probability",
     "dynatemp_exponent": "dynatemp_range",
     "mirostat_eta": "mirostat_tau",
 }
 """What has no effect while the setting that it belongs to is 0."""
 
 _TRUNCATION = frozenset(
-    {"top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold", "temperature_last"}
-)
+    {
+        "top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold", "xtc_spares_ends",
+        "temperature_last",
+    }
+)  # fmt: skip
 _RANDOMNESS = _TRUNCATION | {
     "temperature", "dynatemp_range", "dynatemp_exponent", "mirostat_tau", "mirostat_eta", "seed",
 }  # fmt: skip
@@ -112,7 +117,9 @@ class GenerationConfig:
         minimum=0.0, maximum=100.0, step=0.05, shown=(0.0, 5.0), neutral=0.0, off=True, group="more",
     )  # fmt: skip
     xtc_probability: float = parameter(
-        0.0, "XTC", "How often to exclude the top choices: all above the XTC limit but the least likely; 0 is never.",
+        0.0, "XTC",
+        "How often to exclude all above the XTC limit but the least likely, unless an end of line or reply would go; "
+        "0 is never.",
         minimum=0.0, maximum=1.0, step=0.05, neutral=0.0, off=True, group="more",
     )  # fmt: skip
     xtc_threshold: float = parameter(
@@ -169,6 +176,9 @@ class GenerationConfig:
     """Strings at which a repetition ends for DRY: a token that contains one is never penalised by it."""
     banned_tokens: tuple[int, ...] = ()
     """Ids that are never drawn."""
+    xtc_spares_ends: bool = True
+    """Whether XTC does nothing where the newline or an end token would go, as in text-generation-webui;
+    False spares nothing, as in llama.cpp."""
     temperature_last: bool = False
     """Whether the temperature acts behind all filters, as in llama.cpp, instead of at its place in the order."""
     sampler_order: tuple[str, ...] = SAMPLER_ORDER
@@ -272,6 +282,25 @@ class GenerationConfig:
         """
         named = {canonical_name(name): value for name, value in values.items()}
         return replace(base or cls(), **named)  # type: ignore[arg-type]
+
+
+def check_bans(config: GenerationConfig, vocab_size: int, end_ids: Collection[int] = ()) -> None:
+    """Make sure that bans are of tokens that there are, and leave something to say.
+
+    Args:
+        config: The settings.
+        vocab_size: Ids are below it.
+        end_ids: The tokens that end a reply, as far as they are known.
+
+    Raises:
+        UsageError: They are not, or leave nothing or the end alone.
+    """
+    banned = config.banned_tokens
+    if banned and banned[-1] >= vocab_size:
+        raise UsageError(f"banned_tokens has {banned[-1]}, but the model's tokens are 0 to {vocab_size - 1}.")
+    if vocab_size - len(banned) <= len(end_ids) and set(range(vocab_size)).difference(banned) <= set(end_ids):
+        left = "the tokens that end a reply" if len(banned) < vocab_size else "no token"
+        raise UsageError(f"banned_tokens leaves {left}: allow some with /set banned_tokens.")
 
 
 def _written(name: str, value: Value) -> Value:

@@ -33,7 +33,7 @@ SAMPLER_ORDER: tuple[str, ...] = (
 )
 """The stages of the sampling chain in the order in which they act unless a person says otherwise.
 
-Transcripts leave it out, so it must stay as it is.
+Transcripts leave it out, so those that are here must keep their order; a new one may stand anywhere.
 """
 
 DRY_BREAKERS = ("\n", ":", '"', "*")
@@ -148,18 +148,25 @@ def _parse_ids(name: str, text: str) -> tuple[int, ...]:
 
 
 def _check_order(name: str, value: object) -> tuple[str, ...]:
-    """Every stage once. A string holds them with spaces between; nothing is the usual order."""
+    """Every stage once; those that are left out stand behind what they usually follow.
+
+    A string holds them with spaces between; nothing is the usual order.
+    """
     stages = _parse_order(name, value) if isinstance(value, str) else value
     if stages is None:
         return SAMPLER_ORDER
     if not isinstance(stages, list | tuple) or not all(isinstance(item, str) for item in stages):
         raise UsageError(f"{name} takes the stages {', '.join(SAMPLER_ORDER)} in any order, not {value!r}.")
-    wrong = [stage for stage in stages if stage not in SAMPLER_ORDER or stages.count(stage) > 1]
-    missing = [stage for stage in SAMPLER_ORDER if stage not in stages]
-    if wrong or missing:
-        fault = f"{wrong[0]!r} is unknown or there twice" if wrong else f"{', '.join(missing)} not there"
-        raise UsageError(f"{name} must have each of {', '.join(SAMPLER_ORDER)} once: {fault}.")
-    return tuple(stages)
+    if wrong := [stage for stage in stages if stage not in SAMPLER_ORDER or stages.count(stage) > 1]:
+        raise UsageError(
+            f"{name} takes each of {', '.join(SAMPLER_ORDER)} once: {wrong[0]!r} is unknown or there twice."
+        )
+    order = list(stages)
+    for place, stage in enumerate(SAMPLER_ORDER):
+        if stage not in order:
+            before = SAMPLER_ORDER[place - 1] if place else None
+            order.insert(0 if before is None else order.index(before) + 1, stage)
+    return tuple(order)
 
 
 def _parse_order(name: str, text: str) -> tuple[str, ...]:
@@ -175,6 +182,7 @@ SETTING_KINDS: Mapping[str, SettingKind] = {
     "stop": SettingKind(_check_strings, _parse_stop, ("off",), is_quoted=True),
     "dry_breakers": SettingKind(_check_strings, _parse_breakers),
     "banned_tokens": SettingKind(_check_ids, _parse_ids),
+    "xtc_spares_ends": _FLAG,
     "temperature_last": _FLAG,
     "sampler_order": SettingKind(_check_order, _parse_order, SAMPLER_ORDER, is_list=True),
 }

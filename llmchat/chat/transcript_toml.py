@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
-from llmchat.chat.generation_config import GenerationConfig, Value
+from llmchat.chat.generation_config import SAMPLER_ORDER, GenerationConfig, Value
 from llmchat.chat.history import Mark
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.transcript_document import SCHEMA, Document, Record, Table
@@ -224,7 +224,7 @@ def _parse_reply(read: _Reader, turn_text: str) -> Reply:
     return Reply(
         text=read.text("reply_text", turn_text),
         token_ids=read.ids("token_ids"),
-        finish_reason=cast(FinishReason, read.choice("finish_reason", FINISH_REASONS)),
+        finish_reason=_parse_finish(read),
         finish_detail=read.text("finish_detail"),
         config=_parse_config(read.inner("settings")),
         seed=read.whole("seed"),
@@ -247,6 +247,12 @@ def _parse_reply(read: _Reader, turn_text: str) -> Reply:
     )
 
 
+def _parse_finish(read: _Reader) -> FinishReason:
+    """Why a reply ended; a reason of a newer llmchat counts as an end of its own."""
+    reason = read.text("finish_reason")
+    return reason if reason in FINISH_REASONS else "stop"
+
+
 def _parse_facts(read: _Reader, count: int) -> tuple[TokenFacts, ...]:
     """One fact a token; numbers that are damaged cost the colours, never the conversation."""
     columns = [read.text(name).split() for name in _FACT_NAMES]
@@ -267,11 +273,18 @@ def _parse_forced(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def _parse_config(read: _Reader) -> GenerationConfig:
-    known = {name: value for name, value in read.table.items() if name in _CONFIG_NAMES}
+    known = {name: _known(name, value) for name, value in read.table.items() if name in _CONFIG_NAMES}
     try:
         return GenerationConfig.from_mapping(known)
     except UsageError as error:
         raise TranscriptError(f"{read.place}: {error.message}") from None
+
+
+def _known(name: str, value: object) -> object:
+    """A stored value without the stages that only a newer llmchat has."""
+    if name == "sampler_order" and isinstance(value, str):
+        return " ".join(stage for stage in value.split() if stage in SAMPLER_ORDER)
+    return value
 
 
 def _parse_change(read: _Reader) -> SettingsChange:
@@ -279,7 +292,9 @@ def _parse_change(read: _Reader) -> SettingsChange:
     for name in _CONFIG_NAMES:
         if name in read.table:
             try:
-                values[name] = getattr(GenerationConfig.from_mapping({name: read.table[name]}, _ROOMY), name)
+                values[name] = getattr(
+                    GenerationConfig.from_mapping({name: _known(name, read.table[name])}, _ROOMY), name
+                )
             except UsageError as error:
                 raise TranscriptError(f"{read.place}: {error.message}") from None
     return SettingsChange(read.whole("token_index"), read.whole("text_offset"), values)

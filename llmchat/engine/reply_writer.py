@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llmchat.chat.diagnostics import IN_A_LOOP, LoopDetector, repetition
-from llmchat.chat.generation_config import GenerationConfig
+from llmchat.chat.generation_config import GenerationConfig, check_bans
 from llmchat.chat.turn import FinishReason, Reply, SettingsChange, Timings, TokenFacts
 from llmchat.engine.engine import Engine, Logits, StopSignal
 from llmchat.engine.prompt import Prompt
-from llmchat.engine.token_sets import ids_containing
+from llmchat.engine.token_sets import ids_containing, ids_of
 from llmchat.sampling.chain import Draw, Position, Prospect
 from llmchat.sampling.explain import Explanation, explain
 from llmchat.sampling.history import TokenHistory
@@ -77,6 +77,9 @@ class ReplyWriter:
             should_stop: Asked before every token.
             forced: (token index, token id) to take in place of a draw.
             earlier: What is known of `prompt.continued_ids`, for samplers that have a state.
+
+        Raises:
+            UsageError: The settings ban tokens that are not there, or leave nothing to say.
         """
         self._engine = engine
         self._prompt = prompt
@@ -100,6 +103,7 @@ class ReplyWriter:
         self._text_length = 0
         self._changes: list[SettingsChange] = []
         self._first_config = self._config = config_for(self._index)
+        check_bans(self._config, engine.info.vocab_size, engine.end_ids)
         self._finish: tuple[FinishReason, str] = ("cancelled", "stopped by you")
         self._history = TokenHistory(
             engine.info.vocab_size,
@@ -221,7 +225,7 @@ class ReplyWriter:
             self._history,
             self._engine.end_ids,
             ids_containing(tokenizer, config.dry_breakers) if config.dry_multiplier else nothing,
-            ids_containing(tokenizer, ("\n",)) if config.xtc_probability else nothing,
+            ids_of(tokenizer, "\n") if config.xtc_probability and config.xtc_spares_ends else nothing,
         )
 
     def _take(self, draw: Draw, change: SettingsChange | None) -> ReplyPiece:

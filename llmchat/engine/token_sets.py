@@ -26,3 +26,9 @@ def ids_containing(tokenizer: Tokenizer, strings: tuple[str, ...]) -> frozenset[
             token_id for token_id, piece in pieces if any(string in piece for string in wanted)
         )
     return answers[strings]
+
+
+def ids_of(tokenizer: Tokenizer, text: str) -> frozenset[int]:
+    """The ids of all tokens that stand for a text and nothing else."""
+    wanted = text.encode()
+    return frozenset(token for token in ids_containing(tokenizer, (text,)) if tokenizer.token_bytes(token) == wanted)

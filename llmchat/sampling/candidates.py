@@ -70,8 +70,9 @@ class Candidates:
         if self.ids[-1] == self.ids.size - 1:  # Nothing has been removed.
             return token_ids[token_ids < self.ids.size]
         found = np.searchsorted(self.ids, token_ids)
-        found = found[found < self.ids.size]
-        return found[np.isin(self.ids[found], token_ids, assume_unique=True)]
+        found[found == self.ids.size] = 0
+        places: IntArray = found[self.ids[found] == token_ids]
+        return places
 
     def holds(self, token_ids: IntArray) -> BoolArray:
         """Which of some ids are candidates, shape as `token_ids`."""

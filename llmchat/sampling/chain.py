@@ -31,7 +31,7 @@ class Position:
     breaker_ids: frozenset[int] = frozenset()
     """The tokens whose text contains one of `dry_breakers`. What the history exempts breaks a repetition too."""
     newline_ids: frozenset[int] = frozenset()
-    """The tokens whose text contains a newline. XTC spares them and end tokens: lines and replies must end."""
+    """The tokens whose text is a newline and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,8 @@ def _branch(branch: Branch, config: GenerationConfig, position: Position) -> tup
     chance, whole = config.xtc_probability, branch.candidates
     if not chance:
         return (branch,)
-    rest = processors.exclude_top_choices(whole, config.xtc_threshold, position.end_ids, position.newline_ids)
+    stops = sorted(position.newline_ids.union(position.end_ids)) if config.xtc_spares_ends else []
+    rest = processors.exclude_top_choices(whole, config.xtc_threshold, np.array(stops, dtype=np.int64))
     if rest is whole:
         return (branch,)
     acting = branch.after("xtc", rest, chance)

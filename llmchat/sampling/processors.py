@@ -7,11 +7,10 @@ a limit up to rounding count as reaching it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 
-from llmchat.sampling.candidates import Candidates
+from llmchat.sampling.candidates import Candidates, IntArray
 from llmchat.sampling.selection import highest, smallest_set
 
 _ROUNDING = 1e-9
@@ -106,13 +105,16 @@ def keep_top_n_sigma(candidates: Candidates, count: float) -> Candidates:
     return candidates.keep(logits >= logits.max() - count * logits.std() - _ROUNDING)
 
 
-def exclude_top_choices(candidates: Candidates, threshold: float, *protected: Iterable[int]) -> Candidates:
-    """Remove all tokens that reach a probability but the least likely of them (XTC, p-e-w 2024; as in llama.cpp).
+def exclude_top_choices(candidates: Candidates, threshold: float, stops: IntArray) -> Candidates:
+    """Remove all tokens that reach a probability but the least likely of them (XTC, p-e-w 2024).
+
+    llama.cpp spares nothing: without `stops` it is the same here. text-generation-webui does
+    nothing where the newline or the end would go: there `stops` are their ids.
 
     Args:
         candidates: The tokens so far.
         threshold: The probability, 0 to 1; above 0.5 at most one token reaches it and none goes.
-        protected: Ids that stay in any case.
+        stops: Ids, ascending; where one of them would go, nothing does.
     """
     is_top = candidates.probabilities() >= threshold - _ROUNDING
     top = np.flatnonzero(is_top)
@@ -121,5 +123,6 @@ def exclude_top_choices(candidates: Candidates, threshold: float, *protected: It
     logits = candidates.logits[top]
     least = top[np.flatnonzero(logits == logits.min())[-1]]
     is_top[least] = False
-    is_top[candidates.positions(np.array(sorted(set().union(*protected)), dtype=np.int64))] = False
+    if is_top[candidates.positions(stops)].any():
+        return candidates
     return candidates.keep(~is_top)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
 
-from llmchat.chat.generation_config import GenerationConfig, roll_seed
+from llmchat.chat.generation_config import GenerationConfig, check_bans, roll_seed
 from llmchat.chat.model import ModelSpec
 from llmchat.chat.storage import TranscriptFile
 from llmchat.chat.transcript import Transcript
@@ -87,11 +87,16 @@ class ChatSession(Conversation):
 
     @property
     def config(self) -> GenerationConfig:
-        """The settings; assigning acts from the next token of a running reply on."""
+        """The settings; assigning acts from the next token of a running reply on.
+
+        UsageError is raised for bans that the open model cannot have.
+        """
         return self.live.config
 
     @config.setter
     def config(self, config: GenerationConfig) -> None:
+        if self.model is not None and config.banned_tokens != self.live.config.banned_tokens:
+            check_bans(config, self.model.vocab_size)
         self.live.config = config
 
     @property

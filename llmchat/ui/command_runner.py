@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmchat.chat import export
-from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, Value, apply_preset, parse_setting
+from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, apply_preset, parse_setting
 from llmchat.chat.history import turn_count
 from llmchat.chat.model import recorded_tokenizer
-from llmchat.chat.quoting import written
+from llmchat.chat.words import value_words
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
 from llmchat.session.restoring import LAST, last_model, other_model
@@ -69,21 +69,8 @@ def _show_settings(screen: ChatScreen, name: str) -> None:
         differs = "≠" if value != usual else " "
         spec = SPEC_BY_NAME.get(key)
         text = f"   {spec.help} {spec.range_text}." if spec is not None and name else ""
-        lines.append(f"{differs} {key} = {written_value(value)}{text}")
+        lines.append(f"{differs} {key} = {value_words(key, value)}{text}")
     screen.note("\n".join(lines))
-
-
-def written_value(value: Value) -> str:
-    """A value as `/set` takes it."""
-    if value is None or value == ():
-        return "—"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, tuple):
-        return " ".join(
-            written(item) if isinstance(item, str) and not item.isidentifier() else str(item) for item in value
-        )
-    return str(value)
 
 
 def _reset(screen: ChatScreen, name: str) -> None:

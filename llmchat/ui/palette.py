@@ -16,7 +16,7 @@ from textual.markup import escape
 from llmchat.chat.archive import TranscriptSummary, list_transcripts
 from llmchat.chat.generation_config import PRESETS, SPEC_BY_NAME, GenerationConfig
 from llmchat.chat.plain_text import visible
-from llmchat.ui.command_runner import open_conversation, run_command, written_value
+from llmchat.ui.command_runner import open_conversation, run_command
 from llmchat.ui.commands import CHECKPOINT_WORDS, COMMANDS, Command
 from llmchat.ui.keys import key_label
 
@@ -98,7 +98,7 @@ def _command_offers(screen: ChatScreen) -> Iterator[Offer]:
         yield Offer(f"Preset {name}", "Take its sampling settings", _command(screen, Command("preset", (name,))))
     for item in fields(GenerationConfig):
         known = SPEC_BY_NAME.get(item.name)
-        now = f"now {written_value(getattr(screen.session.config, item.name))}"
+        now = f"now {value_words(item.name, getattr(screen.session.config, item.name))}"
         words = f"{known.help} {known.range_text}; {now}" if known is not None else now
         yield Offer(f"Set {item.name}", words, partial(screen.begin, f"/set {item.name} "))
 

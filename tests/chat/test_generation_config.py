@@ -274,7 +274,7 @@ def test_what_has_no_effect_is_known(changed: dict[str, Any], inactive: set[str]
     config = GenerationConfig(**changed)
     belonging = {
         "dry_multiplier": {"dry_base", "dry_allowed_length", "dry_breakers"},
-        "xtc_probability": {"xtc_threshold"},
+        "xtc_probability": {"xtc_threshold", "xtc_spares_ends"},
         "dynatemp_range": {"dynatemp_exponent"},
         "mirostat_tau": {"mirostat_eta"},
     }

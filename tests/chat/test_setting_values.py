@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from llmchat.chat.generation_config import SAMPLER_ORDER, SAMPLING_SPECS, GenerationConfig, parse_setting
+from llmchat.chat.generation_config import SAMPLER_ORDER, SAMPLING_SPECS, GenerationConfig, check_bans, parse_setting
 from llmchat.chat.setting_values import SETTING_KINDS
 from llmchat.errors import UsageError
 
@@ -20,6 +21,7 @@ def test_the_defaults_that_transcripts_leave_out() -> None:
         "top_n_sigma": 0.0,
         "xtc_probability": 0.0,
         "xtc_threshold": 0.1,
+        "xtc_spares_ends": True,
         "dry_multiplier": 0.0,
         "dry_base": 1.75,
         "dry_allowed_length": 2,
@@ -52,7 +54,7 @@ EVERYTHING = GenerationConfig(
     typical_p=0.9, top_n_sigma=1.5, xtc_probability=0.5, xtc_threshold=0.2, dry_multiplier=0.8, dry_base=2,
     dry_allowed_length=3, dry_breakers=("\n", "x"), frequency_penalty=-0.5, presence_penalty=0.5, penalty_window=64,
     dynatemp_range=0.5, dynatemp_exponent=2, mirostat_tau=5, mirostat_eta=0.2, banned_tokens=(9, 3),
-    temperature_last=True, sampler_order=SAMPLER_ORDER[::-1], stop=("a",), seed=3,
+    xtc_spares_ends=False, temperature_last=True, sampler_order=SAMPLER_ORDER[::-1], stop=("a",), seed=3,
 )  # fmt: skip
 
 
@@ -108,9 +110,8 @@ def test_other_ways_to_type_a_setting(name: str, text: str, value: object) -> No
         ("dry_breakers", ("",)),
         ("dry_breakers", (1,)),
         ("temperature_last", 1),
-        ("sampler_order", ("top_k",)),
         ("sampler_order", (*SAMPLER_ORDER, "xtc")),
-        ("sampler_order", (*SAMPLER_ORDER[:-1], "mirostat")),
+        ("sampler_order", (*SAMPLER_ORDER, "mirostat")),
         ("sampler_order", "top_k top_q"),
         ("sampler_order", 5),
     ],
@@ -129,3 +130,43 @@ def test_the_order_in_which_the_stages_act() -> None:
     assert GenerationConfig(do_sample=False).stages == ("bans", "penalties", "dry", "greedy")
     assert GenerationConfig(mirostat_tau=5).stages == ("bans", "penalties", "dry", "temperature", "mirostat")
     assert GenerationConfig(sampler_order=SAMPLER_ORDER[::-1]).stages == ("bans", *SAMPLER_ORDER[::-1])
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (("top_k",), SAMPLER_ORDER),
+        (
+            ("top_p", "top_k"),
+            ("penalties", "dry", "top_n_sigma", "temperature", "top_p", "min_p", "typical_p", "xtc", "top_k"),
+        ),
+        (SAMPLER_ORDER[:0:-1], ("penalties", *SAMPLER_ORDER[:0:-1])),
+        (tuple(stage for stage in SAMPLER_ORDER if stage != "min_p"), SAMPLER_ORDER),
+    ],
+)
+def test_stages_that_are_left_out_stand_behind_what_they_usually_follow(
+    given: tuple[str, ...], meant: tuple[str, ...]
+) -> None:
+    """So an order that was kept before a stage was added means what it meant, and the stage is at its place."""
+    assert GenerationConfig(sampler_order=given).sampler_order == meant
+    assert GenerationConfig(sampler_order=" ".join(given)).sampler_order == meant  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("banned", "words"),
+    [
+        ((3, 9), "0 to 8"),
+        (range(9), "leaves no token"),
+        (range(8), "tokens that end a reply"),
+        ((8,), ""),
+        (range(7), ""),
+    ],
+)
+def test_bans_that_leave_nothing_to_say_are_refused(banned: Sequence[int], words: str) -> None:
+    """Ids past the vocabulary, a ban of all, and a ban of all but the end."""
+    config = GenerationConfig(banned_tokens=tuple(banned))
+    if not words:
+        check_bans(config, 9, (8,))
+        return
+    with pytest.raises(UsageError, match=words):
+        check_bans(config, 9, (8,))

@@ -70,25 +70,34 @@ def test_top_n_sigma_counts_deviations_of_the_candidates(count: float) -> None:
     assert keep_top_n_sigma(hot, count).ids.tolist() == expected
 
 
-def test_xtc_keeps_the_least_likely_of_the_top_and_what_is_protected() -> None:
-    """Ends and newlines are spared, so that replies and lines still end; of equal tokens the last stays."""
+def test_xtc_keeps_the_least_likely_of_the_top_unless_an_end_would_go() -> None:
+    """Of equal tokens the last stays; where one of the stops would go, nothing does."""
     candidates = Candidates.from_logits(np.log([0.4, 0.3, 0.15, 0.15]))
-    assert exclude_top_choices(candidates, 0.2).ids.tolist() == [1, 2, 3]
-    assert exclude_top_choices(candidates, 0.1).ids.tolist() == [3]
-    assert exclude_top_choices(candidates, 0.1, (0,)).ids.tolist() == [0, 3]
-    assert exclude_top_choices(candidates, 0.1, (0,), frozenset({1, 2})).ids.tolist() == [0, 1, 2, 3]
-    assert exclude_top_choices(candidates, 0.31) is candidates
-    assert exclude_top_choices(candidates, 0.0).ids.tolist() == [3]
+
+    def kept(threshold: float, *stops: int) -> list[int]:
+        ids: list[int] = exclude_top_choices(candidates, threshold, np.array(stops, dtype=np.int64)).ids.tolist()
+        return ids
+
+    assert kept(0.2) == [1, 2, 3]
+    assert kept(0.1) == [3]
+    assert kept(0.1, 3) == [3]
+    assert kept(0.1, 0) == kept(0.1, 1, 2) == [0, 1, 2, 3]
+    assert kept(0.31) == [0, 1, 2, 3]
+    assert kept(0.0) == [3]
 
 
-def test_xtc_in_the_chain_spares_ends_and_newlines() -> None:
-    """What the engine knows of its tokens reaches the stage."""
+@pytest.mark.parametrize("stop", [NEWLINE, END])
+def test_xtc_in_the_chain_acts_where_no_end_would_go(stop: int) -> None:
+    """As in text-generation-webui; with xtc_spares_ends off it spares nothing, as in llama.cpp."""
     logits = np.full(VOCABULARY, -9.0, dtype=np.float32)
-    logits[[2, 5, NEWLINE, END]] = 1.0
+    logits[[2, 5, stop]] = 1.0, 1.0, 2.0
     config = NEUTRAL.changed(xtc_probability=1.0)
-    kept = left(logits, config, random_position(1))
-    assert {2, 5} & set(kept.ids.tolist()) == set()
-    assert {NEWLINE, END} <= set(kept.ids.tolist())
+    whole = set(range(VOCABULARY))
+    assert set(left(logits, config, random_position(1)).ids.tolist()) == whole
+    bare = left(logits, config.changed(xtc_spares_ends=False), random_position(1))
+    assert set(bare.ids.tolist()) == whole - {2, stop}
+    logits[stop] = -9.0
+    assert set(left(logits, config, random_position(1)).ids.tolist()) == whole - {2}
 
 
 # ── temperature ──────────────────────────────────────────────────────────────

@@ -53,7 +53,9 @@ STAGES: dict[str, Callable[[Candidates, Vector], Candidates]] = {
     "min_p": lambda candidates, vector: processors.keep_min_p(candidates, vector["params"]["m"]),
     "typical": lambda candidates, vector: processors.keep_typical(candidates, vector["params"]["p"]),
     "top_n_sigma": lambda candidates, vector: processors.keep_top_n_sigma(candidates, vector["params"]["n"]),
-    "xtc": lambda candidates, vector: processors.exclude_top_choices(candidates, vector["params"]["threshold"]),
+    "xtc": lambda candidates, vector: processors.exclude_top_choices(
+        candidates, vector["params"]["threshold"], np.array([], dtype=np.int64)
+    ),
     "penalties": _penalties,
     "dry": _dry,
 }

@@ -1,0 +1,23 @@
+"""Settings in words, the same for every front end."""
+
+from __future__ import annotations
+
+from llmchat.chat.generation_config import SPEC_BY_NAME, Value
+from llmchat.chat.quoting import written
+
+
+def value_words(name: str, value: Value) -> str:
+    """A setting's value as a person reads it: numbers as the sidebar shows them, the rest as `/set` takes it."""
+    if name in SPEC_BY_NAME and isinstance(value, int | float):
+        return SPEC_BY_NAME[name].format(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if name == "seed":
+        return "rolled anew for each reply" if value is None else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    return " ".join(_item_words(item) for item in value) or "off"
+
+
+def _item_words(item: str | int) -> str:
+    return written(item) if isinstance(item, str) and not item.isidentifier() else str(item)
