@@ -242,8 +242,16 @@ def test_every_setting_of_a_reply_has_a_flag() -> None:
     flags = {option.name for option in OPTIONS}
     assert {item.name for item in fields(GenerationConfig)} - flags == {"do_sample"}  # that is --greedy
     order = "temperature penalties dry top_n_sigma top_k top_p min_p typical_p xtc"
-    given = ("--sampler-order", order, "--banned-tokens", "7 5", "--dry-breakers", r"\n ;", "--temperature-last")
-    given += ("--temperature-last", "--xtc-spares-ends", "off")
+    given: tuple[str, ...] = (
+        "--sampler-order",
+        order,
+        "--banned-tokens",
+        "7 5",
+        "--dry-breakers",
+        r"\n ;",
+        "--temperature-last",
+    )
+    given += ("--xtc-spares-ends", "off")
     config = start_options(options(*given)).config
     assert config.sampler_order == tuple(order.split())
     assert (config.banned_tokens, config.dry_breakers, config.temperature_last) == ((5, 7), ("\n", ";"), True)

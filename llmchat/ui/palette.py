@@ -16,6 +16,7 @@ from textual.markup import escape
 from llmchat.chat.archive import TranscriptSummary, list_transcripts
 from llmchat.chat.generation_config import PRESETS, SPEC_BY_NAME, GenerationConfig
 from llmchat.chat.plain_text import visible
+from llmchat.chat.words import value_words
 from llmchat.ui.command_runner import open_conversation, run_command
 from llmchat.ui.commands import CHECKPOINT_WORDS, COMMANDS, Command
 from llmchat.ui.keys import key_label
