@@ -14,6 +14,7 @@ from llmchat.errors import UsageError
 PLACES = (
     paths.config_dir, paths.data_dir, paths.state_dir, paths.models_dir, paths.transcripts_dir,
     paths.themes_dir, paths.settings_path, paths.log_path, paths.history_path,
+    paths.recent_models_path,
 )  # fmt: skip
 
 

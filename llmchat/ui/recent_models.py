@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints import catalog
@@ -20,8 +20,8 @@ MOST = 12
 
 def named(model: str) -> catalog.ModelEntry | None:
     """The model with a name that this is, by its name or by the path of its file; None if it is none."""
-    path = Path(model).expanduser().absolute() if model else None
-    return catalog.find_model(model) or next((entry for entry in catalog.models() if entry.path == path), None)
+    path = _absolute(model) if model else None
+    return catalog.find_model(model) or next((entry for entry in catalog.models() if str(entry.path) == path), None)
 
 
 def recent_models() -> list[ModelSpec]:
@@ -46,9 +46,13 @@ def remember(spec: ModelSpec) -> None:
 
 def whole(spec: ModelSpec) -> ModelSpec:
     """What names the model, from whichever directory it is asked for next."""
-    tokenizer = spec.tokenizer and str(Path(spec.tokenizer).absolute())
-    model = spec.model if spec.model.startswith("hf:") else str(Path(spec.model).absolute())
-    return ModelSpec(model, tokenizer=tokenizer, heads=spec.heads)
+    model = spec.model if spec.model.startswith("hf:") else _absolute(spec.model)
+    return ModelSpec(model, tokenizer=spec.tokenizer and _absolute(spec.tokenizer), heads=spec.heads)
+
+
+def _absolute(path: str) -> str:
+    # "~nobody" is a name like any other where there is no such user.
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _parsed(lines: list[str]) -> Iterator[ModelSpec]:

@@ -100,9 +100,13 @@ async def test_models_opened_by_path_are_remembered(tiny_dir: Path, tmp_path: Pa
         remember(spec)
     remember(ModelSpec(str(model), tokenizer="/b", device="cpu"))
     assert recent_models() == [ModelSpec(str(model), tokenizer="/b"), ModelSpec(str(other))]
+    remember(ModelSpec("~nosuchuser/a.gguf"))
+    assert Path(recent_models()[0].model).name == "a.gguf"
+    remember(ModelSpec("~/b.gguf"))
+    assert recent_models()[0].model == str(Path.home() / "b.gguf")
     with recent_models_path().open("a") as file:
         file.write("[1]\nnonsense\n{}\n" + "[" * 100_000 + "\n")
-    assert len(recent_models()) == 2
+    assert len(recent_models()) == 4
     recent_models_path().write_bytes(b"\xff\xfe")
     assert recent_models() == []
     async with shown(ModelPicker(ModelSpec("tiny"), [ModelSpec(str(model), tokenizer="/b")])) as (app, pilot):
