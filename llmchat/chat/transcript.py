@@ -11,6 +11,7 @@ No input or output happens here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from llmchat.chat.history import Mark, Step
@@ -275,7 +276,7 @@ class Transcript:
             The change; None if there is none.
         """
         wanted = (step for step in reversed(self._undone) if step_id in (None, step.id))
-        step = next((step for step in wanted if step.turns[0].id in self._turns), None)
+        step = next((step for step in wanted if all(turn.id in self._turns for turn in step.turns)), None)
         if step is None:
             return None
         self._undone.remove(step)
@@ -290,7 +291,9 @@ class Transcript:
     def forget_deleted(self) -> None:
         """Let go of what was deleted, for good; what was said can still be taken back."""
         self._title = self.title_without_deleted
-        self._steps = [step for step in self._steps if not step.is_deletion and step.turns[0].id in self._turns]
+        said = (step for step in self._steps if not step.is_deletion and step.turns[0].id in self._turns)
+        kept = ((step, tuple(turn for turn in step.turns if turn.id in self._turns)) for step in said)
+        self._steps = [replace(step, turns=turns) for step, turns in kept]
         self._undone.clear()
         self._log = list(self._turns.values())
         self._logged_leaf = next(reversed(self._turns), None)

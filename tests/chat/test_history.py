@@ -215,3 +215,16 @@ def test_a_compaction_drops_what_was_deleted_and_nothing_else(tmp_path: Path) ->
     assert state(again) == state(transcript)
     assert again.title == "One?"
     assert again.undo() is not None and texts(again) == []
+
+
+def test_what_is_left_of_a_step_can_be_made_again_after_a_compaction(tmp_path: Path) -> None:
+    """A message whose reply was dropped for good is taken back and said again without it."""
+    transcript = sea_story()
+    with TranscriptFile.create(transcript, tmp_path / "sea.toml") as file:
+        transcript.delete(transcript.path()[1].id)
+        file.compact()
+        for conversation in (transcript, read_transcript(file.path)[0]):
+            conversation.undo()
+            assert texts(conversation) == []
+            assert conversation.redo() is not None
+            assert texts(conversation) == ["Tell me about the sea."]
