@@ -22,6 +22,7 @@ class ByteTokenizer:
     unk_id = None
     adds_bos = False
     control_names = ()
+    longest_token: int | None = 1
     notes = ()
 
     def encode(self, text: str, *, parse_special: bool = False) -> list[int]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmchat.chat.turn import Turn
-from llmchat.engine.engine import Engine
+from llmchat.engine.engine import Engine, StopSignal
+from llmchat.engine.text_size import FEW_CHARS, MOST_CHARS, check_length, least_tokens, too_long
 from llmchat.errors import GenerationError, PromptTooLongError, UsageError
 
 
@@ -37,6 +38,7 @@ def build_prompt(
     prefill_text: str = "",
     continued_ids: tuple[int, ...] = (),
     reply_room: int = 1,
+    should_stop: StopSignal = lambda: False,
 ) -> Prompt:
     """Turn a conversation into ids that fit the context.
 
@@ -51,17 +53,22 @@ def build_prompt(
         prefill_text: Text that the reply begins with.
         continued_ids: Ids of the reply's earlier part.
         reply_room: Tokens wanted free for the reply.
+        should_stop: Asked now and then while a very long text is looked at.
 
     Raises:
         UsageError: There is nothing to read.
+        GenerationError: It was stopped, or the template fails.
         PromptTooLongError: The last turn alone does not fit.
     """
     if raw or engine.prompt_style is None:
-        return _raw_prompt(engine, turns, prefill_text, continued_ids)
+        return _raw_prompt(engine, turns, prefill_text, continued_ids, should_stop)
     style = engine.prompt_style
     known = [_with_trusted_ids(turn, engine) for turn in turns]
     head = 1 if known and known[0].role == "system" else 0
     starts = [i for i, turn in enumerate(known) if i >= head and turn.role == "user"] or [head]
+
+    context = engine.info.context_length
+    first = _first_that_may_fit(engine, known, head, starts, should_stop)
 
     def encode(dropped: int) -> list[int]:
         kept = known[:head] + known[starts[dropped] :]
@@ -69,18 +76,15 @@ def build_prompt(
             kept, prefill_text=prefill_text, continued_ids=continued_ids, parse_special=engine.info.parse_special
         )
 
-    context = engine.info.context_length
-    token_ids = encode(0)
-    dropped = 0
-    if len(token_ids) > context - reply_room and len(starts) > 1:
+    token_ids = encode(first)
+    dropped, dropped_tokens = first, 0
+    if len(token_ids) > context - reply_room and len(starts) > first + 1:
         whole = len(token_ids)
         dropped = bisect.bisect_left(
-            range(len(starts) - 1), True, key=lambda count: len(encode(count)) <= context - reply_room
+            range(len(starts) - 1), True, lo=first, key=lambda count: len(encode(count)) <= context - reply_room
         )
         token_ids = encode(dropped)
         dropped_tokens = whole - len(token_ids)
-    else:
-        dropped_tokens = 0
     gone = tuple(turn.id for turn in known[head : starts[dropped]]) if dropped else ()
     return _checked(
         engine,
@@ -88,11 +92,43 @@ def build_prompt(
     )
 
 
-def _raw_prompt(engine: Engine, turns: Sequence[Turn], prefill_text: str, continued_ids: tuple[int, ...]) -> Prompt:
+def _first_that_may_fit(
+    engine: Engine, turns: Sequence[Turn], head: int, starts: Sequence[int], should_stop: StopSignal
+) -> int:
+    """How many of the questions and answers at the beginning are surely too many, by the length of their texts.
+
+    Raises:
+        PromptTooLongError: The last one alone is too long.
+    """
+    if sum(len(turn.text) for turn in turns) <= FEW_CHARS:
+        return 0
+    context, ends = engine.info.context_length, [*starts[1:], len(turns)]
+    texts = [turn.text for turn in turns]
+    total, chars = 0, 0
+    for place in range(len(starts) - 1, -1, -1):
+        is_last = place == len(starts) - 1
+        for text in (*(texts[:head] if is_last else ()), *texts[starts[place] : ends[place]]):
+            total += least_tokens(engine.tokenizer, text, context - total, should_stop)
+            chars += len(text)
+        if total > context or chars > MOST_CHARS:
+            if is_last and total > context and not engine.slides:
+                raise too_long(chars, total, context)
+            if is_last:
+                check_length(chars)
+            return place if is_last else place + 1
+    return 0
+
+
+def _raw_prompt(
+    engine: Engine, turns: Sequence[Turn], prefill_text: str, continued_ids: tuple[int, ...], should_stop: StopSignal
+) -> Prompt:
     """The last turn's text as it stands, in the manner of a text to continue."""
-    tokenizer = engine.tokenizer
-    text = turns[-1].text if turns else ""
-    token_ids = tokenizer.encode(text + prefill_text, parse_special=engine.info.parse_special)
+    tokenizer, context = engine.tokenizer, engine.info.context_length
+    text = (turns[-1].text if turns else "") + prefill_text
+    if not engine.slides and (least := least_tokens(tokenizer, text, context, should_stop)) > context:
+        raise too_long(len(text), least, context)
+    check_length(len(text))
+    token_ids = tokenizer.encode(text, parse_special=engine.info.parse_special)
     if tokenizer.adds_bos and tokenizer.bos_id is not None and token_ids[:1] != [tokenizer.bos_id]:
         token_ids.insert(0, tokenizer.bos_id)
     return _checked(engine, Prompt((*token_ids, *continued_ids), True, (), prefill_text, continued_ids))

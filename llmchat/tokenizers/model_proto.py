@@ -47,6 +47,8 @@ class ModelFacts:
     """Ids of the unknown, control and user-defined pieces by their text."""
     adds_dummy_prefix: bool
     """Whether a space is put before every text."""
+    keeps_text: bool
+    """Whether no character is changed, left out, or joined with others into an unknown piece."""
 
 
 WITHOUT_DUMMY_PREFIX = bytes((_NORMALIZER << 3 | _BYTES, 2, _ADD_DUMMY_PREFIX << 3 | _VARINT, 0))
@@ -61,7 +63,7 @@ def read_facts(proto: bytes) -> ModelFacts:
     """
     special: dict[str, int] = {}
     seen: set[int] = set()
-    count, dummy_prefix = 0, True
+    count, dummy_prefix, is_verbatim, has_bytes = 0, True, False, False
     for number, value in _fields(proto):
         seen.add(number)
         if number == _PIECES and isinstance(value, bytes):
@@ -72,9 +74,13 @@ def read_facts(proto: bytes) -> ModelFacts:
         elif number == _NORMALIZER and isinstance(value, bytes):
             options = dict(_fields(value))
             dummy_prefix = bool(options.get(_ADD_DUMMY_PREFIX, dummy_prefix))
+            is_named = options.get(_NORMALIZER_NAME) == b"identity"
+            is_verbatim = is_named and options.get(_REMOVE_EXTRA_WHITESPACES, 1) == 0
+        elif number == _TRAINER and isinstance(value, bytes):
+            has_bytes = bool(dict(_fields(value)).get(_BYTE_FALLBACK, 0))
     if not {_PIECES, _TRAINER, _NORMALIZER} <= seen:
         raise ValueError("the model is incomplete")
-    return ModelFacts(special, dummy_prefix)
+    return ModelFacts(special, dummy_prefix, is_verbatim and has_bytes)
 
 
 def build_bpe_model(pieces: Iterable[Piece], *, add_dummy_prefix: bool) -> bytes:

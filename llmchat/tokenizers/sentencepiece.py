@@ -59,6 +59,7 @@ class SentencePieceTokenizer:
             facts = read_facts(self._proto)
             self._processor = SentencePieceProcessor(model_proto=self._proto)
         self._special = facts.special
+        self._keeps_text = facts.keeps_text
         self.adds_space_prefix = facts.adds_dummy_prefix
         self.bos_id = bos_id if bos_id is not None else _known(self._processor.bos_id())
         self.eos_id = eos_id if eos_id is not None else _known(self._processor.eos_id())
@@ -87,6 +88,11 @@ class SentencePieceTokenizer:
         if not parse_special:
             return list(self._processor.encode(text))
         return self._encode_parts(self._parts(self._special_pattern, text))
+
+    @cached_property
+    def longest_token(self) -> int | None:
+        """How many characters of a text a token stands for at most; None where some may stand for any number."""
+        return max(len(self._piece(one)) for one in range(self.vocab_size)) if self._keeps_text else None
 
     def encode_apart(self, text: str, joint: str) -> list[int]:
         """The ids of a text in which only the control tokens without a joint are meant."""

@@ -43,6 +43,10 @@ class Tokenizer(Protocol):
         """What `parse_special` reads as control tokens."""
 
     @property
+    def longest_token(self) -> int | None:
+        """How many characters of a text a token stands for at most; None where some may stand for any number."""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences a person should see once."""
 

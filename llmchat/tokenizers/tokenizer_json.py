@@ -104,6 +104,23 @@ class TokenizerJson:
         """The names of the special tokens."""
         return [token.content for token in self._added.values() if token.special]
 
+    @cached_property
+    def longest_token(self) -> int | None:
+        """How many characters of a text a token stands for at most; None where some may stand for any number."""
+        takes_blanks = any(token.lstrip or token.rstrip for token in self._added.values())
+        normalizer = self._backend.normalizer
+        joins = normalizer is not None and normalizer.__getstate__() == b'{"type":"NFC"}'
+        if takes_blanks or not self._is_of_bytes or (normalizer is not None and not joins):
+            return None
+        # NFC makes one character of up to three.
+        return (3 if joins else 1) * max(map(len, self._backend.get_vocab(with_added_tokens=True)), default=1)
+
+    @property
+    def _is_of_bytes(self) -> bool:
+        """Whether every text can be written in tokens of single bytes, and so none becomes the unknown token."""
+        state = b"" if self._backend.decoder is None else self._backend.decoder.__getstate__()
+        return b'"ByteLevel"' in state or bool(getattr(self._backend.model, "byte_fallback", False))
+
     def encode_apart(self, text: str, joint: str) -> list[int]:
         """The ids of a text in which only the special tokens without a joint are meant.
 

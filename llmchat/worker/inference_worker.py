@@ -232,6 +232,7 @@ class InferenceWorker:
             prefill_text=request.prefill_text,
             continued_ids=request.continued_ids,
             reply_room=max(1, min(wanted, engine.info.context_length // 4)),
+            should_stop=request.cancel.is_set,
         )
         stream = self._stream = ReplyStream(
             engine, prompt, request.config, request.seed, request.cancel.is_set, request.forced, request.continued_from

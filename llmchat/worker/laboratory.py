@@ -53,6 +53,7 @@ def serve_batch(engine: Engine, request: BatchRequest, post: Post) -> None:
         raw=request.raw,
         prefill_text=request.prefill_text,
         reply_room=max(1, min(wanted, engine.info.context_length // 4)),
+        should_stop=request.cancel.is_set,
     )
     replies: list[Reply] = []
     began = time.perf_counter()
@@ -155,6 +156,7 @@ def serve_inspect(engine: Engine, request: InspectRequest, post: Post) -> None:
         continued_ids=reply.token_ids[:index],
         # With the tokens read before the place, as much as was kept free then.
         reply_room=max(1, room - index),
+        should_stop=request.cancel.is_set,
     )
     logits = engine.prefill(prompt.token_ids, request.cancel.is_set).logits
     if logits is None:
@@ -182,6 +184,7 @@ def serve_prompt(engine: Engine, request: PromptRequest, post: Post) -> None:
         raw=request.raw,
         prefill_text=request.prefill_text,
         reply_room=max(1, min(request.room, limit)),
+        should_stop=request.cancel.is_set,
     )
     ids = prompt.token_ids
     parts = tuple(PromptPart(*part) for part in readable_parts(tokenizer, ids))

@@ -35,6 +35,7 @@ class PieceTokenizer:
     bos_id = eos_id = unk_id = None
     adds_bos = False
     control_names = ()
+    longest_token = None
     notes = ()
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
