@@ -1,29 +1,22 @@
-"""Chat templates: Jinja in a sandbox, as Hugging Face and GGUF files carry them, and the built-in ones.
+"""Chat templates, as Hugging Face and GGUF files carry them, and the built-in ones.
 
 A template comes with a model from anywhere, so it is treated as hostile: no
-Python internals, no endless work, no huge output. Its environment offers what
-Hugging Face's does: loop controls, `raise_exception`, `strftime_now`, `tojson`
-without HTML escapes, `{% generation %}` blocks.
+Python internals, no endless work, no huge output. Tame ones are rendered in this
+process, all others in one of their own that the system bounds.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from jinja2 import TemplateError, nodes
-from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateSyntaxError, nodes
 
 from llmchat.errors import GenerationError, ModelLoadError
+from llmchat.tokenizers.tame_template import NotTameError, TameTemplate
+from llmchat.tokenizers.template_process import TemplateProcess, TemplateProcessError
+from llmchat.tokenizers.template_sandbox import RENDER_ERRORS, Sandbox, reason_of
 
 Content = str | list[dict[str, str]]
 """What a message says: a text, or a list of parts with `type` and `text`."""
@@ -57,24 +50,12 @@ BUILT_IN_TEMPLATES: Mapping[str, str] = {
 }
 """The styles that need no file, by name."""
 
-_MAX_SECONDS = 5.0
-_MAX_CHARS = 16_000_000
-_MAX_NUMBER = 100_000
-"""The largest number that a template may pair with text: widths, repeats, exponents."""
-
-_WIDE_FORMAT = re.compile(r"[:%][^}a-zA-Z]*(\d{5}|\*)")
-_GROWING_METHODS = ("center", "expandtabs", "ljust", "replace", "rjust", "zfill")
-_GROWING_FILTERS = ("batch", "center", "format", "indent", "replace", "round", "slice", "wordwrap")
-
-RENDER_ERRORS = (
-    TemplateError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RecursionError,
-    RuntimeError, TypeError, ValueError,
-)  # fmt: skip
-"""Everything that a template's own mistakes raise."""
+_MOST_SOURCE = 250_000
+"""Characters of a template; the largest known have some tens of thousands."""
 
 
 class ChatTemplate:
-    """A compiled template.
+    """A template that is ready to be rendered.
 
     Raises:
         ModelLoadError: It is no valid template.
@@ -83,18 +64,23 @@ class ChatTemplate:
     def __init__(self, source: str, *, name: str = "the model's chat template") -> None:
         self.name = name
         self.source = source
-        self._environment = _Environment()
+        self._tame: TameTemplate | None = None
         try:
-            self._template = self._environment.from_string(source)
+            if len(source) > _MOST_SOURCE:
+                raise TemplateSyntaxError(f"it has more than {_MOST_SOURCE} characters", 1)
+            self._tree = _checked_tree(source)
+            self._tame = TameTemplate(source)
+        except NotTameError:
+            pass
         except (*RENDER_ERRORS, SyntaxError) as error:
             raise ModelLoadError(
-                f"{name} is not valid ({_reason(error)}): choose another with --chat-template."
+                f"{name} is not valid ({reason_of(error)}): choose another with --chat-template."
             ) from None
 
     @cached_property
     def strings(self) -> frozenset[str]:
         """The texts that stand in the template's expressions."""
-        constants = self._environment.parse(self.source).find_all(nodes.Const)
+        constants = self._tree.find_all(nodes.Const)
         return frozenset(one.value for one in constants if isinstance(one.value, str))
 
     def render(self, messages: Sequence[Mapping[str, Content]], **values: Any) -> str:
@@ -107,153 +93,36 @@ class ChatTemplate:
         Raises:
             GenerationError: The template refuses these messages, fails, or does not end.
         """
-        self._environment.deadline = time.monotonic() + _MAX_SECONDS
-        chunks: list[str] = []
-        length = 0
         try:
-            for chunk in self._template.generate(messages=[dict(message) for message in messages], **values):
-                chunks.append(chunk)
-                length += len(chunk)
-                self._environment.check(length)
+            if self._tame is not None:
+                return self._tame.render(messages, values)
+        except NotTameError:
+            pass
         except RENDER_ERRORS as error:
-            raise GenerationError(
-                f"{self.name} cannot render this chat ({_reason(error)}): choose another with --chat-template."
-            ) from None
-        return "".join(chunks)
+            raise self._failure(reason_of(error)) from None
+        try:
+            return self._process.render(messages, values)
+        except TemplateProcessError as error:
+            raise self._failure(str(error)) from None
+
+    def _failure(self, reason: str) -> GenerationError:
+        return GenerationError(f"{self.name} cannot render this chat ({reason}): choose another with --chat-template.")
+
+    @cached_property
+    def _process(self) -> TemplateProcess:
+        return TemplateProcess(self.source)
 
 
-class _GenerationBlock(Extension):
-    """`{% generation %}…{% endgeneration %}`, which marks replies for training: its content as it is."""
+def _checked_tree(source: str) -> nodes.Template:
+    """A template's parts; it is not compiled, for that would carry out some of them.
 
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The nodes inside the block."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox, with a deadline and with limits on what a single operation may build."""
-
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
-    deadline = float("inf")
-
-    def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols])
-        self.filters["tojson"] = _to_json
-        for name in _GROWING_FILTERS:
-            self.filters[name] = _limited(name, self.filters[name])
-        del self.globals["lipsum"]
-        self.globals["raise_exception"] = _raise_exception
-        self.globals["strftime_now"] = _strftime_now
-
-    def check(self, length: int = 0) -> None:
-        """Stop a template that works too long or builds too much.
-
-        Raises:
-            SecurityError: A limit is passed.
-        """
-        if time.monotonic() > self.deadline:
-            raise SecurityError(f"it does not end within {_MAX_SECONDS:g} seconds")
-        if length > _MAX_CHARS:
-            raise SecurityError("it makes too much text")
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        """An attribute, within the limits."""
-        return self._checked(super().getattr(obj, attribute), obj, attribute)
-
-    def getitem(self, obj: Any, argument: Any) -> Any:
-        """An item, within the limits."""
-        return self._checked(super().getitem(obj, argument), obj, argument)
-
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """A call, within the limits."""
-        __self.check()
-        if getattr(__obj, "__name__", "") in _GROWING_METHODS:
-            _limit_growth(getattr(__obj, "__self__", ""), *args, *kwargs.values())
-        return super().call(__context, __obj, *args, **kwargs)
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """An operation, within the limits."""
-        self.check(_size(left) + _size(right))
-        if operator == "*" and (_size(left) or _size(right)):
-            _limit_product(_size(left) or _number(left), _size(right) or _number(right))
-        elif operator == "%" and isinstance(left, str):
-            _limit_format(left)
-        elif operator in ("*", "**"):
-            _limit_growth("", left, right)
-        return super().call_binop(context, operator, left, right)
-
-    def _checked(self, value: Any, obj: Any, name: object) -> Any:
-        self.check(_size(value))
-        if isinstance(obj, str) and name in ("format", "format_map"):
-            _limit_format(obj)
-        return value
-
-
-def _size(value: object) -> int:
-    return len(value) if isinstance(value, str | list | tuple) else 0
-
-
-def _number(value: object) -> float:
-    return abs(value) if isinstance(value, int | float) else 0
-
-
-def _limit_product(first: float, second: float) -> None:
-    if first * second > _MAX_CHARS:
-        raise SecurityError("it makes too much text")
-
-
-def _limit_format(text: str) -> None:
-    """Refuse to pad to thousands of columns."""
-    if _WIDE_FORMAT.search(text):
-        raise SecurityError("it formats too wide a text")
-
-
-def _limit_growth(text: object, *values: object) -> None:
-    """Refuse large numbers, and texts that would be put many times into a text."""
-    if any(_number(value) > _MAX_NUMBER for value in values):
-        raise SecurityError(f"it uses a number above {_MAX_NUMBER}")
-    _limit_product(_size(text), max([_number(value) or _size(value) for value in values[1:]], default=0))
-
-
-def _limited(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter within the limits."""
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        # Some filters take the environment before the text.
-        at = next((index for index, value in enumerate(args) if isinstance(value, str)), 0)
-        if name == "format":
-            _limit_format(str(args[at]))
-        else:
-            _limit_growth(args[at], *args[at + 1 :], *kwargs.values())
-        return function(*args, **kwargs)
-
-    run.__dict__.update(function.__dict__)
-    return run
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise_exception(message: str) -> str:
-    raise TemplateError(message)
-
-
-def _strftime_now(layout: str) -> str:
-    return datetime.now().strftime(layout)
-
-
-def _reason(error: BaseException) -> str:
-    """What went wrong, in a few words of the library's own."""
-    message = str(error) or type(error).__name__
-    line = getattr(error, "lineno", None)
-    return f"line {line}: {message[:200]}" if line else message[:200]
+    Raises:
+        TemplateError: As `RENDER_ERRORS`: it is no valid template.
+    """
+    environment = Sandbox()
+    tree = environment.parse(source)
+    for kind, known in ((nodes.Filter, environment.filters), (nodes.Test, environment.tests)):
+        for node in tree.find_all(kind):
+            if node.name not in known:
+                raise TemplateSyntaxError(f"No {kind.__name__.lower()} named {node.name!r}.", node.lineno)
+    return tree

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import gc
+import resource
+import time
+
 import pytest
 
 from llmchat.errors import GenerationError, ModelLoadError
-from llmchat.tokenizers.chat_templates import ChatTemplate
+from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES, ChatTemplate
+from llmchat.tokenizers.tame_template import NotTameError, TameTemplate
+from llmchat.tokenizers.template_process import TemplateProcess, TemplateProcessError
 
 MESSAGES = [{"role": "user", "content": "Hi <b> é"}, {"role": "assistant", "content": "cost: 123456 %d"}]
+
+DOUBLED = "{% set a = [1] %}" + "{% set a = [a, a] %}" * 60
+HOSTILE = {
+    "translate": "{% set t = {97: 'b' * 99999} %}{{ ('a' * 99999).translate(t) }}",
+    "format_map": "{{ '{a:1000000000}'.format_map({'a': 1}) }}",
+    "join": "{% set x = 'a' * 99999 %}{{ (x | list) | join(x) }}",
+    "concat": "{% set a = 'a' * 99999 %}" + "{% set a = a ~ a ~ a ~ a %}" * 30 + "{{ a }}",
+    "text of nested lists": DOUBLED + "{{ a }}",
+    "loops": "{% set r = range(99999) %}{% for i in r %}{% for j in r %}{% endfor %}{% endfor %}",
+    "squares": "{% set x = 99999 %}" + "{% set x = x * x %}" * 60 + "{{ x }}",
+    "json of json": "{{ messages[0].content" + "| tojson" * 60 + " }}",
+}
+"""Each grows or goes round inside a single operation, or between two that are looked at."""
 
 
 @pytest.mark.parametrize(
@@ -84,12 +103,73 @@ def test_huge_output_is_refused(source: str) -> None:
         ChatTemplate(source).render(MESSAGES)
 
 
-def test_endless_work_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop that would run for hours is stopped, also where it prints nothing."""
-    monkeypatch.setattr("llmchat.tokenizers.chat_templates._MAX_SECONDS", 0.05)
-    nested = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
-    with pytest.raises(GenerationError, match="does not end"):
-        ChatTemplate(nested).render(MESSAGES)
+@pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE)
+def test_work_without_end_is_ended(source: str) -> None:
+    """No template keeps the program waiting or fills the memory, whatever single operation it does so with."""
+    template = ChatTemplate(source)
+    began = time.process_time()
+    with pytest.raises(GenerationError, match="cannot render"):
+        template.render(MESSAGES)
+    with pytest.raises(GenerationError, match="cannot render"):
+        template.render(MESSAGES)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    del template
+    gc.collect()
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert time.process_time() - began < 2.5
+    assert spent.ru_utime + spent.ru_stime - children.ru_utime - children.ru_stime < 5
+    assert spent.ru_maxrss < 2**20 or spent.ru_maxrss == children.ru_maxrss
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 1" + "+1" * 50_000 + " }}",
+        "{{ " + "(" * 50_000 + "1" + ")" * 50_000 + " }}",
+        "{{ a" + ".b" * 50_000 + " }}",
+        "{{ " + "9" * 200_000 + " }}",
+        "{{ 'a'" + "|trim" * 20_000 + " }}",
+        "a" * 250_001,
+    ],
+    ids=["sum", "brackets", "attributes", "digits", "filters", "length"],
+)
+def test_sources_that_are_too_deep_or_too_long_are_refused(source: str) -> None:
+    """Reading a template is bounded too."""
+    with pytest.raises(ModelLoadError, match="not valid"):
+        ChatTemplate(source)
+
+
+@pytest.mark.parametrize("name", BUILT_IN_TEMPLATES)
+def test_the_built_in_ones_run_here(name: str) -> None:
+    """The common case starts no process; any template renders the same in one."""
+    source = BUILT_IN_TEMPLATES[name]
+    values = {"add_generation_prompt": True, "bos_token": "<s>", "eos_token": "</s>"}
+    text = TameTemplate(source).render(MESSAGES, values)
+    assert TemplateProcess(source).render(MESSAGES, values) == text
+    assert ChatTemplate(source).render(MESSAGES, **values) == text
+
+
+def test_a_process_serves_again_and_ends_with_its_template() -> None:
+    """Failures of the template's own leave it usable; nothing runs on behind it."""
+    process = TemplateProcess("{% macro f(m) %}{{ m.content + m.more }}{% endmacro %}{{ f(messages[0]) }}")
+    for _ in range(2):
+        with pytest.raises(TemplateProcessError, match="more"):
+            process.render([{"role": "user", "content": "a"}], {})
+        assert process.render([{"role": "user", "content": "a", "more": "é"}], {}) == "aé"
+    running = process._process
+    del process
+    gc.collect()
+    assert running.returncode is not None
+
+
+def test_much_work_by_a_plain_template_is_done_elsewhere() -> None:
+    """A template that seemed tame, and chats of millions of characters, go to the process with the limits."""
+    long = [{"role": "user", "content": "x" * 1_500_000}]
+    assert ChatTemplate("{{ messages[0].content }}").render(long) == long[0]["content"]
+    twice = "{% set x = messages[0].content %}" + "{% set x = x ~ x %}" * 12 + "{{ x[:5] }}"
+    assert ChatTemplate(twice).render([{"role": "user", "content": "ab" * 1000}]) == "ababa"
+    with pytest.raises(NotTameError):
+        TameTemplate(twice).render([{"role": "user", "content": "ab" * 1000}], {})
 
 
 @pytest.mark.parametrize(
