@@ -130,6 +130,7 @@ def print_prompt(prompt: PromptTokens, info: ModelInfo, *, as_json: bool) -> Non
                 "prompt": text,
                 "model": info.name,
                 "raw": prompt.raw,
+                "parse_special": info.parse_special,
                 "token_ids": ids,
                 "tokens": [token.text for token in prompt.tokens],
                 "control": [token.is_control for token in prompt.tokens],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from llmchat.errors import GenerationError, ModelLoadError
 from llmchat.file_kinds import HEAD_BYTES, kind_words
 from llmchat.tokenizers.library_errors import LibraryErrors
 from llmchat.tokenizers.model_proto import WITHOUT_DUMMY_PREFIX, read_facts
+from llmchat.tokenizers.name_finder import NameFinder
 from llmchat.tokenizers.readable import encodable, readable_token
 from llmchat.tokenizers.text_files import read_data
 
@@ -87,7 +87,7 @@ class SentencePieceTokenizer:
     def _encode(self, text: str, *, parse_special: bool) -> list[int]:
         if not parse_special:
             return list(self._processor.encode(text))
-        return self._encode_parts(self._parts(self._special_pattern, text))
+        return self._encode_parts(self._parts(self._special_finder, text))
 
     @cached_property
     def longest_token(self) -> int | None:
@@ -97,9 +97,9 @@ class SentencePieceTokenizer:
     def encode_apart(self, text: str, joint: str) -> list[int]:
         """The ids of a text in which only the control tokens without a joint are meant."""
         parts: list[str | int] = []
-        for part in self._parts(self._control_pattern, encodable(text)):
+        for part in self._parts(self._control_finder, encodable(text)):
             if isinstance(part, str):
-                parts += self._parts(self._user_defined_pattern, part.replace(joint, ""))
+                parts += self._parts(self._user_defined_finder, part.replace(joint, ""))
             else:
                 parts.append(part)
         return self._encode_parts(parts)
@@ -141,9 +141,9 @@ class SentencePieceTokenizer:
     def _piece(self, token_id: int) -> str:
         return str(self._processor.id_to_piece(token_id))
 
-    def _parts(self, pattern: re.Pattern[str], text: str) -> list[str | int]:
+    def _parts(self, finder: NameFinder, text: str) -> list[str | int]:
         """A text cut at the names of special tokens, which become ids."""
-        return [self._special[part] if index % 2 else part for index, part in enumerate(pattern.split(text))]
+        return [self._special[part] if index % 2 else part for index, part in enumerate(finder.split(text))]
 
     def _encode_parts(self, parts: Sequence[str | int]) -> list[int]:
         """The ids of texts with special tokens between them."""
@@ -175,27 +175,25 @@ class SentencePieceTokenizer:
         return [name for name, one in self._special.items() if one == self.unk_id or self.is_control(one)]
 
     @cached_property
-    def _special_pattern(self) -> re.Pattern[str]:
-        return _any_of(self._special)
+    def _special_finder(self) -> NameFinder:
+        return _finder(self._special)
 
     @cached_property
-    def _control_pattern(self) -> re.Pattern[str]:
-        return _any_of(self.control_names)
+    def _control_finder(self) -> NameFinder:
+        return _finder(self.control_names)
 
     @cached_property
-    def _user_defined_pattern(self) -> re.Pattern[str]:
-        return _any_of(self._special.keys() - set(self.control_names))
+    def _user_defined_finder(self) -> NameFinder:
+        return _finder(self._special.keys() - set(self.control_names))
 
 
 def _known(token_id: int) -> int | None:
     return int(token_id) if token_id >= 0 else None
 
 
-def _any_of(names: Iterable[str]) -> re.Pattern[str]:
-    """Matches any of the names, as a group; nothing if there are none."""
-    # Longer names first: one may begin with another.
-    named = sorted((name for name in names if name.strip() and _SPACE not in name), key=len, reverse=True)
-    return re.compile("(" + ("|".join(map(re.escape, named)) or "(?!)") + ")")
+def _finder(names: Iterable[str]) -> NameFinder:
+    """Finds the names that a text can hold."""
+    return NameFinder(name for name in names if name.strip() and _SPACE not in name)
 
 
 def _read(path: Path) -> bytes:

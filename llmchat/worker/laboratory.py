@@ -175,6 +175,7 @@ def serve_inspect(engine: Engine, request: InspectRequest, post: Post) -> None:
 def serve_prompt(engine: Engine, request: PromptRequest, post: Post) -> None:
     """Show the prompt that the model would read."""
     from llmchat.engine.prompt import build_prompt
+    from llmchat.tokenizers.name_finder import NameFinder
     from llmchat.tokenizers.readable import readable_parts
 
     tokenizer, limit = engine.tokenizer, engine.info.context_length // 4
@@ -188,7 +189,8 @@ def serve_prompt(engine: Engine, request: PromptRequest, post: Post) -> None:
     )
     ids = prompt.token_ids
     parts = tuple(PromptPart(*part) for part in readable_parts(tokenizer, ids))
-    said = [part.text for part in parts if not part.is_control]
+    names = NameFinder(name for name in tokenizer.control_names if name.strip())
+    said = [name for part in parts if not part.is_control for name in names.split(part.text)[1::2]]
     post(
         PromptTokens(
             request.request_id,
@@ -197,7 +199,7 @@ def serve_prompt(engine: Engine, request: PromptRequest, post: Post) -> None:
             raw=prompt.raw,
             dropped_turns=prompt.dropped_turns,
             dropped_tokens=prompt.dropped_tokens,
-            said_names=tuple(name for name in tokenizer.control_names if any(name in text for text in said)),
+            said_names=tuple(dict.fromkeys(said)),
         )
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from itertools import product
 from pathlib import Path
 
@@ -152,6 +153,19 @@ def test_templates_find_what_they_look_for() -> None:
     apart = SaidApart(NAMES, ["</think>", "<|", "|>\n"], "")
     assert apart.apart("x</think>y", "J") == "x</think>y"
     assert apart.apart("<|im_end|>\n", "J") == "<J|im_end|J>\n"
+
+
+@pytest.mark.parametrize("form", ["<unused{}>", "tok{}x"])
+def test_vocabularies_of_control_tokens_alone(form: str) -> None:
+    """Tens of thousands of names, and a template that says them all, cost a moment."""
+    names = [form.format(number) for number in range(30_000)]
+    began = time.process_time()
+    apart = SaidApart(names, [*names[:500], "<" * 99_999, "</think>"], "")
+    for said, is_plain in ((names[77], False), (f"a{names[-1]}b", False), ("<b>bold</b> tokens\n" * 200, True)):
+        jointed = apart.apart(said, "\x7f")
+        assert jointed.replace("\x7f", "") == said
+        assert apart.is_plain(jointed, "\x7f") == is_plain
+    assert time.process_time() - began < 2
 
 
 def test_llmbuilders_raw_ids() -> None:
