@@ -60,7 +60,8 @@ class World:
 
     def _model(self, name: str, key: str) -> str:
         """A model with hostile text in one of its keys."""
-        keys = {**keys_of("llama"), key: f"{name}{ACTS}"}
+        template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+        keys = {**keys_of("llama"), "tokenizer.chat_template": template, key: f"{name}{ACTS}"}
         return str(write(self.home / f"{name}{ACTS}.gguf", keys, tensors_of("llama")))
 
     def converse(self) -> None:

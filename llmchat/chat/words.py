@@ -16,8 +16,17 @@ def value_words(name: str, value: Value) -> str:
         return "rolled anew for each reply" if value is None else str(value)
     if not isinstance(value, tuple):
         return str(value)
+    if name == "dry_breakers":
+        return " ".join(_escaped(str(item)) for item in value) or "off"
     return " ".join(_item_words(item) for item in value) or "off"
 
 
 def _item_words(item: str | int) -> str:
     return written(item) if isinstance(item, str) and not item.isidentifier() else str(item)
+
+
+def _escaped(text: str) -> str:
+    """A breaker as it is typed: without quotes, blanks by their escapes."""
+    for meant, typed in (("\n", "\\n"), ("\t", "\\t"), (" ", "\\s")):
+        text = text.replace(meant, typed)
+    return text
