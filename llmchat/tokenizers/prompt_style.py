@@ -231,7 +231,7 @@ class PromptStyle:
     def _render_as_is(self, messages: Sequence[PromptMessage], add_generation_prompt: bool) -> str:
         return self._render_content(
             [
-                (message.role, _as_parts(message.content) if self._wants_parts else message.content)
+                (message.role, _as_parts(message.content) if message.role in self._in_parts else message.content)
                 for message in messages
             ],
             add_generation_prompt,
@@ -247,19 +247,30 @@ class PromptStyle:
         )
 
     @cached_property
-    def _wants_parts(self) -> bool:
-        """Whether the template shows what is said only where it comes as a list of parts."""
+    def _in_parts(self) -> tuple[str, ...]:
+        """The roles whose words the template shows only where they come as lists of parts."""
+        asked: list[tuple[str, Content]] = [("user", _as_parts("a"))]
+        if self._shows_word([], "user") or not self._shows_word([], "user", as_parts=True):
+            return ()
+        answers_as_text = self._shows_word(asked, "assistant")
+        heads_as_text = self._shows_word([], "system", behind=asked)
+        return ("user", *(() if answers_as_text else ("assistant",)), *(() if heads_as_text else ("system",)))
+
+    def _shows_word(
+        self,
+        before: Sequence[tuple[str, Content]],
+        role: str,
+        *,
+        as_parts: bool = False,
+        behind: Sequence[tuple[str, Content]] = (),
+    ) -> bool:
+        """Whether a word comes out that is said in a role."""
         word = new_mark()
-
-        def rendered(content: Content) -> str:
-            try:
-                return self._render_content([("user", content)], True)
-            except GenerationError:
-                return ""
-
-        if word in rendered(word).lower():
+        said = [*before, (role, _as_parts(word) if as_parts else word), *behind]
+        try:
+            text = self._render_content(said, True).lower()
+        except GenerationError:
             return False
-        text = rendered(_as_parts(word)).lower()
         # A list that is written out as it stands is no text.
         return word in text and not _WRITTEN_PART.search(text)
 

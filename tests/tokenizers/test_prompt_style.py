@@ -267,6 +267,16 @@ def test_templates_that_take_what_is_said_in_parts(byte_level: Tokenizer) -> Non
     assert _contains(style.encode([CHAT[0], _generated("hello", drawn), CHAT[2]]), drawn)
 
 
+def test_each_role_gets_the_form_that_it_is_read_in(byte_level: Tokenizer) -> None:
+    """A template may take questions in parts, and answers and the system prompt as texts."""
+    mixed = (
+        "{% for m in messages %}[{{ m.role }}]{% if m.role == 'user' %}{{ m.content[0].text }}"
+        "{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    turns = _turns(("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello."), ("user", "Bye"))
+    assert PromptStyle(mixed, byte_level).render(turns) == "[system]Be brief.[user]Hi[assistant]Hello.[user]Bye"
+
+
 @pytest.mark.parametrize(
     "template",
     [
