@@ -37,7 +37,14 @@ from llmchat.chat.transcript_document import (
     render_record,
     render_turn,
 )
-from llmchat.chat.transcript_place import create_new, default_names, open_locked, read_all, unsaved
+from llmchat.chat.transcript_place import (
+    clear_half_written,
+    create_new,
+    default_names,
+    open_locked,
+    read_all,
+    unsaved,
+)
 from llmchat.chat.transcript_toml import header_table, make_transcript, mark_table, parse_turn, turn_table
 from llmchat.chat.turn import Turn
 from llmchat.errors import TranscriptError
@@ -111,6 +118,8 @@ class TranscriptFile:
         except TranscriptError:
             os.close(handle)
             raise
+        if writable:
+            clear_half_written(path)
         notices = [] if writable else [f"{path.name} may only be read: the conversation goes on unsaved."]
         notices += file._cut(data, document)
         notices += file._recover()
@@ -145,6 +154,17 @@ class TranscriptFile:
             os.close(handle)
         sync_directory(self.path.parent)
 
+    def _put_aside(self, checkpoint: bytes) -> str:
+        """Move a reply in progress that cannot be recovered to the remains; returns a sentence on it."""
+        if not self.writable:
+            return ""
+        try:
+            self._keep_aside(checkpoint)
+        except OSError:
+            return ""
+        self.clear_checkpoint()
+        return f" What there is of it is in {self._cut_path.name}."
+
     def _recover(self) -> list[str]:
         """Take in the reply that was in progress when llmchat was ended."""
         try:
@@ -156,7 +176,7 @@ class TranscriptFile:
         try:
             turn = _parse_checkpoint(data, self._side_path.name, self.transcript)
         except TranscriptError as error:
-            return [f"The reply that was in progress could not be recovered. {error.message}"]
+            return [f"The reply that was in progress could not be recovered. {error.message}{self._put_aside(data)}"]
         if turn is None:
             self.clear_checkpoint()
             return []
@@ -230,6 +250,7 @@ class TranscriptFile:
             TranscriptError: It cannot be written; file and conversation stay as they were.
         """
         self.keep()
+        self.clear_checkpoint()
         document = parse_document(read_all(self._handle), self.path.name)
         gone, header = self.transcript.deleted, dict(document.header)
         records = []
@@ -323,7 +344,7 @@ def _parse_checkpoint(data: bytes, name: str, transcript: Transcript) -> Turn | 
     if document.header.get("transcript") != transcript.id or not document.turns:
         return None
     turn = parse_turn(document.turns[0], name)
-    if turn.id in transcript or not turn.text:
+    if transcript.has_had(turn.id) or not turn.text:
         return None
     if turn.parent is not None and turn.parent not in transcript:
         raise TranscriptError(f"{name} follows a turn that is not in the conversation.")

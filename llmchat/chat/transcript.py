@@ -100,6 +100,10 @@ class Transcript:
         """The ids of the turns that were deleted and can be brought back."""
         return frozenset(turn.id for step in self._steps if step.is_deletion for turn in step.turns)
 
+    def has_had(self, turn_id: str) -> bool:
+        """Whether a turn was ever added, even if it is deleted now."""
+        return turn_id in self._order
+
     def turn(self, turn_id: str) -> Turn:
         """The turn with this id.
 

@@ -87,6 +87,26 @@ def _open(path: Path) -> tuple[int, bool]:
         return os.open(path, os.O_RDONLY), False
 
 
+def clear_half_written(path: Path) -> None:
+    """Remove what processes that were killed while they replaced a file, or the one beside it, left there.
+
+    Args:
+        path: A file that this process has locked.
+    """
+    target = path.resolve()
+    if len(target.name) > _LONGEST_NAME:
+        return
+    half_written = re.compile(rf"\.{re.escape(target.name)}(\.partial)?\.[a-z0-9_]{{8}}\.tmp")
+    with contextlib.suppress(OSError):
+        for item in target.parent.iterdir():
+            if half_written.fullmatch(item.name):
+                item.unlink()
+
+
+_LONGEST_NAME = 90
+"""Of longer names the temporary ones hold only the beginning."""
+
+
 def read_all(handle: int) -> bytes:
     """What an open file holds."""
     os.lseek(handle, 0, os.SEEK_SET)
