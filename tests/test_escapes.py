@@ -42,12 +42,8 @@ class World:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.model = str(
-            write(home / f"m{ACTS}.gguf", {**keys_of("llama"), "general.name": f"m{ACTS}"}, tensors_of("llama"))
-        )
-        self.kind = str(
-            write(home / f"k{ACTS}.gguf", {**keys_of("llama"), "tokenizer.ggml.pre": f"k{ACTS}"}, tensors_of("llama"))
-        )
+        self.model = self._model("m", "general.name")
+        self.kind = self._model("k", "tokenizer.ggml.pre")
         self.template = str(home / f"t{ACTS}.jinja")
         Path(self.template).write_text("{{ raise_exception(" + json.dumps(f"refused {ACTS}") + ") }}")
         self.transcript = str(paths.ensure(paths.transcripts_dir()) / f"talk{ACTS}.toml")
