@@ -96,7 +96,8 @@ def replay(context: click.Context, /, file: Path, turn_id: str | None, **options
     settings = join_settings({**context.obj, **given, "continue_last": False, "resume": str(file)})
     with libraries_in_log():
         any_model = bool(given.get("model") or context.obj["model"])
-        context.exit(replay_transcript(file, settings, any_model=any_model, turn_id=turn_id))
+        asked = {name for name, value in {**context.obj, **given}.items() if value is not None}
+        context.exit(replay_transcript(file, settings, any_model=any_model, turn_id=turn_id, asked=asked))
 
 
 @cli.command()

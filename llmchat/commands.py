@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,9 @@ def pull_model(name: str) -> None:
     print(path)
 
 
-def replay_transcript(file: Path, settings: Settings, *, any_model: bool, turn_id: str | None = None) -> int:
+def replay_transcript(
+    file: Path, settings: Settings, *, any_model: bool, turn_id: str | None = None, asked: Collection[str] = ()
+) -> int:
     """Make the replies of a transcript again and print how each came out.
 
     Args:
@@ -71,6 +74,7 @@ def replay_transcript(file: Path, settings: Settings, *, any_model: bool, turn_i
         settings: The model, and where it runs.
         any_model: Whether the model was chosen by the person, so that its name does not matter.
         turn_id: The only reply to make again, whose text is printed too.
+        asked: What of the model's settings holds whatever was recorded, as for `replay`.
 
     Returns:
         0 if every token is the same, else 1.
@@ -89,7 +93,8 @@ def replay_transcript(file: Path, settings: Settings, *, any_model: bool, turn_i
     if turn_id is not None and transcript.turn(turn_id).reply is None:
         raise UsageError(f"Turn {turn_id} is no reply that a model drew.")
     counts = {"same": 0, "differs": 0, "passed over": 0}
-    for result in replay(transcript, settings.model_spec(), any_model=any_model, turn_id=turn_id):
+    spec = settings.model_spec()
+    for result in replay(transcript, spec, any_model=any_model, turn_id=turn_id, asked=asked):
         if turn_id is not None and not result.passed_over:
             print(f"{visible(result.text)}\n")
         outcome, words = _outcome(result)
@@ -112,9 +117,11 @@ def _outcome(result: ReplayResult) -> tuple[str, str]:
     if result.passed_over:
         return "passed over", result.passed_over
     if place is None:
-        return "same", token_count(len(result.token_ids))
+        but = f", but {result.other_prompt}" if result.other_prompt else ""
+        return "same", token_count(len(result.token_ids)) + but
     was, now = (ids[place] if place < len(ids) else "the end" for ids in (reply.token_ids, result.token_ids))
-    return "differs", f"from token {place} of {len(reply.token_ids)}: {was} then, {now} now"
+    words = f"from token {place} of {len(reply.token_ids)}: {was} then, {now} now"
+    return "differs", f"{result.other_prompt}; {words}" if result.other_prompt else words
 
 
 def export_transcript(file: Path, kind: str) -> None:

@@ -44,7 +44,7 @@ def check(here: Here, talk: Talk, turn: Turn, spec: ModelSpec) -> None:
         assert done.code == 0, done.err
         assert tuple(json.loads(done.out.splitlines()[-1])["token_ids"]) == turn.reply.token_ids
     python = as_python(recipe)
-    if "sliders moved" not in python and "by hand" not in python and "gone on from" not in python:
+    if not any(words in python for words in ("sliders moved", "by hand", "gone on from", "date of today")):
         names: dict[str, Any] = {}
         exec(python, names)
         assert names["reply"].token_ids == turn.reply.token_ids

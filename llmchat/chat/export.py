@@ -60,7 +60,7 @@ def to_json(transcript: Transcript) -> str:
         "turns": [_turn_object(turn) for turn in transcript],
     }
     # ASCII alone, so that any terminal and any lone surrogate is safe.
-    return json.dumps(document, indent=2) + "\n"
+    return json.dumps(document, indent=2, default=str) + "\n"
 
 
 def stamp(reply: Reply) -> str:

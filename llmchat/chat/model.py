@@ -59,6 +59,8 @@ class ModelInfo:
     """Why it is run as it is, such as "the precision float32 was asked for"; "" where nothing spoke for another way."""
     parse_special: bool = False
     """Whether the names of control tokens in what is said mean the tokens."""
+    chat_template: str = ""
+    """The template that was asked for in place of the model's own: a built-in one's name, or Jinja; "" for none."""
     cuda_graph: bool = False
     """Whether a GPU replays decode steps that were recorded once."""
     notes: tuple[str, ...] = ()

@@ -45,7 +45,9 @@ def as_command(recipe: Recipe) -> str:
     """
     _require_tokens(recipe.reply)
     if _is_one_call(recipe) and (flags := _setting_flags(recipe.reply)) is not None:
-        return "".join(_once(recipe, flags))
+        command = "".join(_once(recipe, flags))
+        if len(command) <= _LONGEST_COMMAND:
+            return command
     return "\n".join([*(f"# {line}" for line in _obstacles(recipe)), _replay(recipe)])
 
 
@@ -67,6 +69,10 @@ def settings_of(reply: Reply) -> GenerationConfig:
     return config.changed(max_new_tokens=count, min_new_tokens=min(config.min_new_tokens, count))
 
 
+_LONGEST_COMMAND = 100_000
+"""Characters; systems refuse an argument that is a little longer."""
+
+
 def _require_tokens(reply: Reply) -> None:
     if not reply.token_ids:
         raise UsageError("This reply has no tokens that could be made again.")
@@ -83,8 +89,8 @@ def _is_one_message(recipe: Recipe) -> bool:
 
 
 def _is_by_hand(reply: Reply) -> bool:
-    """Whether a person did something to the reply on its way."""
-    return bool(reply.changes or reply.forced or reply.parts)
+    """Whether a person did something to the reply on its way, or its prompt depended on the day."""
+    return bool(reply.changes or reply.forced or reply.parts or reply.moment)
 
 
 def _obstacles(recipe: Recipe) -> Iterator[str]:
@@ -97,6 +103,8 @@ def _obstacles(recipe: Recipe) -> Iterator[str]:
         yield f"Token {index} was chosen by hand."
     if reply.parts:
         yield f"It was gone on from at token {', '.join(map(str, reply.parts))}."
+    if reply.moment is not None:
+        yield f"Its chat template tells the model the date, which was {reply.moment:%Y-%m-%d}."
     if not _is_one_message(recipe):
         yield "It answers a message in the middle of a conversation."
 
@@ -189,7 +197,8 @@ def _python(recipe: Recipe) -> Iterator[str]:
     reply, is_one_message = recipe.reply, _is_one_message(recipe)
     if _is_by_hand(reply):
         yield from (f"# {line}" for line in _obstacles(recipe))
-        yield "# This makes a reply under the settings of its start; the same tokens come from:"
+        under = "with the date of today" if reply.moment else "under the settings of its start"
+        yield f"# This makes a reply {under}; the same tokens come from:"
         yield f"#   {_replay(recipe)}"
     if not is_one_message:
         yield from ("from pathlib import Path", "")

@@ -45,7 +45,15 @@ from llmchat.chat.transcript_place import (
     read_all,
     unsaved,
 )
-from llmchat.chat.transcript_toml import header_table, make_transcript, mark_table, parse_turn, turn_table
+from llmchat.chat.transcript_toml import (
+    header_table,
+    make_transcript,
+    mark_table,
+    parse_turn,
+    read_templates,
+    template_tables,
+    turn_table,
+)
 from llmchat.chat.turn import Turn
 from llmchat.errors import TranscriptError
 from llmchat.files import PRIVATE, append_bytes, describe, lock, replace_file, sync_directory, write_text
@@ -230,7 +238,8 @@ class TranscriptFile:
             return
         header = render_header({"schema": SCHEMA, "transcript": self.transcript.id})
         try:
-            write_text(self._side_path, header + render_turn(turn_table(turn)), durable=False)
+            templates = "".join(render_record("templates", table) for table in template_tables(turn).values())
+            write_text(self._side_path, header + templates + render_turn(turn_table(turn)), durable=False)
         except OSError as error:
             if self._checkpoint_failed:
                 return
@@ -327,12 +336,16 @@ def _content(transcript: Transcript) -> bytes:
 
 def _rendered(transcript: Transcript, start: int = 0) -> Iterator[str]:
     """The records of a conversation's log from one of them on."""
-    turn_count = 0
+    turn_count, known = 0, set[str]()
     for place, entry in enumerate(transcript.log):
+        templates = template_tables(entry) if isinstance(entry, Turn) else {}
+        new = [table for name, table in templates.items() if name not in known]
+        known |= templates.keys()
         turn_count += isinstance(entry, Turn)
         if place < start:
             continue
         if isinstance(entry, Turn):
+            yield from (render_record("templates", table) for table in new)
             yield render_turn(turn_table(entry))
         else:
             yield render_record(entry.kind, mark_table(entry, turn_count))
@@ -343,7 +356,7 @@ def _parse_checkpoint(data: bytes, name: str, transcript: Transcript) -> Turn | 
     document = parse_document(data, name)
     if document.header.get("transcript") != transcript.id or not document.turns:
         return None
-    turn = parse_turn(document.turns[0], name)
+    turn = parse_turn(document.turns[0], name, read_templates(document))
     if transcript.has_had(turn.id) or not turn.text:
         return None
     if turn.parent is not None and turn.parent not in transcript:

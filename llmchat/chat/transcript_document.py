@@ -6,6 +6,7 @@
     [[undos]]        a change was taken back
     [[redos]]        and made again
     [[headers]]      what stands in the header from then on
+    [[templates]]    a chat template that was asked for, before the first reply that it made the prompt of
     [[states]]       the settings, the system prompt and the prefill from then on
 
 Each record is rendered alone, so that a file grows by appending and is never written
@@ -202,7 +203,7 @@ def is_whole(record: Record, data: bytes) -> bool:
     return "finish_reason" not in turn or "stop" in turn.get("settings", {})
 
 
-_LAST_KEYS = {"selections": "turns", "deletions": "leaf", "undos": "leaf", "redos": "leaf"}
+_LAST_KEYS = {"templates": "text", "selections": "turns", "deletions": "leaf", "undos": "leaf", "redos": "leaf"}
 
 
 def _was_turn(torn: bytes) -> bool:

@@ -18,12 +18,13 @@ last plain key, and a reply ends with `[turns.settings]`, whose last key is `sto
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from dataclasses import fields
+from typing import Any, cast
 
 from llmchat.chat.generation_config import SAMPLER_ORDER, GenerationConfig, Value
 from llmchat.chat.history import Mark
+from llmchat.chat.prompt_facts import PromptFacts, digest, is_named
+from llmchat.chat.table_reader import TableReader
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.transcript_document import SCHEMA, Document, Record, Table
 from llmchat.chat.turn import (
@@ -49,8 +50,6 @@ _COUNTS = ("prompt_tokens", "cached_tokens", "dropped_tokens")
 _RARE_COUNTS = ("unknown_tokens", "byte_tokens")
 """Written only where they are above zero."""
 
-T = TypeVar("T")
-
 
 def header_table(transcript: Transcript) -> Table:
     """What stands above the turns."""
@@ -70,6 +69,8 @@ def turn_table(turn: Turn) -> Table:
     if turn.reply is not None:
         if turn.reply.changes:
             table["changes"] = [_change_table(change) for change in turn.reply.changes]
+        if turn.reply.prompts:
+            table["prompts"] = [_prompt_table(facts) for facts in turn.reply.prompts]
         table["timings"] = {name: getattr(turn.reply.timings, name) for name in _TIMING_NAMES}
         table["settings"] = _plain(turn.reply.config.to_mapping())
     return _clean(table)  # type: ignore[no-any-return]
@@ -99,6 +100,30 @@ def _reply_table(reply: Reply, turn_text: str) -> Table:
 
 def _change_table(change: SettingsChange) -> Table:
     return {"token_index": change.token_index, "text_offset": change.text_offset} | _plain(change.values)
+
+
+def _prompt_table(facts: PromptFacts) -> Table:
+    """What made a prompt; the text of a template that was asked for stands once, in a record of its own."""
+    table: Table = {"tokens": facts.tokens, "ids": facts.ids, "said": facts.said}
+    table |= {"template": facts.template} if facts.template else {}
+    if facts.given_template:
+        named = is_named(facts.given_template)
+        table |= {"template_name": facts.given_template} if named else {"template_given": True}
+    table |= {} if facts.moment is None else {"moment": facts.moment}
+    return table | ({"parse_special": True} if facts.parse_special else {})
+
+
+def template_tables(turn: Turn) -> dict[str, Table]:
+    """The chat templates that a turn's reply was asked for with, by their digests."""
+    prompts = turn.reply.prompts if turn.reply else ()
+    texts = [facts.given_template for facts in prompts if facts.given_template and not is_named(facts.given_template)]
+    return {digest(text): {"digest": digest(text), "text": text} for text in texts}
+
+
+def read_templates(document: Document) -> dict[str, str]:
+    """The chat templates that a file holds, by their digests."""
+    texts = [record.table.get("text") for record in document.records if record.kind == "templates"]
+    return {digest(text): text for text in texts if isinstance(text, str)}
 
 
 def _plain(values: Mapping[str, Value]) -> Table:
@@ -146,7 +171,7 @@ def make_transcript(document: Document, name: str) -> Transcript:
     Raises:
         TranscriptError: A value is missing or not of its kind, or a turn follows one that is not there.
     """
-    header = _Reader(_last_header(document), name)
+    header = TableReader(_last_header(document), name)
     transcript = Transcript(
         transcript_id=header.text("id") or None,
         created=header.moment("created"),
@@ -155,13 +180,13 @@ def make_transcript(document: Document, name: str) -> Transcript:
         model_path=header.text("model_path"),
         tokenizer_path=header.text("tokenizer_path"),
     )
-    number = 0
+    number, templates = 0, read_templates(document)
     for record in document.records:
         if record.kind != "turns":
             _apply(record, transcript)
             continue
         number += 1
-        turn = parse_turn(record.table, f"{name}, turn {number}")
+        turn = parse_turn(record.table, f"{name}, turn {number}", templates)
         try:
             transcript.add(turn)
         except TranscriptError as error:
@@ -198,17 +223,18 @@ def _apply(record: Record, transcript: Transcript) -> None:
     transcript.note_selection()
 
 
-def parse_turn(table: Table, place: str) -> Turn:
+def parse_turn(table: Table, place: str, templates: Mapping[str, str] | None = None) -> Turn:
     """A turn from its table; keys that are not known are passed over.
 
     Args:
         table: The `[[turns]]` table.
         place: Where it stands, for messages, such as "sea.toml, turn 3".
+        templates: The chat templates that the file holds, by their digests.
 
     Raises:
         TranscriptError: A value is missing or not of its kind.
     """
-    read = _Reader(table, place)
+    read = TableReader(table, place)
     text = read.text("text")
     return Turn(
         role=cast(Role, read.choice("role", ROLES)),
@@ -216,11 +242,11 @@ def parse_turn(table: Table, place: str) -> Turn:
         parent=read.text("parent") or None,
         id=read.text("id") or new_id(),
         created=read.moment("created"),
-        reply=_parse_reply(read, text) if "finish_reason" in table else None,
+        reply=_parse_reply(read, text, templates or {}) if "finish_reason" in table else None,
     )
 
 
-def _parse_reply(read: _Reader, turn_text: str) -> Reply:
+def _parse_reply(read: TableReader, turn_text: str, templates: Mapping[str, str]) -> Reply:
     return Reply(
         text=read.text("reply_text", turn_text),
         token_ids=read.ids("token_ids"),
@@ -241,19 +267,34 @@ def _parse_reply(read: _Reader, turn_text: str) -> Reply:
         facts=_parse_facts(read.inner("token_facts"), len(read.ids("token_ids"))),
         forced=_parse_forced(read.text("forced")),
         parts=read.ids("parts"),
+        prompts=tuple(_parse_prompt(prompt, templates) for prompt in read.items("prompts")),
         unknown_tokens=read.whole("unknown_tokens"),
         byte_tokens=read.whole("byte_tokens"),
         timings=Timings(**{name: read.inner("timings").number(name) for name in _TIMING_NAMES}),
     )
 
 
-def _parse_finish(read: _Reader) -> FinishReason:
+def _parse_prompt(read: TableReader, templates: Mapping[str, str]) -> PromptFacts:
+    template = read.text("template")
+    given = templates.get(template, "") if read.flag("template_given") else read.text("template_name")
+    return PromptFacts(
+        tokens=read.whole("tokens"),
+        ids=read.text("ids"),
+        said=read.text("said"),
+        template=template,
+        given_template=given,
+        moment=read.local_time("moment"),
+        parse_special=read.flag("parse_special"),
+    )
+
+
+def _parse_finish(read: TableReader) -> FinishReason:
     """Why a reply ended; a reason of a newer llmchat counts as an end of its own."""
     reason = read.text("finish_reason")
     return reason if reason in FINISH_REASONS else "stop"
 
 
-def _parse_facts(read: _Reader, count: int) -> tuple[TokenFacts, ...]:
+def _parse_facts(read: TableReader, count: int) -> tuple[TokenFacts, ...]:
     """One fact a token; numbers that are damaged cost the colours, never the conversation."""
     columns = [read.text(name).split() for name in _FACT_NAMES]
     if any(len(column) != count for column in columns):
@@ -272,7 +313,7 @@ def _parse_forced(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(index), int(token)) for index, _, token in pairs if index.isdecimal() and token.isdecimal())
 
 
-def _parse_config(read: _Reader) -> GenerationConfig:
+def _parse_config(read: TableReader) -> GenerationConfig:
     known = {name: _known(name, value) for name, value in read.table.items() if name in _CONFIG_NAMES}
     try:
         return GenerationConfig.from_mapping(known)
@@ -287,7 +328,7 @@ def _known(name: str, value: object) -> object:
     return value
 
 
-def _parse_change(read: _Reader) -> SettingsChange:
+def _parse_change(read: TableReader) -> SettingsChange:
     values: dict[str, Value] = {}
     for name in _CONFIG_NAMES:
         if name in read.table:
@@ -302,60 +343,3 @@ def _parse_change(read: _Reader) -> SettingsChange:
 
 _ROOMY = GenerationConfig(max_new_tokens=1_000_000)
 """A config under which every min_new_tokens can be checked alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Takes values of the right kind out of a table; what is missing has a plain default."""
-
-    table: Table
-    place: str
-
-    def text(self, key: str, default: str = "") -> str:
-        return self._value(key, default, (str,), "a string")
-
-    def whole(self, key: str) -> int:
-        return self._value(key, 0, (int,), "a whole number")
-
-    def number(self, key: str) -> float:
-        return float(self._value(key, 0.0, (float, int), "a number"))
-
-    def flag(self, key: str) -> bool:
-        return self._value(key, False, (bool,), "true or false")
-
-    def moment(self, key: str) -> datetime:
-        value = self._value(key, _UNKNOWN_TIME, (datetime,), "a date and time")
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        value = self.text(key)
-        if value not in choices:
-            raise TranscriptError(f"{self.place}: {key} must be one of {', '.join(choices)}, not {value!r}.")
-        return value
-
-    def ids(self, key: str) -> tuple[int, ...]:
-        try:
-            return tuple(map(int, self.text(key).split()))
-        except ValueError:
-            raise TranscriptError(f"{self.place}: {key} must be whole numbers with spaces between.") from None
-
-    def inner(self, key: str) -> _Reader:
-        return _Reader(self._value(key, _EMPTY, (dict,), "a table"), f"{self.place}, {key}")
-
-    def items(self, key: str) -> list[_Reader]:
-        items = self._value(key, _NOTHING, (list,), "a list of tables")
-        if not all(isinstance(item, dict) for item in items):
-            raise TranscriptError(f"{self.place}: {key} must be a list of tables.")
-        return [_Reader(item, f"{self.place}, {key}") for item in items]
-
-    def _value(self, key: str, default: T, kinds: tuple[type, ...], words: str) -> T:
-        value = self.table.get(key, default)
-        # A bool is an int to Python, but not to a person who reads the file.
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise TranscriptError(f"{self.place}: {key} must be {words}, not {value!r:.60}.")
-        return cast(T, value)
-
-
-_EMPTY: Table = {}
-_NOTHING: list[Any] = []
-_UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)

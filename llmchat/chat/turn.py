@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple, get_args
 
 from llmchat.chat.generation_config import GenerationConfig, Value
+from llmchat.chat.prompt_facts import PromptFacts
 
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -95,6 +96,8 @@ class Reply:
     """(token index, token id) of tokens that the person chose in place of a draw."""
     parts: tuple[int, ...] = ()
     """The token indices, ascending, at which it was gone on from: there the prompt was fitted anew."""
+    prompts: tuple[PromptFacts, ...] = ()
+    """What made the prompt of its beginning, and of each of `parts`; empty for replies of before it was kept."""
     unknown_tokens: int = 0
     """How many of its tokens stand for what the vocabulary lacks."""
     byte_tokens: int = 0
@@ -108,6 +111,11 @@ class Reply:
             if change.token_index <= token_index:
                 config = config.changed(**change.values)
         return config
+
+    @property
+    def moment(self) -> datetime | None:
+        """The local time that its chat template was told; None if that did not ask."""
+        return self.prompts[-1].moment if self.prompts else None
 
     def before(self, token_index: int) -> Reply:
         """The part before one of the tokens whose `facts` are known; their number means all of it."""
@@ -129,6 +137,7 @@ def continue_reply(first: Reply, whole: Reply) -> Reply:
     last = first.config
     for change in changes:
         last = last.changed(**change.values)
+    parts = (*(start for start in first.parts if start < kept), *([kept] if kept else []))
     moved = {name: value for name, value in whole.config.difference(last).items() if name not in ("seed", "stop")}
     if moved and not (whole.changes and whole.changes[0].token_index == kept):
         changes.append(SettingsChange(kept, len(first.text), moved))
@@ -138,7 +147,8 @@ def continue_reply(first: Reply, whole: Reply) -> Reply:
         changes=(*changes, *whole.changes),
         facts=first.facts[:kept] + whole.facts if len(first.facts) >= kept else (),
         forced=tuple(pick for pick in first.forced if pick[0] < kept) + whole.forced,
-        parts=(*(start for start in first.parts if start < kept), *([kept] if kept else [])),
+        parts=parts,
+        prompts=first.prompts[: len(parts)] + whole.prompts if len(first.prompts) >= len(parts) else (),
     )
 
 

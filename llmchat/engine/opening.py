@@ -98,7 +98,7 @@ def _open_natively(spec: ModelSpec, progress: Progress, threads: int) -> Engine:
         return NativeEngine(
             model,
             checkpoint.tokenizer,
-            replace(info, has_chat_template=style is not None),
+            _with_style(info, style, spec),
             end_ids=_end_ids(checkpoint, style),
             prompt_style=style,
             slides=isinstance(checkpoint.config, GPTConfig),
@@ -237,7 +237,7 @@ def _build(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype:
     return TorchEngine(
         model,
         checkpoint.tokenizer,
-        replace(info, has_chat_template=style is not None),
+        _with_style(info, style, spec),
         end_ids=_end_ids(checkpoint, style),
         prompt_style=style,
         device=device,
@@ -251,6 +251,17 @@ def _prompt_style(checkpoint: Checkpoint, spec: ModelSpec) -> PromptStyle | None
 
     template = spec.chat_template or checkpoint.chat_template
     return load_prompt_style(template, checkpoint.tokenizer) if template else None
+
+
+def _with_style(info: ModelInfo, style: PromptStyle | None, spec: ModelSpec) -> ModelInfo:
+    """What was opened, with the chat template that it is talked to through."""
+    from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES
+
+    given = spec.chat_template or ""
+    if style is not None and given and given not in BUILT_IN_TEMPLATES:
+        # A file may be changed or deleted.
+        given = style.source
+    return replace(info, has_chat_template=style is not None, chat_template=given)
 
 
 def _end_ids(checkpoint: Checkpoint, style: PromptStyle | None) -> tuple[int, ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
+from llmchat.chat.prompt_facts import PromptFacts, digest, digest_of_ids, digest_of_said
 from llmchat.chat.turn import Turn
 from llmchat.engine.engine import Engine, StopSignal
 from llmchat.engine.text_size import FEW_CHARS, MOST_CHARS, check_length, least_tokens, too_long
@@ -28,6 +30,8 @@ class Prompt:
     """Ids of turns that did not fit."""
     dropped_tokens: int = 0
     """Tokens of the prompt that the model does not see."""
+    facts: PromptFacts = field(default_factory=PromptFacts)
+    """What made it."""
 
 
 def build_prompt(
@@ -38,6 +42,7 @@ def build_prompt(
     prefill_text: str = "",
     continued_ids: tuple[int, ...] = (),
     reply_room: int = 1,
+    moment: datetime | None = None,
     should_stop: StopSignal = lambda: False,
 ) -> Prompt:
     """Turn a conversation into ids that fit the context.
@@ -53,6 +58,7 @@ def build_prompt(
         prefill_text: Text that the reply begins with.
         continued_ids: Ids of the reply's earlier part.
         reply_room: Tokens wanted free for the reply.
+        moment: The local time that the chat template is told; by default the present.
         should_stop: Asked now and then while a very long text is looked at.
 
     Raises:
@@ -63,6 +69,7 @@ def build_prompt(
     if raw or engine.prompt_style is None:
         return _raw_prompt(engine, turns, prefill_text, continued_ids, should_stop)
     style = engine.prompt_style
+    moment = (moment or datetime.now().replace(microsecond=0)) if style.asks_for_date else None
     known = [_with_trusted_ids(turn, engine) for turn in turns]
     head = 1 if known and known[0].role == "system" else 0
     starts = [i for i, turn in enumerate(known) if i >= head and turn.role == "user"] or [head]
@@ -73,7 +80,11 @@ def build_prompt(
     def encode(dropped: int) -> list[int]:
         kept = known[:head] + known[starts[dropped] :]
         return style.encode(
-            kept, prefill_text=prefill_text, continued_ids=continued_ids, parse_special=engine.info.parse_special
+            kept,
+            prefill_text=prefill_text,
+            continued_ids=continued_ids,
+            parse_special=engine.info.parse_special,
+            moment=moment,
         )
 
     token_ids = encode(first)
@@ -86,10 +97,8 @@ def build_prompt(
         token_ids = encode(dropped)
         dropped_tokens = whole - len(token_ids)
     gone = tuple(turn.id for turn in known[head : starts[dropped]]) if dropped else ()
-    return _checked(
-        engine,
-        Prompt(tuple(token_ids), False, style.stop_strings, prefill_text, continued_ids, gone, dropped_tokens),
-    )
+    prompt = Prompt(tuple(token_ids), False, style.stop_strings, prefill_text, continued_ids, gone, dropped_tokens)
+    return _with_facts(engine, _checked(engine, prompt), turns, moment)
 
 
 def _first_that_may_fit(
@@ -131,7 +140,23 @@ def _raw_prompt(
     token_ids = tokenizer.encode(text, parse_special=engine.info.parse_special)
     if tokenizer.adds_bos and tokenizer.bos_id is not None and token_ids[:1] != [tokenizer.bos_id]:
         token_ids.insert(0, tokenizer.bos_id)
-    return _checked(engine, Prompt((*token_ids, *continued_ids), True, (), prefill_text, continued_ids))
+    prompt = Prompt((*token_ids, *continued_ids), True, (), prefill_text, continued_ids)
+    return _with_facts(engine, _checked(engine, prompt), turns[-1:])
+
+
+def _with_facts(engine: Engine, prompt: Prompt, turns: Sequence[Turn], moment: datetime | None = None) -> Prompt:
+    """The prompt with what made it."""
+    style = None if prompt.raw else engine.prompt_style
+    facts = PromptFacts(
+        tokens=len(prompt.token_ids),
+        ids=digest_of_ids(prompt.token_ids),
+        said=digest_of_said([*((turn.role, turn.text) for turn in turns), ("prefill", prompt.prefill_text)]),
+        template=digest(style.source) if style else "",
+        given_template=engine.info.chat_template if style else "",
+        moment=moment,
+        parse_special=engine.info.parse_special,
+    )
+    return replace(prompt, facts=facts)
 
 
 def _checked(engine: Engine, prompt: Prompt) -> Prompt:

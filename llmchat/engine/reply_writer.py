@@ -190,6 +190,7 @@ class ReplyWriter:
             cached_tokens=self.cached_tokens,
             dropped_tokens=self._prompt.dropped_tokens,
             prefill_text=self._prompt.prefill_text,
+            prompts=(self._prompt.facts,),
             facts=tuple(self._facts),
             forced=tuple(pick for pick in self._forced if self._new_from <= pick[0] < self._index),
             unknown_tokens=unknown_tokens,

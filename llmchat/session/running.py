@@ -101,6 +101,7 @@ class Running:
             cached_tokens=0 if prompt is None else prompt.cached_tokens,
             dropped_tokens=0 if prompt is None else prompt.dropped_tokens,
             prefill_text=self.request.prefill_text,
+            prompts=() if prompt is None else (prompt.facts,),
             facts=tuple(self.facts),
             forced=self.request.forced,
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -375,6 +376,7 @@ class ChatSession(Conversation):
             continued_ids=() if first_part is None else first_part.token_ids,
             continued_from=first_part,
             forced=forced,
+            moment=None if is_to_new else self._moment_of(parent, first_part),
         )
         assert self.model is not None
         raw = raw or self.is_raw
@@ -383,6 +385,11 @@ class ChatSession(Conversation):
             request, new_id(), parent, self.config, self.model, raw, own_system, first_part, is_to_new
         )
         self._submit(request)
+
+    def _moment_of(self, parent: str, first_part: Reply | None) -> datetime | None:
+        """The time that the chat template is told for another reply to a turn: that of the first one."""
+        replies = [turn.reply for turn in self.transcript.children(parent)] if first_part is None else [first_part]
+        return next((reply.moment for reply in replies if reply is not None and reply.moment), None)
 
     def _add_reply(self, running: Running, reply: Reply) -> None:
         """Make a reply that ended a turn."""

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from llmchat.tokenizers.prompt_messages import (
     token_bytes,
 )
 from llmchat.tokenizers.said_apart import SaidApart
+from llmchat.tokenizers.template_sandbox import MOMENT
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 _TAG = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
@@ -50,6 +52,17 @@ class PromptStyle:
     def __init__(self, template: str, tokenizer: Tokenizer, *, name: str = "The model's chat template") -> None:
         self._template = ChatTemplate(template, name=name)
         self._tokenizer = tokenizer
+        self._moment: datetime | None = None
+
+    @property
+    def source(self) -> str:
+        """The template."""
+        return self._template.source
+
+    @property
+    def asks_for_date(self) -> bool:
+        """Whether the prompt depends on when it is made."""
+        return "strftime_now" in self.source
 
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
@@ -99,6 +112,7 @@ class PromptStyle:
         prefill_text: str = "",
         continued_ids: Sequence[int] = (),
         parse_special: bool = False,
+        moment: datetime | None = None,
     ) -> list[int]:
         """The ids of the prompt, up to where the reply is to begin.
 
@@ -108,10 +122,12 @@ class PromptStyle:
             continued_ids: Ids of the reply's earlier part, after the prefill.
             parse_special: Whether control tokens that the turns and the prefill name are meant, and
                 not only those that the template writes.
+            moment: The local time that the template is told; by default the present.
 
         Raises:
             GenerationError: The template cannot render these turns, or leaves out what was said.
         """
+        self._moment = moment
         messages = self._placed([message_of(turn, self._tokenizer) for turn in turns])
         joint = ""
         if not parse_special:
@@ -238,8 +254,10 @@ class PromptStyle:
         )
 
     def _render_content(self, messages: Sequence[tuple[str, Content]], add_generation_prompt: bool) -> str:
+        moment = {} if self._moment is None else {MOMENT: self._moment.isoformat()}
         return self._template.render(
             [{"role": role, "content": content} for role, content in messages],
+            **moment,
             add_generation_prompt=add_generation_prompt,
             bos_token=self._name_of(self._tokenizer.bos_id),
             eos_token=self._name_of(self._tokenizer.eos_id),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from jinja2 import Template, TemplateError, nodes
+from jinja2 import Template, TemplateError, nodes, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
@@ -22,6 +22,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 _FREE_CHARS, _GROWTH = 1_000_000, 6
 """What a template may write beside what is said, and how often it may write that."""
+
+MOMENT = "_moment"
+"""The name of the value that says what `strftime_now` takes for now: local time as ISO 8601 has it."""
 
 MAX_CHARS = 16_000_000
 """What a template may hold in one text."""
@@ -199,5 +202,7 @@ def _raise_exception(message: str) -> str:
     raise TemplateError(message)
 
 
-def _strftime_now(layout: str) -> str:
-    return datetime.now().strftime(layout)
+@pass_context
+def _strftime_now(context: Context, layout: str) -> str:
+    told = context.get(MOMENT)
+    return (datetime.fromisoformat(told) if told else datetime.now()).strftime(layout)

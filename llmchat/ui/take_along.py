@@ -66,7 +66,11 @@ def _spec_of(reply: Reply, path: str, spec: ModelSpec) -> ModelSpec:
     tokenizer = recorded_tokenizer(path, reply.tokenizer_path)
     if tokenizer is not None and find_tokenizer(path) == Path(tokenizer):
         tokenizer = None
-    return replace(spec, model=name or spec.model, tokenizer=tokenizer)
+    spec = replace(spec, model=name or spec.model, tokenizer=tokenizer)
+    if reply.prompts:
+        made = reply.prompts[-1]
+        spec = replace(spec, chat_template=made.given_template or None, parse_special=made.parse_special)
+    return spec
 
 
 def _has_a_say(settings_path: Path | None) -> bool:

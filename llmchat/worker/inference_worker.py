@@ -232,6 +232,7 @@ class InferenceWorker:
             prefill_text=request.prefill_text,
             continued_ids=request.continued_ids,
             reply_room=max(1, min(wanted, engine.info.context_length // 4)),
+            moment=request.moment,
             should_stop=request.cancel.is_set,
         )
         stream = self._stream = ReplyStream(
@@ -251,6 +252,7 @@ class InferenceWorker:
                 dropped_tokens=prompt.dropped_tokens,
                 context_length=engine.info.context_length,
                 seconds=time.perf_counter() - began,
+                facts=prompt.facts,
             )
         )
         self._post_pieces(request, engine, stream)

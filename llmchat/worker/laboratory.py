@@ -84,6 +84,7 @@ def _serve_lanes(engine: Engine, request: BatchRequest, prompt: Prompt, first: i
                 dropped_tokens=prompt.dropped_tokens,
                 context_length=engine.info.context_length,
                 seconds=time.perf_counter() - began,
+                facts=prompt.facts,
             )
         )
     gathered = _Gathered(request.request_id, first, post)
@@ -156,6 +157,7 @@ def serve_inspect(engine: Engine, request: InspectRequest, post: Post) -> None:
         continued_ids=reply.token_ids[:index],
         # With the tokens read before the place, as much as was kept free then.
         reply_room=max(1, room - index),
+        moment=reply.moment,
         should_stop=request.cancel.is_set,
     )
     logits = engine.prefill(prompt.token_ids, request.cancel.is_set).logits
@@ -185,6 +187,7 @@ def serve_prompt(engine: Engine, request: PromptRequest, post: Post) -> None:
         raw=request.raw,
         prefill_text=request.prefill_text,
         reply_room=max(1, min(request.room, limit)),
+        moment=request.moment,
         should_stop=request.cancel.is_set,
     )
     ids = prompt.token_ids

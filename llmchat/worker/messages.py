@@ -20,10 +20,12 @@ import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelInfo, ModelSpec
+from llmchat.chat.prompt_facts import PromptFacts
 from llmchat.chat.turn import Reply, SettingsChange, TokenFacts, Turn
 from llmchat.errors import LlmchatError
 
@@ -80,6 +82,8 @@ class GenerationRequest:
     """What is known of that part, for samplers that have a state."""
     forced: tuple[tuple[int, int], ...] = ()
     """(token index, token id) to take in place of a draw."""
+    moment: datetime | None = None
+    """The local time that the chat template is told; None is the present."""
     cancel: threading.Event = field(default_factory=threading.Event)
     request_id: int = field(default_factory=next_request_id)
 
@@ -137,6 +141,8 @@ class PromptRequest:
     prefill_text: str = ""
     room: int = 1
     """Tokens wanted free for the reply; the prompt is cut by them."""
+    moment: datetime | None = None
+    """The local time that the chat template is told; None is the present."""
     cancel: threading.Event = field(default_factory=threading.Event)
     request_id: int = field(default_factory=next_request_id)
 
@@ -201,6 +207,8 @@ class PromptProcessed:
     dropped_tokens: int
     context_length: int
     seconds: float
+    facts: PromptFacts = field(default_factory=PromptFacts)
+    """What made it."""
 
 
 @dataclass(frozen=True, slots=True)
