@@ -17,9 +17,19 @@ _LLMBUILDER = DATA / "llmbuilder-formats"
 _TOKENIZER = _LLMBUILDER / "1.0.0" / "tok_hf"
 _SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 _MORE_SETTINGS = {
-    "special_tokens_map.json": {"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": False}, "unk_token": "<unk>"},
-    "rope": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32},
-}  # fmt: skip
+    "special_tokens_map.json": {
+        "bos_token": "<s>",
+        "eos_token": {"content": "</s>", "lstrip": False},
+        "unk_token": "<unk>",
+    },
+    "rope": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    },
+}
 
 
 def sound(place: Path) -> None:

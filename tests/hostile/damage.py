@@ -19,7 +19,9 @@ def _flip(rng: Random, data: bytearray) -> None:
 
 def _overwrite(rng: Random, data: bytearray) -> None:
     at = rng.randrange(len(data))
-    data[at : at + rng.choice((1, 2, 4, 16))] = rng.choice((b"\x00", b"\xff", b"\x7f", b"\x80")) * rng.choice((1, 4, 16))
+    data[at : at + rng.choice((1, 2, 4, 16))] = rng.choice((b"\x00", b"\xff", b"\x7f", b"\x80")) * rng.choice(
+        (1, 4, 16)
+    )
 
 
 def _cut(rng: Random, data: bytearray) -> None:
@@ -82,7 +84,11 @@ def damaged_text(rng: Random, text: str) -> bytes:
             return text.encode(rng.choice(("utf-16", "utf-16-le", "utf-32", "utf-8-sig")), "surrogatepass")
         case 1:
             at = rng.randrange(len(data) + 1)
-            return data[:at] + rng.choice((b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\x00", b"\xe2\x82", b"\x1a")) + data[at:]
+            return (
+                data[:at]
+                + rng.choice((b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\x00", b"\xe2\x82", b"\x1a"))
+                + data[at:]
+            )
         case 2 | 3:
             return damaged(rng, data)
     return data

@@ -22,6 +22,10 @@ NAMES = (
 )
 
 
+class Untrue(Exception):
+    """Llmchat went on as if all were well, and it was not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """One kind of file."""

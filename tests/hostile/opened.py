@@ -13,7 +13,13 @@ from llmchat.errors import LlmchatError
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 DATA = Path(__file__).parents[1] / "data"
-TEXTS = ("Alice was beginning to get very tired.", "  two  blanks\tand\na line ", "naïve café 你好 😀", "<s>no</s> <unk>", "")
+TEXTS = (
+    "Alice was beginning to get very tired.",
+    "  two  blanks\tand\na line ",
+    "naïve café 你好 😀",
+    "<s>no</s> <unk>",
+    "",
+)
 _ON_TORCH = float(os.environ.get("HOSTILE_ON_TORCH", "0.05"))
 """The share of the models that torch runs, which takes longer."""
 
@@ -28,7 +34,12 @@ def converse(model_path: Path, *, tokenizer: Path | None = None) -> None:
     dtype = "float32" if Random(size).random() < _ON_TORCH else "auto"
     model = load(model_path, tokenizer, device="cpu", dtype=dtype, threads=1)
     use(model._engine.tokenizer)
-    turns = (Turn("system", "Be brief."), Turn("user", "Hello there"), Turn("assistant", "Yes?"), Turn("user", "Say more"))
+    turns = (
+        Turn("system", "Be brief."),
+        Turn("user", "Hello there"),
+        Turn("assistant", "Yes?"),
+        Turn("user", "Say more"),
+    )
     failed: LlmchatError | None = None
     for prompt, raw in ((turns, False), ("Alice was", True)):
         try:

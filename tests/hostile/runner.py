@@ -91,12 +91,12 @@ def _run_worker(
             cwd=ROOT, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "PYTHONHASHSEED": "0"},
         )  # fmt: skip
-        try:
-            current, hung = _follow(name, worker, outcome, deadline, told)
-        finally:
-            if worker.poll() is None:
-                worker.kill()
-            worker.wait()
+        with worker:
+            try:
+                current, hung = _follow(name, worker, outcome, deadline, told)
+            finally:
+                if worker.poll() is None:
+                    worker.kill()
         if worker.returncode > 0:
             raise AssertionError(f"{name}: the worker itself failed:\n{_tail(log)}")
         if current is None:
@@ -109,8 +109,8 @@ def _run_worker(
 
 def _follow(
     name: str, worker: subprocess.Popen[bytes], outcome: Outcome, deadline: float, told: Callable[[Finding], None]
-) -> int | None:
-    """Read a worker's reports; returns the case that it died of, None if it ended in order."""
+) -> tuple[int | None, bool]:
+    """Read a worker's reports; returns the case that it died of, None if it ended in order, and whether it hung."""
     assert worker.stdout is not None
     current: int | None = None
     rest = b""

@@ -20,7 +20,11 @@ _TYPES = ("F32", "F16", "BF16", "F64", "I64", "U8", "BOOL", "F8_E4M3", "I32", "f
 @cache
 def files_of(kind: str) -> dict[str, bytes]:
     """The files of a small sound model."""
-    return {path.name: path.read_bytes() for path in sorted((DATA / "huggingface" / kind).iterdir()) if path.suffix != ".npy"}
+    return {
+        path.name: path.read_bytes()
+        for path in sorted((DATA / "huggingface" / kind).iterdir())
+        if path.suffix != ".npy"
+    }
 
 
 def sound(place: Path) -> None:
@@ -72,18 +76,26 @@ def _redescribed(rng: Random, header: dict[str, Any]) -> dict[str, Any]:
             case 0:
                 tensor["dtype"] = rng.choice(_TYPES)
             case 1:
-                tensor["shape"] = [rng.choice((0, 1, 2, 16, 63, 64, 65, -1, *EXTREMES)) for _ in range(rng.randrange(5))]
+                tensor["shape"] = [
+                    rng.choice((0, 1, 2, 16, 63, 64, 65, -1, *EXTREMES)) for _ in range(rng.randrange(5))
+                ]
             case 2:
                 tensor["shape"] = tensor["shape"][::-1] + rng.choice(([], [1], [0]))
             case 3:
-                tensor["data_offsets"] = sorted(rng.choice((0, 4, 64, 4096, *EXTREMES)) for _ in range(2))[:: rng.choice((1, -1))]
+                tensor["data_offsets"] = sorted(rng.choice((0, 4, 64, 4096, *EXTREMES)) for _ in range(2))[
+                    :: rng.choice((1, -1))
+                ]
             case 4:
                 other = rng.choice([key for key in header if key != "__metadata__"])
                 tensor["data_offsets"] = list(header[other]["data_offsets"])
             case 5:
                 tensor["data_offsets"] = [place + rng.choice((-8, -1, 1, 4)) for place in tensor["data_offsets"]]
             case 6:
-                header[rng.choice(("model.layers.99999999999.mlp.up_proj.weight", "", "model.embed_tokens.weight", name * 500))] = tensor
+                header[
+                    rng.choice(
+                        ("model.layers.99999999999.mlp.up_proj.weight", "", "model.embed_tokens.weight", name * 500)
+                    )
+                ] = tensor
             case _:
                 tensor["shape"], tensor["data_offsets"] = [0, *tensor["shape"]], [0, 0]
     return header

@@ -20,7 +20,10 @@ Field = tuple[int, int, bytes]
 
 @cache
 def _sources() -> list[list[Field]]:
-    paths = [DATA / "llmbuilder-2.0.0-tiny" / "tokenizer" / "tokenizer.model", *sorted((DATA / "llmbuilder-formats").rglob("*.model"))]
+    paths = [
+        DATA / "llmbuilder-2.0.0-tiny" / "tokenizer" / "tokenizer.model",
+        *sorted((DATA / "llmbuilder-formats").rglob("*.model")),
+    ]
     return [list(fields(path.read_bytes())) for path in paths]
 
 
@@ -90,13 +93,23 @@ def _damage_inside(rng: Random, inner: list[Field]) -> None:
         case _ if kind == 0:
             inner[at] = (number, kind, varint(rng.choice((0, 1, 2, 3, 4, 5, 6, 7, *EXTREMES))))
         case _ if kind == 5:
-            inner[at] = (number, kind, struct.pack("<f", rng.choice((0.0, -1e38, 1e38, float("nan"), float("inf"), float("-inf")))))
+            inner[at] = (
+                number,
+                kind,
+                struct.pack("<f", rng.choice((0.0, -1e38, 1e38, float("nan"), float("inf"), float("-inf")))),
+            )
         case _:
-            inner[at] = (number, kind, rng.choice((b"", b"\xff", b"\x00" * 9, b"a", b"<unk>", b"<0x00>", value * 3, damaged(rng, value))))
+            inner[at] = (
+                number,
+                kind,
+                rng.choice((b"", b"\xff", b"\x00" * 9, b"a", b"<unk>", b"<0x00>", value * 3, damaged(rng, value))),
+            )
 
 
 def _piece(rng: Random) -> bytes:
-    text = rng.choice((b"", b"a", b"<s>", b"<unk>", b"<0x41>", b"<0xZZ>", b"\xe2\x96\x81" * 2000, b"\xff\xfe", b"\x00", b" "))
+    text = rng.choice(
+        (b"", b"a", b"<s>", b"<unk>", b"<0x41>", b"<0xZZ>", b"\xe2\x96\x81" * 2000, b"\xff\xfe", b"\x00", b" ")
+    )
     score = struct.pack("<f", rng.choice((0.0, 1e38, float("nan"), float("-inf"))))
     return message([(1, 2, text), (2, 5, score), (3, 0, varint(rng.choice((0, 1, 2, 3, 4, 5, 6, 7, 2**31))))])
 
@@ -150,7 +163,8 @@ def varint(value: int) -> bytes:
 def message(listed: list[Field]) -> bytes:
     """Fields as a protobuf message."""
     return b"".join(
-        varint(number << 3 | kind) + (varint(len(value)) if kind == 2 else b"") + value for number, kind, value in listed
+        varint(number << 3 | kind) + (varint(len(value)) if kind == 2 else b"") + value
+        for number, kind, value in listed
     )
 
 

@@ -10,22 +10,36 @@ from typing import Any
 
 from llmchat.settings import Settings, load_settings, render_settings, save_settings
 from tests.hostile.damage import damaged_text
+from tests.hostile.formats import Untrue
 from tests.hostile.trees import damaged_tree, strange_value, toml_text
-from tests.hostile.worker import Untrue
 
 _NAME = "settings.toml"
 
 
 @cache
 def _tree() -> dict[str, Any]:
-    generation = {
-        "temperature": 0.7, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "seed": 7, "stop": ["\n", "User:"], "do_sample": True,
-        "max_new_tokens": 64, "min_new_tokens": 2, "banned_tokens": "1 2 3", "dry_multiplier": 0.8, "dry_breakers": ["\n"],
-        "temperature_last": True, "sampler_order": "penalties dry top_n_sigma temperature top_k top_p min_p typical_p xtc",
-        "mirostat_tau": 5.0, "repetition_penalty": 1.2,
-    }  # fmt: skip
+    generation: dict[str, Any] = {
+        "temperature": 0.7,
+        "top_k": 40,
+        "top_p": 0.95,
+        "min_p": 0.05,
+        "seed": 7,
+        "stop": ["\n", "User:"],
+        "do_sample": True,
+        "max_new_tokens": 64,
+        "min_new_tokens": 2,
+        "banned_tokens": "1 2 3",
+        "dry_multiplier": 0.8,
+        "dry_breakers": ["\n"],
+        "temperature_last": True,
+        "sampler_order": "penalties dry top_n_sigma temperature top_k top_p min_p typical_p xtc",
+        "mirostat_tau": 5.0,
+        "repetition_penalty": 1.2,
+    }
     keys = {"sidebar": "ctrl+b,f3", "quit": "ctrl+q"}
-    text = render_settings(Settings(model="tiny", threads=2, heads=4, system="Be brief.", preset="Creative", generation=generation))
+    text = render_settings(
+        Settings(model="tiny", threads=2, heads=4, system="Be brief.", preset="Creative", generation=generation)
+    )
     return {**tomllib.loads(text), "device": "cpu", "dtype": "float32", "theme": "day", "raw": True, "keys": keys}
 
 

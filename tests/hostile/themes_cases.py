@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -14,10 +15,31 @@ from tests.hostile.trees import damaged_tree, toml_text
 
 _NAME = "mine.toml"
 _COLORS = (
-    "#fff", "#12345678", "#zzzzzz", "red", "ansi_red", "ansi_bright_white", "rgb(1,2,3)", "rgba(1,2,3,9e999)", "hsl(999999999,1%,1%)",
-    "rgb(999999999999,0,0)", "auto", "auto 60%", "transparent", "auto 99999999999999999999%", "#7aa2f7 10%", "$primary", "",
-    "rgb(" + "1" * 5000 + ",0,0)", "hsl(0," + "9" * 400 + "%,0%)", "rgba(1,2,3,nan)", "ansi_default", "red 50%", "#٣٣٣", "auto ٣%",
-)  # fmt: skip
+    "#fff",
+    "#12345678",
+    "#zzzzzz",
+    "red",
+    "ansi_red",
+    "ansi_bright_white",
+    "rgb(1,2,3)",
+    "rgba(1,2,3,9e999)",
+    "hsl(999999999,1%,1%)",
+    "rgb(999999999999,0,0)",
+    "auto",
+    "auto 60%",
+    "transparent",
+    "auto 99999999999999999999%",
+    "#7aa2f7 10%",
+    "$primary",
+    "",
+    "rgb(" + "1" * 5000 + ",0,0)",
+    "hsl(0," + "9" * 400 + "%,0%)",
+    "rgba(1,2,3,nan)",
+    "ansi_default",
+    "red 50%",
+    "#٣٣٣",
+    "auto ٣%",
+)
 
 
 @cache
@@ -32,13 +54,24 @@ def sound(place: Path) -> None:
 
 def write(rng: Random, place: Path) -> None:
     """A theme with strange colours, names and variables."""
-    tree = damaged_tree(rng, rng.choice(_trees()), toml=True) if rng.random() < 0.7 else dict(rng.choice(_trees()))
+    tree: Any = deepcopy(rng.choice(_trees()))
+    if rng.random() < 0.5:
+        tree = damaged_tree(rng, tree, toml=True)
     if not isinstance(tree, dict):
         tree = {"primary": tree}
     for _ in range(rng.choice((0, 1, 1, 3))):
         section = rng.choice((tree, tree.get("variables")))
         if isinstance(section, dict):
-            known = [*section, "border-blurred", "text-muted", "link-style", "scrollbar", "footer-background", "input-cursor-background", "name"]
+            known = [
+                *section,
+                "border-blurred",
+                "text-muted",
+                "link-style",
+                "scrollbar",
+                "footer-background",
+                "input-cursor-background",
+                "name",
+            ]
             section[rng.choice(known)] = rng.choice(_COLORS)
     (place / _NAME).write_bytes(damaged_text(rng, toml_text(tree)))
 
@@ -55,5 +88,7 @@ def _parse(colors: dict[str, str]) -> None:
     from textual.css.stylesheet import Stylesheet
 
     sheet = Stylesheet(variables=colors)
-    sheet.add_source("Screen { background: $background; color: $foreground; } .a { color: $user; background: $change-background; }")
+    sheet.add_source(
+        "Screen { background: $background; color: $foreground; } .a { color: $user; background: $change-background; }"
+    )
     sheet.parse()

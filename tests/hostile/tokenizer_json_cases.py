@@ -23,8 +23,14 @@ _NORMALIZERS: tuple[Any, ...] = (
     {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""},
     {"type": "Replace", "pattern": {"String": ""}, "content": "x"},
     {"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="},
-    {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True},
-)  # fmt: skip
+    {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": True,
+        "strip_accents": None,
+        "lowercase": True,
+    },
+)
 _PRE_TOKENIZERS: tuple[Any, ...] = (
     None,
     {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
@@ -46,18 +52,48 @@ _DECODERS: tuple[Any, ...] = (
 )
 _POST_PROCESSORS: tuple[Any, ...] = (
     None,
-    {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}], "pair": [], "special_tokens": {}},
+    {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}],
+        "pair": [],
+        "special_tokens": {},
+    },
     {"type": "BertProcessing", "sep": ["a", 10**9], "cls": ["b", 0]},
     {"type": "RobertaProcessing", "sep": ["a", 1], "cls": ["b", 0], "trim_offsets": True, "add_prefix_space": True},
-)  # fmt: skip
+)
 _MODELS: tuple[Any, ...] = (
     {"type": "WordLevel", "vocab": {"a": 0, "b": 5}, "unk_token": "c"},
-    {"type": "WordPiece", "vocab": {"[UNK]": 0, "##": 1, "a": 2}, "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 0},
-    {"type": "Unigram", "vocab": [["<unk>", 0.0], ["a", -1e308], ["", 3.0], ["b", 1e308]], "unk_id": 7, "byte_fallback": True},
+    {
+        "type": "WordPiece",
+        "vocab": {"[UNK]": 0, "##": 1, "a": 2},
+        "unk_token": "[UNK]",
+        "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": 0,
+    },
+    {
+        "type": "Unigram",
+        "vocab": [["<unk>", 0.0], ["a", -1e308], ["", 3.0], ["b", 1e308]],
+        "unk_id": 7,
+        "byte_fallback": True,
+    },
     {"type": "Unigram", "vocab": [], "unk_id": 0},
-    {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]], "dropout": 2.0, "unk_token": "zz", "fuse_unk": True, "byte_fallback": True},
-    {"type": "BPE", "vocab": {"a": 2**32 - 1, "b": 1}, "merges": [], "end_of_word_suffix": "</w>", "ignore_merges": True},
-)  # fmt: skip
+    {
+        "type": "BPE",
+        "vocab": {"a": 0, "b": 1, "ab": 2},
+        "merges": [["a", "b"]],
+        "dropout": 2.0,
+        "unk_token": "zz",
+        "fuse_unk": True,
+        "byte_fallback": True,
+    },
+    {
+        "type": "BPE",
+        "vocab": {"a": 2**32 - 1, "b": 1},
+        "merges": [],
+        "end_of_word_suffix": "</w>",
+        "ignore_merges": True,
+    },
+)
 _PARTS = {
     "normalizer": _NORMALIZERS,
     "pre_tokenizer": _PRE_TOKENIZERS,
@@ -71,15 +107,32 @@ _PARTS = {
     ),
     "padding": (
         None,
-        {"strategy": {"Fixed": 10**10}, "direction": "Right", "pad_to_multiple_of": 0, "pad_id": 0, "pad_type_id": 0, "pad_token": "a"},
-        {"strategy": "BatchLongest", "direction": "Left", "pad_to_multiple_of": 10**9, "pad_id": 0, "pad_type_id": 0, "pad_token": "a"},
+        {
+            "strategy": {"Fixed": 10**10},
+            "direction": "Right",
+            "pad_to_multiple_of": 0,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "a",
+        },
+        {
+            "strategy": "BatchLongest",
+            "direction": "Left",
+            "pad_to_multiple_of": 10**9,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "a",
+        },
     ),
-}  # fmt: skip
+}
 
 
 @cache
 def _sources() -> list[dict[str, Any]]:
-    paths = [DATA / "huggingface" / "llama" / "tokenizer.json", *sorted((DATA / "llmbuilder-formats").rglob("tokenizer.json"))]
+    paths = [
+        DATA / "huggingface" / "llama" / "tokenizer.json",
+        *sorted((DATA / "llmbuilder-formats").rglob("tokenizer.json")),
+    ]
     return [json.loads(path.read_text()) for path in paths]
 
 
@@ -95,7 +148,9 @@ def write(rng: Random, place: Path) -> None:
         for name in rng.sample(list(_PARTS), rng.choice((1, 1, 2, 3))):
             tree[name] = rng.choice(_PARTS[name])
             if name not in ("model", "truncation", "padding") and rng.random() < 0.2:
-                inner = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}.get(name, "processors")
+                inner = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}.get(
+                    name, "processors"
+                )
                 tree[name] = {"type": "Sequence", inner: [tree[name]] * rng.choice((0, 1, 50))}
     if rng.random() < 0.2:
         tree["added_tokens"] = [_added(rng) for _ in range(rng.choice((1, 3, 30)))]

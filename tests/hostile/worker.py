@@ -20,15 +20,11 @@ from pathlib import Path
 from random import Random
 
 from llmchat.errors import LlmchatError
-from tests.hostile.formats import Format, load
+from tests.hostile.formats import Format, Untrue, load
 
 CPU_SECONDS = 10
 MOST_BYTES = 2 * 2**30
 LONGEST_MESSAGE = 1100
-
-
-class Untrue(Exception):
-    """Llmchat went on as if all were well, and it was not."""
 
 
 def main() -> None:
@@ -38,18 +34,18 @@ def main() -> None:
     os.dup2(2, 1)
     faulthandler.enable()
     faulthandler.register(signal.SIGXCPU, chain=True)
-    format = load(name)
+    tried = load(name)
     with tempfile.TemporaryDirectory() as home:
         os.environ["LLMCHAT_HOME"] = home
         place = Path(kept) if kept else Path(home) / "case"
         if not kept:
             _renew(place)
-            format.sound(place)
-            format.attempt(place)
+            tried.sound(place)
+            tried.attempt(place)
         _limit_memory()
         for case in range(first, end):
             print(json.dumps({"begins": case}), file=report)
-            print(json.dumps(_try(format, name, case, place)), file=report)
+            print(json.dumps(_try(tried, name, case, place)), file=report)
 
 
 def _renew(place: Path) -> None:
@@ -57,16 +53,16 @@ def _renew(place: Path) -> None:
     place.mkdir(parents=True)
 
 
-def _try(format: Format, name: str, case: int, place: Path) -> dict[str, object]:
+def _try(tried: Format, name: str, case: int, place: Path) -> dict[str, object]:
     """What became of a case."""
     _renew(place)
-    format.write(Random(f"{name}:{case}"), place)
+    tried.write(Random(f"{name}:{case}"), place)
     _reset_peak()
     before, started = _resident(), _cpu_seconds()
     _limit_cpu()
     kind = words = where = ""
     try:
-        format.attempt(place)
+        tried.attempt(place)
     except BaseException as error:
         kind, words = _judged(error)
         where = _where(error) if kind else ""
