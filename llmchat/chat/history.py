@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -20,6 +21,8 @@ class Mark(NamedTuple):
     """The step that was made, taken back, or made again; "" for a selection."""
     turn_id: str = ""
     """The turn that was deleted, with all that follows it; "" for the others."""
+    is_final: bool = False
+    """Whether no step back brings it back: what was never said, as it was too long for the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,11 @@ class Step:
         if self.is_deletion or turn.parent != last.id:
             return False
         return last.role == "system" or (last.role == "user" and turn.role == "assistant")
+
+    def without(self, gone: Collection[str]) -> Step | None:
+        """The step without some turns; None if nothing is left of it."""
+        turns = tuple(turn for turn in self.turns if turn.id not in gone)
+        return replace(self, turns=turns) if turns else None
 
     def with_turn(self, turn: Turn) -> Step:
         """The step with one more turn."""

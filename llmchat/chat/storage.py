@@ -198,6 +198,11 @@ class TranscriptFile:
 
     # ── keeping ──
 
+    @property
+    def has_all(self) -> bool:
+        """Whether all that happened is in the file."""
+        return self._kept == len(self.transcript.log)
+
     def append(self, turn: Turn) -> None:
         """Keep a turn of the conversation that ended, as `keep` does; an assistant's ends the reply in progress."""
         self.keep()
@@ -213,7 +218,10 @@ class TranscriptFile:
         """
         self._check_writable()
         header, log = header_table(self.transcript), self.transcript.log
-        moved = {key: value for key, value in header.items() if value != self._header.get(key)}
+        without = dict.fromkeys(
+            self._header.keys() - header.keys(), ""
+        )  # such as the title of a message that was no turn
+        moved = {key: value for key, value in (without | header).items() if value != self._header.get(key)}
         chunk = render_record("headers", moved) if moved else ""
         chunk += "".join(_rendered(self.transcript, self._kept))
         if not chunk and self.path.exists():
@@ -261,7 +269,7 @@ class TranscriptFile:
         self.keep()
         self.clear_checkpoint()
         document = parse_document(read_all(self._handle), self.path.name)
-        gone, header = self.transcript.deleted, dict(document.header)
+        gone, header = self.transcript.deleted | self.transcript.retracted, dict(document.header)
         records = []
         for kind, table in document.records:
             if kind == "headers":

@@ -50,6 +50,7 @@ class Transcript:
         self._order: dict[str, int] = {}  # when each turn was added, deleted ones too
         self._steps: list[Step] = []
         self._undone: list[Step] = []
+        self._retracted: set[str] = set()
         self._log: list[Turn | Mark] = []
         self._logged_leaf: str | None = None
         for turn in turns:
@@ -99,6 +100,11 @@ class Transcript:
     def deleted(self) -> frozenset[str]:
         """The ids of the turns that were deleted and can be brought back."""
         return frozenset(turn.id for step in self._steps if step.is_deletion for turn in step.turns)
+
+    @property
+    def retracted(self) -> frozenset[str]:
+        """The ids of the turns that were taken out for good, but are still in the log."""
+        return frozenset(self._retracted)
 
     def has_had(self, turn_id: str) -> bool:
         """Whether a turn was ever added, even if it is deleted now."""
@@ -217,6 +223,16 @@ class Transcript:
         self._note(Mark("deletions", self._leaf, step.id, turn_id))
         return step.turns
 
+    def retract(self, turn_id: str) -> None:
+        """Take out a turn that was never said, with everything that follows it: no step leads back to it."""
+        self.note_selection()
+        gone = {turn.id for turn in self._take_out(turn_id)}
+        self._retracted |= gone
+        left = (step if step.is_deletion else step.without(gone) for step in self._steps)
+        self._steps = [step for step in left if step is not None]
+        self._undone.clear()
+        self._note(Mark("deletions", self._leaf, turn_id=turn_id, is_final=True))
+
     def size_from(self, turn_id: str) -> int:
         """How many turns go with one that is deleted, itself among them."""
         return sum(1 for _ in self._subtree(self.turn(turn_id).id))
@@ -299,6 +315,7 @@ class Transcript:
         kept = ((step, tuple(turn for turn in step.turns if turn.id in self._turns)) for step in said)
         self._steps = [replace(step, turns=turns) for step, turns in kept]
         self._undone.clear()
+        self._retracted.clear()
         self._log = list(self._turns.values())
         self._logged_leaf = next(reversed(self._turns), None)
         self.note_selection()

@@ -161,7 +161,9 @@ def mark_table(mark: Mark, turn_count: int) -> Table:
     """
     if mark.kind == "selections":
         return {"turn": mark.leaf or "", "turns": turn_count}
-    step = {"id": mark.step_id, "turn": mark.turn_id} if mark.kind == "deletions" else {"step": mark.step_id}
+    step: Table = {"id": mark.step_id, "turn": mark.turn_id} if mark.kind == "deletions" else {"step": mark.step_id}
+    if mark.is_final:
+        step = {"turn": mark.turn_id, "final": True}
     return step | {"leaf": mark.leaf or ""}
 
 
@@ -210,6 +212,8 @@ def _apply(record: Record, transcript: Transcript) -> None:
     match record.kind:
         case "selections":
             leaf = turn
+        case "deletions" if turn in transcript and record.table.get("final") is True:
+            transcript.retract(turn or "")
         case "deletions" if turn in transcript:
             transcript.delete(turn or "", id_)
         case "undos" if step:

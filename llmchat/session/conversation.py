@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from llmchat.chat.history import Step
@@ -37,6 +38,7 @@ class Conversation:
         self.model: ModelInfo | None = None
         self.load_seconds = 0.0
         self.running: Running | None = None
+        self._let_go: tuple[str, int] | None = None
         self.dropped_turns: frozenset[str] = frozenset()
         """Turns that the last prompt left out, because they did not fit."""
 
@@ -128,6 +130,11 @@ class Conversation:
         self._changed()
         return removed
 
+    def retract(self, turn_id: str) -> None:
+        """Take out a turn that was never said; no step leads back to it."""
+        self.transcript.retract(turn_id)
+        self._changed()
+
     def undo(self) -> Step:
         """Take back the last change: a message with its reply, another reply, an edit, a deletion.
 
@@ -208,6 +215,18 @@ class Conversation:
         assert self._keeper.path is not None
         return self._keeper.path
 
+    def require_kept(self) -> None:
+        """Refuse to let go of what is in no file; the second time in a row it is let go.
+
+        Raises:
+            UsageError: It is the first time.
+        """
+        self._keeper.keep_changes()
+        so_far = (self.transcript.id, len(self.transcript.log))
+        if not self._keeper.has_all(self.transcript) and self._let_go != so_far:
+            self._let_go = so_far
+            raise UsageError("This conversation is not saved. /save keeps it; do the same again to let it go.")
+
     def _begin_transcript(self) -> None:
         """Put the system prompt first, and make the file when the first thing is said."""
         self._note_model()
@@ -222,6 +241,11 @@ class Conversation:
         self.transcript.add(turn)
         self._keeper.keep(self.transcript, turn)
         return turn
+
+    def _moment_of(self, parent: str, first_part: Reply | None) -> datetime | None:
+        """The time that the chat template is told for another reply to a turn: that of the first one."""
+        replies = [turn.reply for turn in self.transcript.children(parent)] if first_part is None else [first_part]
+        return next((reply.moment for reply in replies if reply is not None and reply.moment), None)
 
     def _note_model(self) -> None:
         if self.model is not None and not self.transcript.model:

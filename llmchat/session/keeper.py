@@ -51,6 +51,10 @@ class Keeper:
             else:
                 self.file.append(turn)
 
+    def has_all(self, transcript: Transcript) -> bool:
+        """Whether everything that was said is in the file."""
+        return not len(transcript) or (self.file is not None and self.file.has_all)
+
     def checkpoint(self, make_turn: Callable[[], Turn]) -> None:
         """Keep what there is of the reply in progress, every second or two."""
         if self.file is None or time.monotonic() - self._checkpoint_at < CHECKPOINT_SECONDS:

@@ -32,7 +32,11 @@ def restore(session: ChatSession, given: Collection[str]) -> str:
     Returns:
         A sentence that tells what is another than before; "" if nothing is.
     """
-    reply = last_reply(session.transcript)
+    transcript = session.transcript
+    if len(transcript) and not transcript.path():
+        # Left with everything taken back: an empty window would hide what the file has.
+        transcript.select(transcript.children(None)[-1].id)
+    reply = last_reply(transcript)
     if reply is None:
         if "system" not in given:
             session.system = system_at_end(session.transcript) or session.system

@@ -49,6 +49,8 @@ class Running:
     """The reply that this one goes on from."""
     is_to_new: bool = False
     """Whether the turn that is answered was said for this reply."""
+    edited: str | None = None
+    """The turn that the one that is answered was put beside, if it was an edit for this reply."""
     pieces: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     """The tokens drawn; those that are gone on from are in the request."""

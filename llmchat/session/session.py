@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -78,6 +77,8 @@ class ChatSession(Conversation):
         self.last_seed: int | None = None
         self.returned = ""
         """What the latest reply that failed left unsaid: a message too long for the model, and those behind it."""
+        self.returned_edit: str | None = None
+        """The turn that it was to be put in place of, where it begins with an edit."""
         self.brought_back = ""
         """A sentence on the settings that the conversation brought when it was opened; "" if they were those before."""
         self.is_just_opened = False
@@ -231,13 +232,21 @@ class ChatSession(Conversation):
         """
         turn = super().edit(turn_id, text)
         if turn.role == "user":
-            self._enqueue(Waiting(turn_id=turn.id, is_new=True))
+            self._enqueue(Waiting(turn_id=turn.id, edited=turn_id))
         return turn
 
     # ── files ──
 
     def new(self) -> None:
-        """Begin a new conversation; the old one stays in its file."""
+        """Begin a new conversation; the old one stays in its file.
+
+        Raises:
+            UsageError: The old one is in no file, and this is the first try.
+        """
+        self.require_kept()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._leave("a new conversation was begun")
         self.transcript = Transcript()
         self.dropped_turns = frozenset()
@@ -254,17 +263,15 @@ class ChatSession(Conversation):
 
         Raises:
             TranscriptError: It cannot be read; the present conversation stays.
-            UsageError: It is the present conversation.
+            UsageError: It is the present conversation, or that one is in no file, and this is the first try.
         """
         if self.path is not None and path.absolute() == self.path.absolute():
             raise UsageError("This conversation is open already.")
+        self.require_kept()
         file, notices = TranscriptFile.open(path)
-        self.new()
+        self._begin_anew()
         self._keeper.move_to(file)
         self.transcript = file.transcript
-        if len(self.transcript) and not self.transcript.path():
-            # Left with everything taken back: an empty window would hide what the file has.
-            self.transcript.select(self.transcript.children(None)[-1].id)
         self.take_over(self.transcript, given)
         return notices
 
@@ -284,7 +291,7 @@ class ChatSession(Conversation):
         if running is not None:
             running.request.cancel.set()
             if running.token_ids or running.pieces:
-                self._add_reply(running, running.reply(reason))
+                self._add_turn(running.turn(running.reply(reason)))
         self._keeper.close()
 
     # ── events ──
@@ -317,7 +324,7 @@ class ChatSession(Conversation):
             case GenerationFinished() | GenerationFailed():
                 self.running = None
                 if event.reply is not None and (event.reply.token_ids or event.reply.text):
-                    self._add_reply(running, running.joined(event.reply))
+                    self._add_turn(running.turn(running.joined(event.reply)))
                 if isinstance(event, GenerationFailed):
                     self._give_up(event, running)
                 self._next()
@@ -327,10 +334,12 @@ class ChatSession(Conversation):
     def _give_up(self, event: GenerationFailed, running: Running) -> None:
         """Hand back what a failed reply leaves unsaid."""
         unsaid = list(self.queued)
+        self.returned_edit = None
         self._waiting.clear()
         if isinstance(event.error, PromptTooLongError) and running.is_to_new:
             unsaid.insert(0, self.transcript.turn(running.parent).text)
-            self.delete(running.parent)
+            self.retract(running.parent)
+            self.returned_edit = running.edited
         self.returned = "\n\n".join(unsaid)
 
     def _enqueue(self, item: Waiting) -> None:
@@ -347,7 +356,7 @@ class ChatSession(Conversation):
         if item.text is not None:
             self._start(self.say(item.text).id, is_to_new=True)
         elif item.turn_id is not None and item.turn_id in self.transcript:
-            self._start(item.turn_id, seed=item.seed, is_to_new=item.is_new)
+            self._start(item.turn_id, seed=item.seed, is_to_new=item.edited is not None, edited=item.edited)
 
     def _start(
         self,
@@ -358,6 +367,7 @@ class ChatSession(Conversation):
         prefill_text: str | None = None,
         forced: tuple[tuple[int, int], ...] = (),
         is_to_new: bool = False,
+        edited: str | None = None,
     ) -> None:
         """Ask for a reply that follows the turn `parent`."""
         if seed is None:
@@ -382,15 +392,6 @@ class ChatSession(Conversation):
         raw = raw or self.is_raw
         own_system = system if not raw and system != system_of(turns) else None
         self.running = Running(
-            request, new_id(), parent, self.config, self.model, raw, own_system, first_part, is_to_new
+            request, new_id(), parent, self.config, self.model, raw, own_system, first_part, is_to_new, edited
         )
         self._submit(request)
-
-    def _moment_of(self, parent: str, first_part: Reply | None) -> datetime | None:
-        """The time that the chat template is told for another reply to a turn: that of the first one."""
-        replies = [turn.reply for turn in self.transcript.children(parent)] if first_part is None else [first_part]
-        return next((reply.moment for reply in replies if reply is not None and reply.moment), None)
-
-    def _add_reply(self, running: Running, reply: Reply) -> None:
-        """Make a reply that ended a turn."""
-        self._add_turn(running.turn(reply))

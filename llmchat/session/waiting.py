@@ -12,5 +12,5 @@ class Waiting:
     text: str | None = None
     turn_id: str | None = None
     seed: int | None = None
-    is_new: bool = False
-    """Whether the turn was edited for this reply."""
+    edited: str | None = None
+    """The turn beside which this one was put by an edit, for this reply."""

@@ -118,10 +118,18 @@ class WorkerReports:
         self._screen.status.context_used = event.context_tokens
         self._screen.status.tokens_per_second = event.tokens_per_second
 
+    def _give_back(self) -> None:
+        """Put what was not said into the prompt; an edit is one still, and what was written meanwhile is set aside."""
+        session, screen = self._screen.session, self._screen
+        if session.returned_edit is not None:
+            screen.prompt.set_aside()
+            screen.editing = session.returned_edit
+        screen.give_back(session.returned)
+
     def _show_end(self, event: GenerationFinished | GenerationFailed) -> None:
         self._screen.refresh_turns()
         self._screen.refresh_bars()
         if isinstance(event, GenerationFailed):
-            self._screen.give_back(self._screen.session.returned)
+            self._give_back()
             is_back = isinstance(event.error, PromptTooLongError) and self._screen.session.returned
             self._screen.note(f"{event.error.message}{_IS_BACK if is_back else ''}", is_error=True)

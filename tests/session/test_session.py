@@ -14,6 +14,7 @@ import pytest
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec
 from llmchat.chat.storage import TranscriptFile, latest_transcript, read_transcript
+from llmchat.chat.transcript import Transcript
 from llmchat.engine.engine import Engine
 from llmchat.errors import LlmchatError, ModelLoadError, UsageError
 from llmchat.session import ChatSession
@@ -372,3 +373,75 @@ def test_going_on_with_a_reply_keeps_its_system_prompt(talk: Callable[..., Talk]
     one.settle()
     reply = one.session.transcript.path()[-1].reply
     assert reply is not None and (reply.system, reply.parts) == (None, (3,))
+
+
+def test_a_message_that_was_too_long_is_in_no_step_back(talk: Callable[..., Talk]) -> None:
+    """Taken back is what was said before it, also after the file was opened anew; nothing makes a turn of it."""
+    style = load_prompt_style("plain", ByteTokenizer())
+    one = talk(lambda: ScriptedEngine("Yes.", context_length=120, prompt_style=style))
+    path = said_too_much(one)
+    assert one.texts() == [("user", "one"), ("assistant", "Yes.")]
+    assert one.session.returned == "much too long " * 20
+    one.session.new()
+    assert one.session.open(path) == []
+    assert one.session.undo().message == "one"
+    assert one.session.redo().message == "one"
+    assert one.session.transcript.deleted == frozenset()
+    one.session.compact()
+    assert [turn.text for turn in read_transcript(path)[0]] == ["one", "Yes."]
+    assert "much too long" not in path.read_text()
+
+
+def said_too_much(one: Talk) -> Path:
+    """The file of a conversation whose second message was too long."""
+    for text in ("one", "much too long " * 20):
+        one.session.send(text)
+        one.settle()
+    assert one.session.path is not None
+    return one.session.path
+
+
+def test_a_first_message_that_was_too_long_gives_no_title(talk: Callable[..., Talk]) -> None:
+    """The conversation is named after what was said."""
+    style = load_prompt_style("plain", ByteTokenizer())
+    one = talk(lambda: ScriptedEngine("Yes.", context_length=120, prompt_style=style))
+    for text in ("much too long " * 20, "one"):
+        one.session.send(text)
+        one.settle()
+    assert one.session.path is not None
+    assert read_transcript(one.session.path)[0].title == "one"
+    with pytest.raises(UsageError, match="nothing to take back"):
+        [one.session.undo() for _ in range(2)]
+
+
+def test_what_is_in_no_file_is_let_go_only_at_the_second_time(talk: Callable[..., Talk], tmp_path: Path) -> None:
+    """A new conversation, and an opened one in its place; what was said in between makes it the first time again."""
+    other = TranscriptFile.create(Transcript(), tmp_path / "other.toml")
+    other.close()
+    one = talk(autosave=False)
+    for leave in (one.session.new, lambda: one.session.open(other.path)):
+        for _ in range(2):
+            one.session.send("hi")
+            one.settle()
+            with pytest.raises(UsageError, match="not saved"):
+                leave()
+            assert one.texts()[-2:] == [("user", "hi"), ("assistant", "Hello.")]
+        leave()
+        assert one.texts() == []
+
+
+def test_what_a_file_could_not_take_is_not_let_go_at_once(talk: Callable[..., Talk], tmp_path: Path) -> None:
+    """A file that is put in the place of the conversation's counts as none; saved under another name it may go."""
+    one = talk()
+    one.session.send("hi")
+    one.settle()
+    assert one.session.path is not None
+    one.session.path.unlink()
+    one.session.path.write_text("")
+    one.session.send("more")
+    one.settle()
+    with pytest.raises(UsageError, match="not saved"):
+        one.session.new()
+    one.session.save(tmp_path / "kept.toml")
+    one.session.new()
+    assert len(read_transcript(tmp_path / "kept.toml")[0]) == 4

@@ -154,6 +154,20 @@ async def test_an_edit_that_is_too_long_leaves_the_message_as_it_was() -> None:
         await it.until(lambda: "context holds 120" in it.notes and it.is_idle)
         assert it.said == before
         assert it.chat.prompt.text.startswith("much too long")
+        await it.send("short enough")
+        await it.until(lambda: ("user", "short enough") in it.said and len(it.said) == 2 and it.is_idle)
+        await it.press("ctrl+z", "ctrl+z")
+        assert it.chat.prompt.text == "one" and it.said == []
+
+
+async def test_an_unsaved_conversation_is_let_go_at_the_second_press() -> None:
+    """^N without a file says so and keeps the turns, and what waits goes on; ^N again begins anew."""
+    async with window(ScriptedEngine(), options=options_of(autosave=False)) as it:
+        await it.ask("hi")
+        await it.press("ctrl+n")
+        assert "not saved" in it.toasts and len(it.said) == 2
+        await it.press("ctrl+n")
+        assert it.said == []
 
 
 async def test_turns_that_no_longer_fit_are_dimmed_under_a_line() -> None:

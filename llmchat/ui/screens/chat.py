@@ -334,9 +334,13 @@ class ChatScreen(ChatFrame):
     def action_new(self) -> None:
         """Begin a new conversation."""
         self.clear_notes()
-        self.give_back(self.session.stop())
-        self.attempt(self.session.new)
+        self.attempt(self._begin_new)
         self.set_focus(self.prompt)
+
+    def _begin_new(self) -> None:
+        self.session.require_kept()
+        self.give_back(self.session.stop())
+        self.session.new()
 
     def action_open(self) -> None:
         """Choose a saved conversation."""
