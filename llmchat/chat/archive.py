@@ -8,8 +8,8 @@ from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from pathlib import Path
 
 from llmchat.chat.transcript import Transcript
-from llmchat.chat.transcript_document import Damage, Document, parse_document, table_marks
-from llmchat.chat.transcript_toml import make_transcript
+from llmchat.chat.transcript_document import Damage, Document, table_marks
+from llmchat.chat.transcript_reading import read_conversation
 from llmchat.errors import TranscriptError
 from llmchat.files import describe
 from llmchat.paths import transcripts_dir
@@ -31,8 +31,8 @@ def read_transcript(path: Path) -> tuple[Transcript, list[str]]:
         data = path.read_bytes()
     except OSError as error:
         raise TranscriptError(f"{path} cannot be read: {describe(error)}.") from error
-    document = parse_document(data, path.name)
-    return make_transcript(document, path.name), left_out(document, path.name)
+    document, transcript = read_conversation(data, path.name)
+    return transcript, left_out(document, path.name)
 
 
 def left_out(document: Document, name: str) -> list[str]:
@@ -43,6 +43,8 @@ def left_out(document: Document, name: str) -> list[str]:
     ]
     if (more := len(document.damage) - _MOST_TOLD) > 0:
         notices.append(f"{name} is damaged in {more} more place{'s' if more > 1 else ''}.")
+    if document.repaired is not None and not document.damage:
+        notices.append(f"{name} lacks a turn that another one follows; a word stands in its place.")
     if document.has_torn_turn:
         notices.append(f"The last turn in {name} is incomplete and was left out.")
     return notices
@@ -106,14 +108,14 @@ def _head(data: bytes, path: Path) -> Transcript:
     head = data[: turns[2]] if len(turns) > 2 else data
     # Renamed later, it still has its new name.
     names = b"".join(data[start:end] for (start, kind), end in zip(marks, ends, strict=False) if kind == "headers")
-    return make_transcript(parse_document(head + names if len(turns) > 2 else head, path.name), path.name)
+    return read_conversation(head + names if len(turns) > 2 else head, path.name)[1]
 
 
 def _summarize(path: Path) -> TranscriptSummary:
     data = path.read_bytes()
     kinds = [kind for _, kind in table_marks(data)]
     if "deletions" in kinds:
-        transcript = make_transcript(parse_document(data, path.name), path.name)
+        _, transcript = read_conversation(data, path.name)
         turn_count = len(transcript)
     else:
         # The header and two turns, a system prompt and the first question, say all that is shown.

@@ -45,6 +45,7 @@ from llmchat.chat.transcript_place import (
     read_all,
     unsaved,
 )
+from llmchat.chat.transcript_reading import read_conversation
 from llmchat.chat.transcript_toml import (
     header_table,
     make_transcript,
@@ -118,8 +119,8 @@ class TranscriptFile:
         handle, writable = open_locked(path)
         try:
             data = read_all(handle)
-            document = parse_document(data, path.name)
-            file = cls(path, make_transcript(document, path.name), handle, writable=writable)
+            document, transcript = read_conversation(data, path.name)
+            file = cls(path, transcript, handle, writable=writable)
         except OSError as error:
             os.close(handle)
             raise TranscriptError(f"{path} cannot be read: {describe(error)}.") from error
@@ -142,7 +143,8 @@ class TranscriptFile:
             return notices
         try:
             if document.repaired is not None:
-                self._keep_aside(*(damage.data for damage in document.damage))
+                if document.damage:
+                    self._keep_aside(*(damage.data for damage in document.damage))
                 self._replace(document.repaired)
             elif document.has_torn_turn:
                 self._keep_aside(data[document.length :])
@@ -152,6 +154,8 @@ class TranscriptFile:
         except OSError as error:
             self.writable = False
             return [*notices, f"The conversation goes on unsaved: {describe(error)}."]
+        if document.repaired is not None and not document.damage:
+            return notices
         return [f"{notice} Its remains are in {self._cut_path.name}." for notice in notices]
 
     def _keep_aside(self, *parts: bytes) -> None:

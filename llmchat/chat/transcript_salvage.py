@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -41,8 +41,13 @@ class _Piece:
     record: Record | None = None
 
 
-def salvage(data: bytes, name: str) -> Document | None:
+def salvage(data: bytes, name: str, is_good: Callable[[Record], bool] = has_text) -> Document | None:
     """Read what can be read of a damaged file; None if there is not one whole turn in it.
+
+    Args:
+        data: The file's content.
+        name: The file's name, for messages.
+        is_good: Whether a record that was read is to be taken in.
 
     Raises:
         TranscriptError: It was written by a newer llmchat.
@@ -51,7 +56,7 @@ def salvage(data: bytes, name: str) -> Document | None:
     if not starts:
         return None
     header, header_piece = _read_header(data[: starts[0]])
-    pieces = [*header_piece, *_read_records(data, starts)]
+    pieces = [*header_piece, *_without_twins(_read_records(data, starts, is_good))]
     if not any(piece.record is not None and piece.record.kind == "turns" for piece in pieces):
         return None
     header, _ = split_tables({"schema": SCHEMA} | header, [], name)
@@ -81,7 +86,7 @@ def _read_header(data: bytes) -> tuple[Table, list[_Piece]]:
     return {key: value for key, value in table.items() if not isinstance(value, dict | list)}, pieces
 
 
-def _read_records(data: bytes, starts: list[int]) -> Iterator[_Piece]:
+def _read_records(data: bytes, starts: list[int], is_good: Callable[[Record], bool]) -> Iterator[_Piece]:
     """Each record, from its beginning to the next one outside of its texts, and each stretch that is none."""
     ends = [*starts[1:], len(data)]
     quotes = list(
@@ -93,7 +98,7 @@ def _read_records(data: bytes, starts: list[int]) -> Iterator[_Piece]:
         while last + 1 < len(starts) and (quotes[last + 1] - quotes[place]) % 2:
             last += 1
         start, end = starts[place], ends[last]
-        record, length = _read_record(data[start:end])
+        record, length = _read_record(data[start:end], is_good)
         if record is None:
             yield _Piece(start, ends[place])
             place += 1
@@ -104,11 +109,12 @@ def _read_records(data: bytes, starts: list[int]) -> Iterator[_Piece]:
         place = last + 1
 
 
-def _read_record(data: bytes) -> tuple[Record | None, int]:
+def _read_record(data: bytes, is_good: Callable[[Record], bool]) -> tuple[Record | None, int]:
     """The record in these bytes, and how many of them it takes: those before the first line that cannot be read."""
     for _ in range(_TRIES):
         try:
-            return _record(data.decode()), len(data)
+            record = _record(data.decode())
+            return (record if record is not None and is_good(record) else None), len(data)
         except UnicodeDecodeError as error:
             bad_line = data.count(b"\n", 0, error.start)
         except tomllib.TOMLDecodeError as error:
@@ -127,12 +133,20 @@ def _line_start(data: bytes, line: int) -> int:
 
 
 def _record(text: str) -> Record | None:
-    """The record that a text begins with; None for a turn that ends before its words."""
+    """The record that a text is; None if it is none."""
     kind, tables = next(iter(parse_toml(text).items()), ("", []))
     if not isinstance(tables, list) or len(tables) != 1 or not isinstance(tables[0], dict):
         return None
-    record = Record(kind, tables[0])
-    return record if has_text(record) else None
+    return Record(kind, tables[0])
+
+
+def _without_twins(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
+    """The pieces; a turn under the id of one before it cannot be taken in."""
+    known: set[object] = set()
+    for piece in pieces:
+        own = None if piece.record is None or piece.record.kind != "turns" else piece.record.table.get("id")
+        yield piece if own is None or own not in known else _Piece(piece.start, piece.end)
+        known.add(own if isinstance(own, str) else None)
 
 
 def _parse(data: bytes) -> Table | None:

@@ -9,6 +9,8 @@ import pytest
 
 from llmchat.chat.storage import TranscriptFile, read_transcript
 from llmchat.chat.transcript import Transcript
+from llmchat.chat.transcript_document import parse_document
+from llmchat.chat.transcript_toml import make_transcript
 from llmchat.errors import TranscriptError
 from tests.chat.conversations import answer, kept, reopened, sea_story
 
@@ -96,13 +98,17 @@ def test_files_of_other_editors_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_values_are_named(tmp_path: Path, old: str, new: str, said: str) -> None:
-    """A value that is not of its kind is an error that says which turn and key, never a crash."""
+    """A value that is not of its kind is an error that says which turn and key, never a crash; opened, it is damage."""
     path = kept(sea_story(), tmp_path / "sea.toml")
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(TranscriptError, match=said):
-        TranscriptFile.open(path)
+        make_transcript(parse_document(path.read_bytes(), path.name), path.name)
+    if not old.startswith("schema"):
+        file, notices = TranscriptFile.open(path)
+        file.close()
+        assert len(notices) == 1 and len(file.transcript) >= 3
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,11 @@ def in_turn(place: int, change: Callable[[bytes], bytes]) -> Callable[[bytes], b
     return damage
 
 
+def ids(data: bytes) -> list[bytes]:
+    """The ids of a file's turns."""
+    return re.findall(rb'\[\[turns\]\]\nid = "(\w+)"', data)
+
+
 DAMAGES = {
     "no UTF-8": in_turn(2, lambda turn: turn.replace(b"Two", b"T\xff\xfe")),
     "a broken line": in_turn(2, lambda turn: turn.replace(b'role = "user"', b"role = user")),
@@ -46,6 +52,10 @@ DAMAGES = {
     "nested too deeply": in_turn(2, lambda turn: turn + b"x = " + b"[" * 3000 + b"]" * 3000 + b"\n"),
     "a long number": in_turn(2, lambda turn: turn.replace(b"created = ", b"n = " + b"1" * 5000 + b"\ncreated = ")),
     "a year": in_turn(2, lambda turn: turn.replace(b"created = 2", b"created = 0001-01-01 00:00:00Z\nx = 2")),
+    "a role that there is not": in_turn(2, lambda turn: turn.replace(b'role = "user"', b'role = "robot"')),
+    "a number for a text": in_turn(2, lambda turn: turn.replace(b'"Two?"', b"2")),
+    "a text for a time": in_turn(2, lambda turn: turn.replace(b"created = ", b'created = "" # ')),
+    "the id of another turn": lambda data: in_turn(2, lambda turn: turn.replace(ids(data)[2], ids(data)[0]))(data),
     "half a turn": in_turn(2, lambda turn: turn[: len(turn) // 2]),
 }
 
@@ -105,6 +115,19 @@ def long_story_of(data: bytes, path: Path) -> Transcript:
     whole = path.with_name("whole.toml")
     whole.write_bytes(data)
     return read_transcript(whole)[0]
+
+
+def test_a_turn_that_follows_one_that_is_not_there_is_read(path: Path) -> None:
+    """As where a turn was taken out with an editor: a word stands in its place, and that is told once."""
+    data = path.read_bytes()
+    start, end = turn_offsets(data)[2:4]
+    path.write_bytes(data[:start] + data[end:])
+    file, notices = TranscriptFile.open(path)
+    file.close()
+    assert notices == ["sea.toml lacks a turn that another one follows; a word stands in its place."]
+    assert [turn.text for turn in file.transcript.path()][2] == STAND_IN and len(file.transcript) == 8
+    assert list(reopened(path)) == list(file.transcript)
+    assert [item.name for item in path.parent.iterdir()] == ["sea.toml"]
 
 
 def test_a_damaged_beginning_costs_title_and_model_alone(path: Path) -> None:
