@@ -16,10 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from llmchat import __version__
 from llmchat.chat.plain_text import visible
-from llmchat.cli_options import MODEL_OPTIONS, OPTIONS, check_combination, join_settings, start_options
+from llmchat.cli_options import (
+    MODEL_OPTIONS,
+    OPTIONS,
+    answers_once,
+    check_combination,
+    join_settings,
+    question_of,
+    start_options,
+    with_question,
+)
 from llmchat.errors import LlmchatError, UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +47,22 @@ _YOUNG_OBJECTS = 20_000
 _FILE = click.Path(path_type=Path)
 
 
+class _Group(click.Group):
+    """Subcommands, and questions in their place."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The subcommand; for what is none, the one that asks."""
+        if ctx.resilient_parsing or args[0] in self.commands:
+            return super().resolve_command(ctx, args)
+        if not {*args}.isdisjoint(ctx.help_option_names):
+            question_of(args[:1], self.commands)
+        return "QUESTION", ask, args
+
+
 @click.group(
+    cls=_Group,
     params=[*OPTIONS],
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -47,16 +72,33 @@ def cli(context: click.Context, /, **options: Any) -> None:
     """Chat with a language model that runs in this program, and move its sampling sliders as it writes.
 
     Without a model, a small one is fetched on the first start; --model tiny needs no network.
+    A question in quotes is answered on standard output: llmchat "Why is the sea salty?"
     """
     context.obj = options
-    if context.invoked_subcommand is not None:
-        return
+    if context.invoked_subcommand is None:
+        _begin(context, options)
+
+
+@click.command(params=[*OPTIONS, click.Argument(["words"], nargs=-1)])
+@click.pass_context
+def ask(context: click.Context, /, words: tuple[str, ...], **options: Any) -> None:
+    """Answer a question; options may stand before it and after it."""
+    after = {
+        name: context.obj[name] + value if isinstance(value, tuple) else value
+        for name, value in options.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    _begin(context, with_question({**context.obj, **after}, question_of(words, cli.commands)))
+
+
+def _begin(context: click.Context, options: dict[str, Any]) -> None:
+    """Do what the options ask for."""
     check_combination(options)
     if options["version"]:
         _show_version(in_full=options["verbose"])
     elif options["paths"]:
         _show_paths()
-    elif options["once"]:
+    elif answers_once(options):
         context.exit(_run_once(options))
     else:
         context.exit(_run_conversation(options))
@@ -129,9 +171,11 @@ def bench(context: click.Context, /, as_json: bool, repeats: int, **options: Any
 
 def _run_once(options: dict[str, Any]) -> int:
     from llmchat.once import OnceOptions, run
-    from llmchat.streams import libraries_in_log
+    from llmchat.streams import libraries_in_log, require_terminal
 
     start = start_options(options)
+    if start.prompt is None and not options["once"]:
+        require_terminal()
     if start.prompt is None:
         raise UsageError("--once needs a prompt: --prompt TEXT, --prompt-file FILE, or text on standard input.")
     if not start.prompt.strip():

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +48,14 @@ MODEL_OPTIONS: tuple[Option, ...] = (
 
 OPTIONS: tuple[Option, ...] = (
     *MODEL_OPTIONS,
-    Option(["-p", "--prompt"], metavar="TEXT", help="The prompt; - reads standard input, as does --once without one."),
+    Option(
+        ["-p", "--prompt"],
+        metavar="TEXT",
+        help="The prompt, without its last line feed. What is piped in stands before it, or where it says {stdin}; "
+        "- is standard input alone.",
+    ),
     Option(["--prompt-file"], metavar="FILE", help="Read the prompt from a file; - is standard input."),
+    Option(["--no-stdin"], is_flag=True, help="Leave standard input alone, as within a loop that reads from it."),
     Option(["-s", "--system"], metavar="TEXT", help="The system prompt."),
     Option(["--prefill"], metavar="TEXT", help="Text that the reply begins with."),
     Option(["--raw/--no-raw"], default=None, help="Continue the prompt's text, without a chat template."),
@@ -104,6 +115,7 @@ OPTIONS: tuple[Option, ...] = (
 
 _CONFLICTS = (
     ("prompt", "prompt_file"),
+    ("plain", "no_stdin"),
     ("as_json", "as_jsonl"),
     ("once", "interactive"),
     ("once", "plain"),
@@ -121,6 +133,61 @@ _ONCE_ONLY = ("as_json", "as_jsonl", "stats", "num_samples", "compare", "sweep",
 """Options that go with --once alone."""
 
 
+def question_of(words: Sequence[str], commands: Iterable[str]) -> str:
+    """The question that stands on the command line where a subcommand could.
+
+    Args:
+        words: What stands there.
+        commands: The names of the subcommands, none of which is the first word.
+
+    Raises:
+        UsageError: It looks like a mistyped subcommand, a file, or a question without quotes.
+    """
+    first = words[0]
+    if first and os.path.exists(os.path.expanduser(first)):
+        raise UsageError(
+            f"{first!r} is a file or directory. A model is given with --model, a conversation with --resume, "
+            "a prompt with --prompt-file."
+        )
+    if len(words) == 1 and (first == "-" or not _COMMAND_LIKE.fullmatch(first)):
+        return first
+    if near := difflib.get_close_matches(first, commands, 1):
+        raise UsageError(f"No such command {first!r}. Did you mean {near[0]!r}?")
+    if len(words) > 1:
+        raise UsageError(f"No such command {first!r}. A question stands in quotes: llmchat 'Why is the sea salty?'")
+    raise UsageError(f"No such command {first!r}. To ask that: llmchat --once --prompt {first}")
+
+
+_COMMAND_LIKE = re.compile(r"[\w.~/\\:-]+", re.ASCII)
+
+
+def with_question(options: Mapping[str, Any], question: str) -> dict[str, Any]:
+    """The options of a command line with a question: it is the prompt, and answered as by --once.
+
+    Raises:
+        UsageError: There is a prompt already.
+    """
+    if options["prompt"] is not None or options["prompt_file"] is not None:
+        raise UsageError("Give the question or --prompt, not both.")
+    talks = options["interactive"] or options["plain"] or options["setup"]
+    return {**options, "prompt": question, "once": options["once"] or not talks}
+
+
+def answers_once(options: Mapping[str, Any]) -> bool:
+    """Whether one reply is to be printed: that was asked for, or there is a prompt and no terminal for a window."""
+    if options["once"] or options["interactive"] or options["plain"] or options["setup"]:
+        return bool(options["once"])
+    if options["prompt"] is None and options["prompt_file"] is None:
+        return _is_piped() and not options["no_stdin"]
+    return not (sys.stdin.isatty() and sys.stdout.isatty())
+
+
+def _is_piped() -> bool:
+    from llmchat.prompt_source import is_piped
+
+    return is_piped()
+
+
 def check_combination(options: dict[str, Any]) -> None:
     """Refuse options that contradict each other or would do nothing.
 
@@ -133,8 +200,10 @@ def check_combination(options: dict[str, Any]) -> None:
         if {one, other} <= given:
             raise UsageError(f"Give {flags[one]} or {flags[other]}, not both.")
     for name in _ONCE_ONLY:
-        if name in given and "once" not in given:
+        if name in given and "once" not in given and not (answers_once(options) and _is_piped()):
             raise UsageError(f"{flags[name]} goes with --once.")
+    if "no_stdin" in given and "-" in (options["prompt"], options["prompt_file"]):
+        raise UsageError("Give --no-stdin or -, not both.")
     if "verbose" in given and "version" not in given:
         raise UsageError("--verbose goes with --version.")
     if "table" in given and not given & {"compare", "sweep"}:
@@ -183,7 +252,12 @@ def start_options(options: dict[str, Any]) -> StartOptions:
     return StartOptions(
         settings=settings,
         generation=resolve_generation(settings, _sampling_values(options), options["preset"]),
-        prompt=read_prompt(options["prompt"], options["prompt_file"], piped=options["once"]),
+        prompt=read_prompt(
+            options["prompt"],
+            options["prompt_file"],
+            piped=answers_once(options) and not options["no_stdin"],
+            quiet=options["quiet"],
+        ),
         prefill_text=options["prefill"] or "",
         resume=_resumed(options),
         save=to_path(options["save"]),

@@ -344,7 +344,10 @@ def test_a_transcript_that_may_only_be_read(capsys: pytest.CaptureFixture[str]) 
                 ask(path)
             assert ask(path, keep=False) == 0
         assert path.read_bytes() == before
-    assert capsys.readouterr() == ("Yes.\n" * 3, "")
+    assert capsys.readouterr() == (
+        "Yes.\n" * 3,
+        "llmchat: story.toml may only be read: the conversation goes on unsaved.\n",
+    )
 
 
 def test_a_home_that_cannot_be_written() -> None:

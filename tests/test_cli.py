@@ -181,8 +181,8 @@ def test_prompts_are_the_same_wherever_they_come_from(
     assert {piped(None, str(path)), piped("-", None), piped(None, "-"), piped(None, None)} == {"Once upon\na time"}
 
 
-def test_standard_input_is_left_alone_when_a_prompt_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run inside a loop that reads lines does not eat them; a prompt may begin with a dash."""
+def test_a_prompt_may_begin_with_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dash, a sign; standard input that is no file of the system is left alone beside it."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the loop's")))
     for text in ("-5 degrees", "--help", "a\r\nb", "@file"):
         assert start_options(options("--once", "--prompt", text)).prompt == text
