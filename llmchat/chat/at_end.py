@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmchat.chat.generation_config import GenerationConfig
+from llmchat.chat.standing_state import StandingState
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.turn import Reply, system_of
 from llmchat.errors import UsageError
@@ -26,6 +27,14 @@ def system_at_end(transcript: Transcript) -> str:
     """The system prompt that the last reply was made under; "" for none."""
     reply = last_reply(transcript)
     return system_of(transcript.path()) if reply is None or reply.system is None else reply.system
+
+
+def state_at_end(transcript: Transcript) -> StandingState | None:
+    """What was in force at the end: as it was left, or else as in the last reply; None where nothing tells."""
+    reply = last_reply(transcript)
+    if transcript.state is not None or reply is None:
+        return transcript.state
+    return StandingState(config_at_end(reply), system_at_end(transcript), prefill_at_end(transcript), raw=False)
 
 
 def prefill_at_end(transcript: Transcript) -> str:

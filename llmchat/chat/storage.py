@@ -26,6 +26,7 @@ from llmchat.chat.archive import (
     read_transcript,
 )
 from llmchat.chat.history import Mark
+from llmchat.chat.standing_state import StandingState
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.transcript_document import (
     SCHEMA,
@@ -52,6 +53,7 @@ from llmchat.chat.transcript_toml import (
     mark_table,
     parse_turn,
     read_templates,
+    state_table,
     template_tables,
     turn_table,
 )
@@ -73,6 +75,7 @@ class TranscriptFile:
         self._handle = handle
         self._header = header_table(transcript)  # as it stands in the file
         self._kept = len(transcript.log)  # how much of the log is in the file
+        self._state = transcript.state  # as it stands in the file
         self._checkpoint_failed = False
 
     # ── opening ──
@@ -228,6 +231,8 @@ class TranscriptFile:
         moved = {key: value for key, value in (without | header).items() if value != self._header.get(key)}
         chunk = render_record("headers", moved) if moved else ""
         chunk += "".join(_rendered(self.transcript, self._kept))
+        state = self.transcript.state
+        chunk += _rendered_state(state) if state != self._state else ""
         if not chunk and self.path.exists():
             return
         try:
@@ -238,7 +243,7 @@ class TranscriptFile:
                 self._replace(read_all(self._handle) + self._missing_line_end() + chunk.encode())
         except OSError as error:
             raise unsaved(self.path, describe(error)) from error
-        self._header, self._kept = header, len(log)
+        self._header, self._kept, self._state = header, len(log), state
 
     def checkpoint(self, turn: Turn) -> None:
         """Keep what there is of the reply in progress, in place of what was kept of it before.
@@ -343,7 +348,12 @@ class TranscriptFile:
 
 
 def _content(transcript: Transcript) -> bytes:
-    return (render_header(header_table(transcript)) + "".join(_rendered(transcript))).encode()
+    records = "".join(_rendered(transcript)) + _rendered_state(transcript.state)
+    return (render_header(header_table(transcript)) + records).encode()
+
+
+def _rendered_state(state: StandingState | None) -> str:
+    return "" if state is None else render_record("states", state_table(state))
 
 
 def _rendered(transcript: Transcript, start: int = 0) -> Iterator[str]:

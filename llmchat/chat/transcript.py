@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from llmchat.chat.history import Mark, Step
+from llmchat.chat.standing_state import StandingState
 from llmchat.chat.turn import Role, Turn, new_id, now, under_system
 from llmchat.errors import TranscriptError
 
@@ -42,6 +43,8 @@ class Transcript:
         """The short name of the model that the conversation began with."""
         self.model_path = model_path
         self.tokenizer_path = tokenizer_path
+        self.state: StandingState | None = None
+        """What was in force where the conversation was left, if it is not what its last reply says."""
         self._title = title
         self._turns: dict[str, Turn] = {}
         self._children: dict[str | None, list[str]] = {}
@@ -148,6 +151,8 @@ class Transcript:
         if turn.parent is not None and turn.parent not in self._turns:
             raise TranscriptError(f"Turn {turn.id!r} follows {turn.parent!r}, which the conversation does not have.")
         self.note_selection()
+        if turn.reply is not None:
+            self.state = None
         before = self._leaf
         self._put(turn)
         # Marking the parent alone suffices: those above are marked when the path moves.

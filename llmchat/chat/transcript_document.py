@@ -196,6 +196,8 @@ def has_text(record: Record) -> bool:
 def is_whole(record: Record, data: bytes) -> bool:
     """Whether the last record of these bytes was written to its end."""
     turn = record.table
+    if record.kind == "states":
+        return data.endswith(b"\n") and "stop" in turn.get("settings", {})
     if record.kind != "turns":
         return data.endswith(b"\n") and _LAST_KEYS.get(record.kind, "") in (*record.table, "")
     if "text" not in turn or (turn["text"] == "" and not data.endswith(b"\n")):

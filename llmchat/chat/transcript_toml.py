@@ -24,6 +24,7 @@ from typing import Any, cast
 from llmchat.chat.generation_config import SAMPLER_ORDER, GenerationConfig, Value
 from llmchat.chat.history import Mark
 from llmchat.chat.prompt_facts import PromptFacts, digest, is_named
+from llmchat.chat.standing_state import StandingState
 from llmchat.chat.table_reader import TableReader
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.transcript_document import SCHEMA, Document, Record, Table
@@ -167,6 +168,21 @@ def mark_table(mark: Mark, turn_count: int) -> Table:
     return step | {"leaf": mark.leaf or ""}
 
 
+def state_table(state: StandingState) -> Table:
+    """What is in force as it is kept, the settings last."""
+    table: Table = {"raw": state.raw, "system": state.system, "prefill_text": state.prefill_text}
+    return _clean(table | {"settings": _plain(state.config.to_mapping())})  # type: ignore[no-any-return]
+
+
+def _parse_state(table: Table) -> StandingState | None:
+    read = TableReader(table, "")
+    try:
+        config = _parse_config(read.inner("settings"))
+        return StandingState(config, read.text("system"), read.text("prefill_text"), read.flag("raw"))
+    except TranscriptError:
+        return None
+
+
 def make_transcript(document: Document, name: str) -> Transcript:
     """The conversation that a file's records make, one after the other, selected where it was left.
 
@@ -220,6 +236,9 @@ def _apply(record: Record, transcript: Transcript) -> None:
             transcript.undo(step)
         case "redos" if step:
             transcript.redo(step)
+        case "states":
+            transcript.state = _parse_state(record.table)
+            return
         case _:
             return
     if leaf == "" or leaf in transcript:

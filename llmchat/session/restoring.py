@@ -6,9 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmchat.chat.at_end import config_at_end, last_reply, prefill_at_end, system_at_end
+from llmchat.chat.at_end import last_reply, state_at_end, system_at_end
 from llmchat.chat.generation_config import GenerationConfig, Value
 from llmchat.chat.quoting import written
+from llmchat.chat.standing_state import StandingState
+from llmchat.chat.turn import Reply
 from llmchat.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,24 +38,45 @@ def restore(session: ChatSession, given: Collection[str]) -> str:
     if len(transcript) and not transcript.path():
         # Left with everything taken back: an empty window would hide what the file has.
         transcript.select(transcript.children(None)[-1].id)
-    reply = last_reply(transcript)
-    if reply is None:
+    reply, state = last_reply(transcript), state_at_end(transcript)
+    if state is None:
         if "system" not in given:
             session.system = system_at_end(session.transcript) or session.system
         return ""
     before, words = session.config, []
-    session.config = _joined(config_at_end(reply), before, given)
-    session.last_seed = reply.seed
+    session.config = _joined(state.config, before, given)
+    if reply is not None:
+        session.last_seed = reply.seed
     words += _differing(session.config, before)
-    if "raw" not in given and not reply.raw:
-        session.raw = False
-    if "system" not in given and not reply.raw and session.system != (system := system_at_end(session.transcript)):
-        session.system = system
-        words.append(f"system {_short(system)}")
-    if "prefill" not in given and session.prefill_text != (prefill := prefill_at_end(session.transcript)):
-        session.prefill_text = prefill
-        words.append(f"prefill {_short(prefill)}")
+    # A reply without a template does not tell whether that was chosen, nor the system prompt.
+    is_told = transcript.state is not None or reply is None or not reply.raw
+    if "raw" not in given and is_told and session.raw != state.raw:
+        session.raw = state.raw
+        words += ["raw"] if state.raw else []
+    if "system" not in given and is_told and session.system != state.system:
+        session.system = state.system
+        words.append(f"system {_short(state.system)}")
+    if "prefill" not in given and session.prefill_text != state.prefill_text:
+        session.prefill_text = state.prefill_text
+        words.append(f"prefill {_short(state.prefill_text)}")
     return f"As in this conversation: {', '.join(words)}." if words else ""
+
+
+Begun = tuple[StandingState, Reply | None]
+"""What was in force, and the last reply, when a conversation was begun or opened."""
+
+
+def begun(session: ChatSession) -> Begun:
+    """What is in force in a session, and the last reply."""
+    state = StandingState(session.config, session.system, session.prefill_text, session.raw)
+    return state, last_reply(session.transcript)
+
+
+def note_state(session: ChatSession) -> None:
+    """Note what is in force with the conversation, if it changed and opening would bring back something else."""
+    now = begun(session)
+    if now != session.begun_with and now[0] != state_at_end(session.transcript):
+        session.transcript.state = now[0]
 
 
 def other_model(session: ChatSession) -> str:

@@ -21,7 +21,7 @@ from llmchat.chat.transcript import Transcript
 from llmchat.chat.turn import Reply, Turn, new_id, system_of, under_system
 from llmchat.errors import LlmchatError, PromptTooLongError, UsageError
 from llmchat.session.conversation import Conversation
-from llmchat.session.restoring import restore
+from llmchat.session.restoring import begun, note_state, restore
 from llmchat.session.running import Running
 from llmchat.session.waiting import Waiting
 from llmchat.worker.messages import (
@@ -84,6 +84,7 @@ class ChatSession(Conversation):
         self.is_just_opened = False
         """Whether the model of the opened conversation is still to be compared with the one that is open."""
         self._waiting: deque[Waiting] = deque()
+        self.begun_with = begun(self)
 
     # ── state ──
 
@@ -278,7 +279,7 @@ class ChatSession(Conversation):
     def take_over(self, transcript: Transcript, given: Collection[str] = ()) -> None:
         """Go on with a conversation, under the settings that it ended under; `brought_back` tells which."""
         self.transcript, self.is_just_opened = transcript, True
-        self.brought_back = restore(self, given)
+        self.brought_back, self.begun_with = restore(self, given), begun(self)
 
     def close(self) -> None:
         """End the session: what there is of a running reply is kept."""
@@ -292,6 +293,7 @@ class ChatSession(Conversation):
             running.request.cancel.set()
             if running.token_ids or running.pieces:
                 self._add_turn(running.turn(running.reply(reason)))
+        note_state(self)
         self._keeper.close()
 
     # ── events ──

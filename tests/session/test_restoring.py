@@ -125,3 +125,40 @@ def test_a_model_that_is_gone_is_not_offered(session: ChatSession, story: Callab
     session.new()
     with pytest.raises(UsageError, match="No reply here"):
         last_model(session)
+
+
+def test_what_was_changed_after_the_last_reply_comes_back_too(
+    session: ChatSession, story: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Settings, system prompt, prefill and raw prompts, as they were when the conversation was closed; once kept."""
+    path = story()
+    session.open(path)
+    before = path.read_bytes()
+    session.new()
+    assert path.read_bytes() == before
+    session.open(path)
+    session.config = HOT.changed(temperature=0.3)
+    session.system, session.prefill_text, session.raw = "Be long.", "Well", True
+    session.new()
+    assert path.read_bytes().startswith(before)
+    changed = path.read_bytes()
+    session.config, session.system, session.prefill_text, session.raw = GenerationConfig(), "", "", False
+    assert session.open(path) == []
+    assert (session.config.temperature, session.system, session.prefill_text) == (0.3, "Be long.", "Well")
+    assert session.raw
+    session.close()
+    assert path.read_bytes() == changed
+
+
+def test_a_reply_says_more_than_what_was_in_force_before_it(session: ChatSession, story: Callable[..., Path]) -> None:
+    """What was noted when the conversation was closed holds until the next reply."""
+    path = story()
+    session.open(path)
+    session.config = HOT.changed(temperature=0.3)
+    session.new()
+    session.open(path)
+    answer(session.transcript, config=HOT, changes=(), parts=(), forced=(), system=None)
+    session.config = HOT
+    session.new()
+    session.open(path)
+    assert session.config == HOT
