@@ -275,7 +275,11 @@ def _given(options: dict[str, Any]) -> frozenset[str]:
 
 def to_path(given: str | None) -> Path | None:
     """The path that was typed, "~" standing for the home directory."""
-    return Path(given).expanduser() if given else None
+    if not given:
+        return None
+    from llmchat.files import expanded
+
+    return expanded(given)
 
 
 def _sampling_values(options: dict[str, Any]) -> dict[str, Any]:

@@ -161,6 +161,11 @@ _CAUSES = {
 }
 
 
+def expanded(place: str | Path) -> Path:
+    """The path that a person typed, "~" standing for the home directory; where none is known, it stays as it is."""
+    return Path(os.path.expanduser(place))
+
+
 def describe(error: OSError) -> str:
     """The cause of a failed read or write in a few plain words, without a full stop."""
     place = str(error.filename) if error.filename else "such file"

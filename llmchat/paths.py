@@ -1,6 +1,7 @@
 """Where llmchat keeps things on this machine.
 
-Every function names a place and creates nothing; `ensure` creates. If the
+Every function names a place and creates nothing; `ensure` creates. Each raises UsageError
+where the system knows of no home directory for the person. If the
 environment variable LLMCHAT_HOME is set, everything lies under it; otherwise
 the places are the operating system's own for configuration, data and state.
 """
@@ -12,18 +13,24 @@ from pathlib import Path
 from typing import Literal
 
 from llmchat.errors import UsageError
-from llmchat.files import describe
+from llmchat.files import describe, expanded
 
 HOME_VARIABLE = "LLMCHAT_HOME"
 
 
 def _root(kind: Literal["config", "data", "state"]) -> Path:
     if home := os.environ.get(HOME_VARIABLE):
-        return Path(home).expanduser().absolute() / kind
+        return expanded(home).absolute() / kind
     from platformdirs import PlatformDirs
 
     places = PlatformDirs("llmchat", appauthor=False)
-    return {"config": places.user_config_path, "data": places.user_data_path, "state": places.user_state_path}[kind]
+    try:
+        root = Path(getattr(places, f"user_{kind}_dir"))
+    except RuntimeError:
+        root = Path()
+    if not root.is_absolute():
+        raise UsageError(f"There is no home directory to keep things in. Name a directory with {HOME_VARIABLE}.")
+    return root
 
 
 def config_dir() -> Path:

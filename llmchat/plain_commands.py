@@ -18,7 +18,7 @@ from llmchat.chat.model import recorded_tokenizer
 from llmchat.chat.turn import Turn, token_count
 from llmchat.chat.words import value_words
 from llmchat.errors import UsageError
-from llmchat.files import describe, write_text
+from llmchat.files import describe, expanded, write_text
 from llmchat.session import ChatSession
 from llmchat.session.restoring import LAST, last_model, other_model
 from llmchat.settings import Settings
@@ -199,9 +199,9 @@ class PlainCommands:
         from llmchat.chat import export
 
         path = _path(args[0])
-        render = {".json": export.to_json, ".txt": export.to_text}.get(path.suffix.lower(), export.to_markdown)
+        text = export.for_file(self._session.transcript, path)
         try:
-            write_text(path, render(self._session.transcript))
+            write_text(path, text)
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {describe(error)}.") from error
         self._say(f"Written: {path}")
@@ -252,4 +252,4 @@ def _described(spec: CommandSpec) -> str:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    return expanded(text)

@@ -11,12 +11,11 @@ import re
 import select
 import stat
 import sys
-from pathlib import Path
 from typing import BinaryIO
 
 from llmchat.chat.plain_text import checked_text
 from llmchat.errors import UsageError
-from llmchat.files import describe
+from llmchat.files import describe, expanded
 
 PROMPT_LIMIT = 16 * 2**20
 """Bytes; no model's context holds as much, and an endless input must end."""
@@ -107,7 +106,7 @@ def _has_begun(seconds: float) -> bool:
 
 def _read_file(file: str) -> str:
     try:
-        handle = Path(file).expanduser().open("rb")
+        handle = expanded(file).open("rb")
     except OSError as error:
         raise UsageError(f"The prompt file {file} cannot be read: {describe(error)}.") from None
     with handle:

@@ -24,7 +24,7 @@ from llmchat.chat.generation_config import (
 )
 from llmchat.chat.model import DType, ModelSpec
 from llmchat.errors import SettingsError, UsageError
-from llmchat.files import describe, describe_toml, parse_toml, write_text
+from llmchat.files import describe, describe_toml, expanded, parse_toml, write_text
 from llmchat.paths import ensure, settings_path
 
 Check = Callable[[object], Any]
@@ -184,7 +184,7 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _expanded(place: str) -> str:
-    return str(Path(place).expanduser()) if place.startswith("~") else place
+    return str(expanded(place)) if place.startswith("~") else place
 
 
 # ── the file ─────────────────────────────────────────────────────────────────

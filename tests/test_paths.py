@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from llmchat import paths
 from llmchat.errors import UsageError
+from llmchat.files import expanded
+from tests.patience import PATIENCE_SECONDS
+from tests.program import Here
+from tests.terminals import terminal
 
 PLACES = (
     paths.config_dir, paths.data_dir, paths.state_dir, paths.models_dir, paths.transcripts_dir,
@@ -60,3 +66,76 @@ def test_a_file_in_the_way_is_said(tmp_path: Path) -> None:
         paths.ensure(tmp_path / "file")
     with pytest.raises(UsageError, match="cannot be created"):
         paths.ensure(tmp_path / "file" / "below")
+
+
+HOMELESS = """
+import pwd
+def unknown(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = unknown
+from llmchat.cli import main
+main()
+"""
+"""Starts llmchat for a user of whom the system knows nothing, as containers have them."""
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable names a home directory."""
+    for name in (paths.HOME_VARIABLE, "HOME", *(f"XDG_{kind}_HOME" for kind in ("CONFIG", "DATA", "STATE"))):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--paths", "models", "pull smollm2", "--once -m tiny -p hi", "--once -p hi -c", "--plain -m tiny", "replay FILE",
+     "export ~/x.toml", "--once -m ~/x.gguf -p hi --config ~/y.toml"],
+)  # fmt: skip
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_there_is_a_sentence(arguments: str) -> None:
+    """And no traceback, whatever is asked for."""
+    done = subprocess.run(
+        [sys.executable, "-c", HOMELESS, *arguments.split()],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode in (1, 2, 4)
+    assert done.stderr.startswith("llmchat: error: ") and len(done.stderr.splitlines()) == 1
+    if "~" not in arguments:
+        assert (
+            f"There is no home directory to keep things in. Name a directory with {paths.HOME_VARIABLE}." in done.stderr
+        )
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_the_window_says_so() -> None:
+    """It is not opened."""
+    with terminal(program=("-c", HOMELESS)) as it:
+        assert it.wait_for_end() == 2
+        assert "There is no home directory" in it.text and "Traceback" not in it.text
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_a_directory_of_its_own_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the sentence advises works."""
+    monkeypatch.setenv(paths.HOME_VARIABLE, str(tmp_path))
+    words = [sys.executable, "-c", HOMELESS, "--once", "-m", "tiny", "-p", "hi", "-n", "3"]
+    assert (
+        subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_SECONDS).returncode == 0
+    )
+
+
+def test_the_home_of_nobody_is_a_name_like_any_other(here: Here) -> None:
+    """A tilde before what is no user stays, as in a shell: in flags, in settings and in commands."""
+    assert expanded("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
+    for flags in (
+        ("-m", "~nobody-of-this-name/x.gguf"),
+        ("--prompt-file", "~nobody-of-this-name"),
+        ("--resume", "~nobody-of-this-name.toml"),
+        ("-m", "tiny", "--chat-template", "~nobody-of-this-name"),
+    ):
+        prompt = () if "--prompt-file" in flags else ("-p", "x")
+        done = here("--once", *flags, *prompt)
+        assert done.code in (1, 2, 4) and "~nobody-of-this-name" in done.err

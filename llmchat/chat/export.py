@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from llmchat.chat.endings import check_suffix
 from llmchat.chat.plain_text import visible
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.turn import Reply, Turn, token_count
@@ -61,6 +63,19 @@ def to_json(transcript: Transcript) -> str:
     }
     # ASCII alone, so that any terminal and any lone surrogate is safe.
     return json.dumps(document, indent=2, default=str) + "\n"
+
+
+def for_file(transcript: Transcript, path: Path) -> str:
+    """The conversation in the form that a file's name asks for; without an ending, Markdown.
+
+    Raises:
+        UsageError: The name ends in something else.
+    """
+    check_suffix(path, _FORMS, "A conversation")
+    return _FORMS.get(path.suffix.lower(), to_markdown)(transcript)
+
+
+_FORMS = {".md": to_markdown, ".txt": to_text, ".json": to_json}
 
 
 def stamp(reply: Reply) -> str:

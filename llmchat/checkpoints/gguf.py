@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmchat.chat.model import ModelSpec
@@ -15,6 +14,7 @@ from llmchat.checkpoints.file_bytes import check_unchanged
 from llmchat.checkpoints.lazy_tensors import LazyTensors, RawTensors
 from llmchat.checkpoints.llama_family import Fields, check_config, check_tensors, visible_context
 from llmchat.errors import ModelLoadError
+from llmchat.files import expanded
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def load_gguf(spec: ModelSpec, progress: Progress) -> Checkpoint:
     from llmchat.checkpoints.gguf_file import GGUFFile
 
     progress("opening the file", None)
-    path = Path(spec.model).expanduser()
+    path = expanded(spec.model)
     file = GGUFFile.open(path)
     config, architecture, window_notes = _config(file)
     named = {_our_name(name): tensor for name, tensor in file.tensors.items() if name != _ROPE_FACTORS}

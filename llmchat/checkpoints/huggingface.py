@@ -17,6 +17,7 @@ from llmchat.checkpoints.lazy_tensors import RawTensors, lazy_tensors
 from llmchat.checkpoints.llama_family import Fields, check_config, check_tensors, visible_context
 from llmchat.checkpoints.stored_tensor import FLOATS, StoredTensor
 from llmchat.errors import ModelLoadError
+from llmchat.files import expanded
 from llmchat.tokenizers.loading import load_tokenizer
 from llmchat.tokenizers.readable import conventional_end_ids, encodable
 from llmchat.tokenizers.text_files import read_object, read_text
@@ -55,7 +56,7 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
         ModelLoadError: Something is missing or damaged, or is of a kind llmchat cannot run.
     """
     progress("opening the files", None)
-    path = Path(spec.model).expanduser()
+    path = expanded(spec.model)
     described = read_object(path / "config.json")
     if not described:
         raise ModelLoadError(f"{path} has no config.json: give a Hugging Face model directory or a model file.")
@@ -70,7 +71,7 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
     weight_format = _main_dtype(path, weights)
     raw = RawTensors({name: weight.raw for name, weight in weights.items()})
     progress("reading the tokenizer", None)
-    tokenizer_path = Path(spec.tokenizer).expanduser() if spec.tokenizer else path
+    tokenizer_path = expanded(spec.tokenizer) if spec.tokenizer else path
     tokenizer = load_tokenizer(tokenizer_path)
     return Checkpoint(
         name=_model_name(path),

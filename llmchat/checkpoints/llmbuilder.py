@@ -15,6 +15,7 @@ from llmchat.checkpoints.llmbuilder_facts import choose_heads, training_facts
 from llmchat.checkpoints.llmbuilder_weights import check_shapes, dimensions, read_weights
 from llmchat.checkpoints.torch_file import load_torch_file
 from llmchat.errors import ModelLoadError
+from llmchat.files import expanded
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 
@@ -24,7 +25,7 @@ def load_llmbuilder(spec: ModelSpec, progress: Progress) -> Checkpoint:
     Raises:
         ModelLoadError: The file, its contents or the tokenizer cannot be used; says why.
     """
-    path = Path(spec.model).expanduser()
+    path = expanded(spec.model)
     payload, content = load_torch_file(path, progress)
     weights = read_weights(payload, path)
     vocab_size, context_length, n_layers, dim = dimensions(weights, path)
@@ -53,7 +54,7 @@ def load_llmbuilder(spec: ModelSpec, progress: Progress) -> Checkpoint:
 def _open_tokenizer(spec: ModelSpec, path: Path) -> tuple[Tokenizer, Path]:
     from llmchat.tokenizers.loading import find_tokenizer, load_tokenizer
 
-    found = Path(spec.tokenizer).expanduser() if spec.tokenizer else find_tokenizer(path)
+    found = expanded(spec.tokenizer) if spec.tokenizer else find_tokenizer(path)
     if found is None:
         raise ModelLoadError(f"There is no tokenizer beside {path}. Name it with --tokenizer DIR.")
     return load_tokenizer(found), found

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from llmchat.chat.model import ModelInfo, ModelSpec, is_pattern
 from llmchat.engine.devices import choose_device, choose_dtype, gpu_sign, require_torch, torch_finds_gpu
 from llmchat.errors import ModelLoadError
+from llmchat.files import expanded
 
 if TYPE_CHECKING:
     import torch
@@ -137,7 +138,7 @@ def locate(spec: ModelSpec, progress: Progress, cancel: threading.Event) -> Mode
         from llmchat.checkpoints.timeline import newest_checkpoint
 
         return replace(spec, model=str(newest_checkpoint(spec.model)))
-    path = Path(spec.model).expanduser()
+    path = expanded(spec.model)
     from llmchat.checkpoints import catalog
     from llmchat.checkpoints.fetch import fetch
 
@@ -159,7 +160,7 @@ def _hub_snapshot(name: str) -> Path:
     Raises:
         ModelLoadError: It is not on this machine.
     """
-    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    home = os.environ.get("HF_HOME") or expanded("~/.cache/huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
     snapshots = hub / f"models--{name.replace('/', '--')}" / "snapshots"
     found = sorted(snapshots.glob("*/config.json"), key=lambda path: path.stat().st_mtime)

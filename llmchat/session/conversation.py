@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from llmchat.chat.archive import SUFFIX
+from llmchat.chat.endings import check_suffix
 from llmchat.chat.history import Step
 from llmchat.chat.model import ModelInfo
 from llmchat.chat.storage import TranscriptFile
@@ -209,7 +211,10 @@ class Conversation:
 
         Raises:
             TranscriptError: It cannot be written, or exists already.
+            UsageError: Its name ends in something else than .toml.
         """
+        if path is not None:
+            check_suffix(path, (SUFFIX,), "A conversation that can be gone on with")
         if path is not None or self._keeper.file is None:
             self._keeper.move_to(TranscriptFile.create(self.transcript, path))
         assert self._keeper.path is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmchat.errors import ModelLoadError
+from llmchat.files import expanded
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 _FILE_NAMES = ("tokenizer.json", "tokenizer.model", "sentencepiece.model")
@@ -17,7 +18,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
     Raises:
         ModelLoadError: There is none, or it is damaged.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     file = _file_in(path) if path.is_dir() else path
     if file is None:
         raise ModelLoadError(f"There is no tokenizer in {path}: it needs one of {', '.join(_FILE_NAMES)}.")
@@ -41,7 +42,7 @@ def find_tokenizer(model_path: Path | str) -> Path | None:
     in `tokenizer/` beside its directory, in the directory above, and in
     `tokenizer/` two directories above.
     """
-    path = Path(model_path).expanduser().absolute()
+    path = expanded(model_path).absolute()
     home = path if path.is_dir() else path.parent
     above, top = home.parent, home.parent.parent
     places = (home, home / "tokenizer", above / "tokenizer", above, top / "tokenizer")

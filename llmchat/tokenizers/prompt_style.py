@@ -16,6 +16,7 @@ from pathlib import Path
 
 from llmchat.chat.turn import Turn
 from llmchat.errors import GenerationError, ModelLoadError
+from llmchat.files import expanded
 from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES, ChatTemplate, Content
 from llmchat.tokenizers.prompt_messages import (
     PromptMessage,
@@ -334,7 +335,7 @@ def load_prompt_style(name_or_file_or_template: str | Path, tokenizer: Tokenizer
     if any(mark in given for mark in ("{{", "{%", "{#", "\n")):
         return PromptStyle(given, tokenizer)
     try:
-        text = Path(given).expanduser().read_text(encoding="utf-8")
+        text = expanded(given).read_text(encoding="utf-8")
     except (OSError, ValueError):
         raise ModelLoadError(
             f"There is no chat template {given!r}: give a Jinja file or one of {', '.join(BUILT_IN_TEMPLATES)}."

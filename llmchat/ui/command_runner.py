@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmchat.chat import export
+from llmchat.chat.endings import check_suffix
 from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, apply_preset, parse_setting
 from llmchat.chat.history import turn_count
 from llmchat.chat.model import recorded_tokenizer
 from llmchat.chat.words import value_words
 from llmchat.errors import UsageError
-from llmchat.files import describe, write_text
+from llmchat.files import describe, expanded, write_text
 from llmchat.session.restoring import LAST, last_model, other_model
 from llmchat.ui.commands import COMMAND_BY_NAME, COPY_FORMS, Command
 from llmchat.ui.rendering.heat import HEAT_MODES
@@ -121,12 +122,12 @@ def _prefill(screen: ChatScreen, text: str) -> None:
 
 
 def _save(screen: ChatScreen, name: str) -> None:
-    path = screen.session.save(Path(name).expanduser() if name else None)
+    path = screen.session.save(expanded(name) if name else None)
     screen.note(f"The conversation is kept in {path}")
 
 
 def _load(screen: ChatScreen, name: str) -> None:
-    open_conversation(screen, Path(name).expanduser())
+    open_conversation(screen, expanded(name))
 
 
 def open_conversation(screen: ChatScreen, path: Path) -> None:
@@ -142,9 +143,8 @@ def open_conversation(screen: ChatScreen, path: Path) -> None:
 
 
 def _export(screen: ChatScreen, name: str) -> None:
-    path = Path(name).expanduser()
-    render = {".json": export.to_json, ".txt": export.to_text}.get(path.suffix.lower(), export.to_markdown)
-    _write(path, render(screen.session.transcript))
+    path = expanded(name)
+    _write(path, export.for_file(screen.session.transcript, path))
     screen.note(f"Written to {path}")
 
 
@@ -155,12 +155,13 @@ def _copy(screen: ChatScreen, words: str) -> None:
     first, _, rest = words.partition(" ")
     if first in COPY_FORMS:
         text, name = taken_along(screen, reply, "command" if first == "command" else "python"), rest.strip()
+        check_suffix(Path(name), COPY_FORMS[first], f"A reply as {first}")
     else:
         text, name = reply.text, words
     if not name:
         screen.copy(text)
         return
-    path = Path(name).expanduser()
+    path = expanded(name)
     _write(path, text.rstrip("\n") + "\n")
     screen.note(f"Written to {path}")
 

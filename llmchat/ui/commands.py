@@ -147,8 +147,8 @@ COMMAND_BY_NAME: Mapping[str, CommandSpec] = {word: spec for spec in COMMANDS fo
 CHECKPOINT_WORDS = ("newest", "previous", "next")
 """What /checkpoint takes beside a number."""
 
-COPY_FORMS = ("command", "python")
-"""What /copy takes before a file."""
+COPY_FORMS = {"command": (".sh", ".txt"), "python": (".py", ".txt")}
+"""What /copy takes before a file, and how the file's name may end."""
 
 MOST_REPLIES = 16
 """The most replies that /regen makes at once."""

@@ -9,12 +9,12 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 from llmchat.chat.comparison import AS_IT_IS
 from llmchat.chat.generation_config import PRESETS, SPEC_BY_NAME, GenerationConfig, canonical_name
 from llmchat.chat.setting_values import SETTING_KINDS
 from llmchat.errors import UsageError
+from llmchat.files import expanded
 from llmchat.ui.commands import CHECKPOINT_WORDS, COMMAND_BY_NAME, COMMANDS, COPY_FORMS, ArgumentKind, CommandSpec
 from llmchat.ui.rendering.heat import HEAT_MODES
 
@@ -153,7 +153,7 @@ def _complete_path(typed: str, start: int, hint: str) -> Completion:
     typed = typed[len(quote) :]
     folder, tail = os.path.split(typed)
     try:
-        found = sorted(os.scandir(Path(folder or ".").expanduser()), key=lambda entry: entry.name.lower())
+        found = sorted(os.scandir(expanded(folder or ".")), key=lambda entry: entry.name.lower())
     except (OSError, RuntimeError, ValueError):
         return Completion(start, (), hint)
     head = typed[: len(typed) - len(tail)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmchat.errors import UsageError
-from llmchat.files import describe
+from llmchat.files import describe, expanded
 from llmchat.tokenizers.loading import find_tokenizer
 
 MODEL_SUFFIXES = (".gguf", ".pt", ".pth", ".safetensors")
@@ -106,7 +106,7 @@ def typed_path(text: str, advice: str) -> Path:
     if not text.strip():
         raise UsageError(advice)
     try:
-        path = Path(text.strip()).expanduser()
+        path = expanded(text.strip())
         path.exists()
     except (OSError, ValueError, RuntimeError):
         raise UsageError(f"{text.strip()!r} cannot be a path.") from None

@@ -44,6 +44,11 @@ async def test_keys_and_commands_copy_what_makes_a_reply_again(copied: list[str]
         await it.until(lambda: "again.py" in it.notes)
         assert (tmp_path / "again.sh").read_text().rstrip("\n") == copied[0].rstrip("\n")
         assert (tmp_path / "again.py").read_text().rstrip("\n") == copied[1].rstrip("\n")
+        for words in ("/copy command", "/copy python", "/export"):
+            name = f"{words[-3:]}.html"
+            await it.send(f"{words} {tmp_path / name}")
+            await it.until(lambda name=name: f"{name}': give a name that ends in" in it.toasts)  # type: ignore[misc]
+            assert not (tmp_path / name).exists()
         await it.select(2)
         await it.press("C")
         assert "that a model drew" in it.toasts

@@ -17,6 +17,7 @@ from textual.widgets.directory_tree import DirEntry
 
 from llmchat.chat.plain_text import visible
 from llmchat.errors import UsageError
+from llmchat.files import expanded
 from llmchat.ui.model_files import is_model, typed_path
 from llmchat.ui.rendering.hints import clickable
 from llmchat.ui.widgets.path_input import PathInput
@@ -191,5 +192,5 @@ class FileBrowser(ModalScreen[Path | None]):
 
 def _directory_of(path: Path) -> Path:
     """The nearest directory that exists, from a path upwards."""
-    path = path.expanduser().absolute()
+    path = expanded(path).absolute()
     return next((place for place in (path, *path.parents) if place.is_dir()), Path.cwd())

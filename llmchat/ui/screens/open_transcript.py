@@ -16,6 +16,7 @@ from textual.widgets import Button, Static
 
 from llmchat.chat.archive import TranscriptSummary, list_transcripts
 from llmchat.chat.plain_text import visible
+from llmchat.files import expanded
 from llmchat.ui.rendering.hints import clickable
 from llmchat.ui.widgets.choice_list import Choice, ChoiceList
 from llmchat.ui.widgets.path_input import PathInput
@@ -137,7 +138,7 @@ class OpenTranscriptScreen(ModalScreen[Path | None]):
     def _typed_file(self) -> Path | None:
         """The file that the line names, if it does."""
         try:
-            path = Path(self.line.value.strip()).expanduser()
+            path = expanded(self.line.value.strip())
             return path if self.line.value.strip() and path.is_file() else None
         except (OSError, ValueError, RuntimeError):
             return None

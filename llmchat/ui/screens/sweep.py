@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import getters, on
@@ -15,6 +14,7 @@ from textual.widgets import Static
 from llmchat.chat.plain_text import visible
 from llmchat.chat.reply_metrics import measure, save_table
 from llmchat.errors import LlmchatError
+from llmchat.files import expanded
 from llmchat.session.laboratory import Experiment, Trial
 from llmchat.ui.rendering.hints import clickable
 from llmchat.ui.rendering.turn_block import TurnBlock
@@ -138,7 +138,7 @@ class SweepScreen(ExperimentScreen):
         if not event.value.strip():
             self.notify("Write a file's name first, such as sweep.toml or sweep.csv.", severity="warning")
             return
-        path = Path(event.value.strip()).expanduser()
+        path = expanded(event.value.strip())
         model = self.chat.session.model
         about = {
             "model": model.name if model is not None else "",

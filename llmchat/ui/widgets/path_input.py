@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from pathlib import Path
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.suggester import Suggester
 from textual.widgets import Input
+
+from llmchat.files import expanded
 
 
 class PathInput(Input):
@@ -58,7 +59,7 @@ def complete_path(typed: str) -> str | None:
         return None
     folder, tail = os.path.split(typed)
     try:
-        entries = sorted(os.scandir(Path(folder or ".").expanduser()), key=lambda entry: entry.name.lower())
+        entries = sorted(os.scandir(expanded(folder or ".")), key=lambda entry: entry.name.lower())
     except (OSError, RuntimeError, ValueError):
         return None
     for entry in entries:
