@@ -11,8 +11,10 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from llmchat.ui.keys_in_order import KeysInOrder
 
-class MoreSamplers(Widget, can_focus=True):
+
+class MoreSamplers(KeysInOrder, Widget, can_focus=True):
     """The words "More samplers", how many of them are on, and an arrow."""
 
     HELP_HEADING = "On “More samplers”"

@@ -15,9 +15,10 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from llmchat.chat.generation_config import PRESETS
+from llmchat.ui.keys_in_order import KeysInOrder
 
 
-class PresetHeading(Widget, can_focus=True):
+class PresetHeading(KeysInOrder, Widget, can_focus=True):
     """The word "Sampling", the count of changed settings, and the preset with an arrow."""
 
     EXPLANATION: ClassVar[str] = (

@@ -21,11 +21,12 @@ from llmchat.ui.commands import ArgumentKind, Command, parse
 from llmchat.ui.completion import Completion, Names, common_start, complete
 from llmchat.ui.external_editor import edit_text
 from llmchat.ui.keys import recognise_alt_enter
+from llmchat.ui.keys_in_order import KeysInOrder
 from llmchat.ui.prompt_history import PromptHistory
 from llmchat.ui.rendering.hints import action_style
 
 
-class PromptInput(TextArea):
+class PromptInput(KeysInOrder, TextArea):
     """The prompt. Enter sends what it holds as text or as a slash command.
 
     A command that is not accepted stays for correction, with the reason on the
@@ -125,16 +126,8 @@ class PromptInput(TextArea):
         recognise_alt_enter()
 
     async def on_key(self, event: events.Key) -> None:
-        """Leave Enter to the bindings, which send, instead of breaking the line, and [ and ] to the screen's."""
-        if event.key == "enter":
-            event.prevent_default()
-        elif not self.text and event.is_printable and (active := self.screen.active_bindings.get(event.key)):
-            # Here, in the order of the keys: the screen itself would not know yet what was typed just before.
-            event.stop()
-            event.prevent_default()
-            await self.app.run_action(active.binding.action, active.node)
-        elif event.key in ("shift+\r", "alt+\r"):
-            # How xterm's modifyOtherKeys arrives.
+        """Break the line also where Enter comes with a modifier as xterm's modifyOtherKeys has it."""
+        if event.key in ("shift+\r", "alt+\r"):
             event.stop()
             event.prevent_default()
             self.action_newline()

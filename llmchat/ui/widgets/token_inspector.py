@@ -21,6 +21,7 @@ from textual.message import Message
 from textual.reactive import reactive
 
 from llmchat.ui.keys import key_label
+from llmchat.ui.keys_in_order import KeysInOrder
 from llmchat.ui.rendering.candidates import Part, candidate_parts
 from llmchat.ui.rendering.fitting import fitting
 from llmchat.ui.widgets.candidate_lines import CandidateLines, held, sign_of
@@ -55,7 +56,7 @@ _HINTS = (
 """Actions and the words for them in the last row."""
 
 
-class TokenInspector(CandidateLines, can_focus=True):
+class TokenInspector(KeysInOrder, CandidateLines, can_focus=True):
     """A list of candidates to choose from, and the keys that go from token to token.
 
     It only shows and reports: the chat screen knows the reply and the worker.

@@ -22,6 +22,7 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
+from llmchat.ui.keys_in_order import KeysInOrder
 from llmchat.ui.rendering.document import Document, Entry
 from llmchat.ui.rendering.finder import Finder
 from llmchat.ui.rendering.line import Line, Span, crop
@@ -49,7 +50,7 @@ class Anchor(NamedTuple):
     width: int
 
 
-class TranscriptPane(ScrollView, can_focus=True):
+class TranscriptPane(KeysInOrder, ScrollView, can_focus=True):
     """Draws turns, follows the end of the text, and lays out what comes into sight."""
 
     ALLOW_SELECT = True

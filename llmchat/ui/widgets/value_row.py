@@ -19,6 +19,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from llmchat.errors import UsageError
+from llmchat.ui.keys_in_order import KeysInOrder
 
 NAME_WIDTH = 18
 """Cells for label and value together."""
@@ -45,7 +46,7 @@ Part = tuple[str, str]
 """A piece of the line: its text and its component classes, with spaces between; none is the row's own look."""
 
 
-class ValueRow(Widget, can_focus=True):
+class ValueRow(KeysInOrder, Widget, can_focus=True):
     """A label and a value. Typing opens an editor in the value's place.
 
     Enter, Tab and the arrows up and down take what was typed, Esc and the mouse

@@ -1,0 +1,58 @@
+"""Keys that arrive in one read act one after the other, as a terminal sends them over a slow line."""
+
+from __future__ import annotations
+
+import pytest
+from textual import events
+
+from llmchat.ui.widgets.slider import Slider
+from tests.fakes import ScriptedEngine
+from tests.ui.helpers import Window, window
+
+
+def burst(of: Window, *keys: str) -> None:
+    """Let keys arrive at once, before any of them is looked at."""
+    for key in keys:
+        character = key if len(key) == 1 else {"enter": "\r", "space": " "}.get(key)
+        of.app.post_message(events.Key(key, character))
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        (("a", "b", "x", "backspace", "c"), "abc"),
+        (("a", "b", "left", "left", "x", "y"), "xyab"),
+        (("o", "n", "e", "space", "t", "ctrl+w", "s"), "one s"),
+        (("d", "r", "a", "f", "t", "ctrl+u", "n", "e", "w"), "new"),
+        (("a", "home", "b", "end", "c", "ctrl+j", "d"), "bac\nd"),
+    ],
+)
+async def test_what_is_typed_at_once_is_what_was_typed(keys: tuple[str, ...], text: str) -> None:
+    """A key that moves or deletes acts on what stood before it, not on what came after."""
+    async with window(ScriptedEngine()) as it:
+        await it.ready()
+        burst(it, *keys)
+        await it.until(lambda: it.chat.prompt.text == text, text)
+
+
+async def test_enter_sends_what_was_typed_before_it() -> None:
+    """What is typed behind Enter is the next message."""
+    async with window(ScriptedEngine()) as it:
+        await it.ready()
+        burst(it, "o", "n", "e", "enter", "t", "w", "o")
+        await it.until(lambda: len(it.session.transcript) == 2 and it.is_idle, "an answer")
+        assert it.session.transcript.path()[0].text == "one"
+        assert it.chat.prompt.text == "two"
+
+
+async def test_keys_follow_the_focus_that_a_key_before_them_moved() -> None:
+    """They were meant for the sidebar, and do not end up in the prompt."""
+    async with window(ScriptedEngine()) as it:
+        await it.ready()
+        slider = it.app.screen.query(Slider).first()
+        before = slider.value
+        burst(it, "a", "ctrl+b", "right", "right")
+        await it.until(lambda: slider.value > before or it.app.focused is not it.chat.prompt, "the sidebar")
+        await it.pilot.pause()
+        assert it.chat.prompt.text == "a"
+        assert it.app.focused is not it.chat.prompt
