@@ -191,12 +191,10 @@ def _other_vocabulary(rng: Random, file: File) -> File:
                         b"\xc4\xa0 \xc4\xa0",
                     )
                 )
-            case _:
-                items[place] = (
-                    rng.choice((0, 1, 2, 3, 4, 5, 6, 7, -1))
-                    if kind != F32
-                    else rng.choice((float("nan"), float("inf"), -1e38, 0.0))
-                )
+            case _ if kind == F32:
+                items[place] = rng.choice((float("nan"), float("inf"), -1e38, 0.0))
+            case _ if kind != ARRAY:
+                items[place] = rng.choice((0, 1, 2, 3, 4, 5, 6, 7, -1))
     keys[at] = Key(key.name, ARRAY, (kind, items))
     return file._replace(keys=keys)
 

@@ -17,6 +17,7 @@ from tests.terminals import Terminal
 
 _ALT_UP, _ALT_DOWN, _END, _CLEAR, _UNDO, _REGENERATE = "\x1b[1;3A", "\x1b[1;3B", "\x05", "\x15", "\x1a", "\x12"
 _WIDTH, _HEIGHT = 110, 30
+_QUIET_SECONDS = 0.15
 
 
 class Killed(Exception):
@@ -39,7 +40,7 @@ class Window:
         self._fed = 0
         self._talk = talk
         self._rng = rng
-        self._kill_at = float("inf")
+        self._delay = self._kill_at = float("inf")
         self._kill_on = ""
         self._until(lambda: "●ready" in self._status and (not resume or not talk.said or talk.said[-1] in self._shown))
 
@@ -80,7 +81,7 @@ class Window:
         if self._rng.random() < 0.35:
             self._kill_on = self._rng.choice(("accepted", "finished"))
         else:
-            self._kill_at = monotonic() + self._rng.choice((0.05, 0.15, 0.4)) * self._rng.random()
+            self._delay = self._rng.choice((0.05, 0.15, 0.4)) * self._rng.random()
         try:
             while True:
                 self._do()
@@ -120,6 +121,7 @@ class Window:
         self._talk.replies.pop(words, None)
         self._write(_REGENERATE)
         self._until(lambda: self._is_answered(words, replies))
+        self._settle()
         self._talk.counts[words] = replies
         self._finish(words)
         self._talk.steps.clear()
@@ -134,7 +136,7 @@ class Window:
         self._until(lambda: old in self._draft)
         self._clear(old)
         self._send(new)
-        self._expect_reply(new)
+        self._expect_reply(new, in_place=True)
         self._talk.steps.clear()
 
     def _delete(self) -> None:
@@ -143,9 +145,9 @@ class Window:
             return self._say()
         self._pause()
         place = len(self._terminal.text)
-        self._begin("delete", self._talk.said[:-1])
         self._write("d")
         self._until(lambda: "Press d again" in self._terminal.text[place:])
+        self._begin("delete", self._talk.said[:-1])
         self._write("d")
         self._until(lambda: words not in self._shown)
         self._talk.take_out(words)
@@ -189,7 +191,21 @@ class Window:
     def _send(self, words: str) -> None:
         self._write(words)
         self._until(lambda: words in self._draft)
+        # Words that are typed on a turn take the focus along, and Enter may be quicker.
+        self._settle()
         self._write("\r")
+
+    def _settle(self) -> None:
+        """Wait until nothing more is drawn."""
+        drawn, quiet = len(self._terminal.raw), monotonic()
+
+        def is_quiet() -> bool:
+            nonlocal drawn, quiet
+            if len(self._terminal.raw) != drawn:
+                drawn, quiet = len(self._terminal.raw), monotonic()
+            return monotonic() - quiet > _QUIET_SECONDS
+
+        self._until(is_quiet)
 
     def _pause(self) -> None:
         """Let the time pass in which a letter would belong to the text before it."""
@@ -215,19 +231,24 @@ class Window:
             if cursor == wanted:
                 return True
             self._write(_ALT_UP if cursor > wanted else _ALT_DOWN)
-            self._until(lambda rows=rows: self._screen.rows[1 : self._box] != rows)  # type: ignore[misc]
+            self._settle()
         return False
 
-    def _expect_reply(self, words: str) -> None:
+    def _expect_reply(self, words: str, *, in_place: bool = False) -> None:
         self._until(lambda: words in self._shown and words not in self._draft)
         self._talk.accept()
         self._reached("accepted")
         self._until(lambda: self._is_answered(words))
+        if in_place:
+            # Parts of the old reply may still stand there, and pass for the new one.
+            self._settle()
+            self._until(lambda: self._is_answered(words))
         self._talk.counts[words] = 1
         self._finish(words)
 
     def _begin(self, name: str, after: tuple[str, ...]) -> None:
         self._talk.begin(name, after)
+        self._kill_at = monotonic() + self._delay
 
     def _finish(self, words: str = "") -> None:
         self._talk.accept()
