@@ -178,8 +178,10 @@ def attempt(place: Path) -> None:
             file.transcript.undo()
             file.keep()
     again, notices = read_transcript(path)
-    if notices or turn.id not in again or again.turn(turn.id).text != _KEPT:
-        raise Untrue(f"what was said is not there: {notices[:1]}")
+    if turn.id not in again or again.turn(turn.id).text != _KEPT:
+        raise Untrue("what was said is not there")
+    if worse := [notice for notice in notices if "damaged" in notice or "incomplete" in notice]:
+        raise Untrue(f"opening did not repair it: {worse[0]}")
     if [other.text for other in again] != texts:
         raise Untrue("a deletion that was taken back took turns with it")
     _show(again)
