@@ -184,7 +184,7 @@ def _color(key: str, value: object) -> str:
         if isinstance(value, str):
             Color.parse(value)
             return value
-    except ColorParseError:
+    except (ColorParseError, ArithmeticError, ValueError):
         pass
     raise ThemeError(f'{key} must be a colour such as "#7aa2f7" or "ansi_blue", not {value!r}.')
 

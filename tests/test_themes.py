@@ -161,6 +161,7 @@ def test_own_themes_are_added_and_go_first() -> None:
     [
         ('primary = "#336699"', "'background' is missing"),
         ('primary = "#336699"\nbackground = "#000"\nforeground = "reddish"', "foreground must be a colour"),
+        ('primary = "hsl(1e999,1%,1%)"\nbackground = "#000"\nforeground = "red"', "primary must be a colour"),
         ('primry = "#336699"', "Did you mean primary?"),
         ("primary = ", "not valid TOML"),
         ('primary = "#fff"\nbackground = "#000"\nforeground = "#fff"\ndark = "yes"', "dark must be true or false"),

@@ -197,12 +197,18 @@ def is_whole(record: Record, data: bytes) -> bool:
     """Whether the last record of these bytes was written to its end."""
     turn = record.table
     if record.kind == "states":
-        return data.endswith(b"\n") and "stop" in turn.get("settings", {})
+        return data.endswith(b"\n") and _has_stop(turn)
     if record.kind != "turns":
         return data.endswith(b"\n") and _LAST_KEYS.get(record.kind, "") in (*record.table, "")
     if "text" not in turn or (turn["text"] == "" and not data.endswith(b"\n")):
         return False
-    return "finish_reason" not in turn or "stop" in turn.get("settings", {})
+    return "finish_reason" not in turn or _has_stop(turn)
+
+
+def _has_stop(table: Table) -> bool:
+    """Whether the settings are there to their last key; a damaged value, which is another thing, counts as there."""
+    settings = table.get("settings", {})
+    return not isinstance(settings, dict) or "stop" in settings
 
 
 _LAST_KEYS = {"templates": "text", "selections": "turns", "deletions": "leaf", "undos": "leaf", "redos": "leaf"}

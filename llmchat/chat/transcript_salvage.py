@@ -142,11 +142,12 @@ def _record(text: str) -> Record | None:
 
 def _without_twins(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
     """The pieces; a turn under the id of one before it cannot be taken in."""
-    known: set[object] = set()
+    known: set[str | None] = set()
     for piece in pieces:
-        own = None if piece.record is None or piece.record.kind != "turns" else piece.record.table.get("id")
+        given = None if piece.record is None or piece.record.kind != "turns" else piece.record.table.get("id")
+        own = given if isinstance(given, str) else None
         yield piece if own is None or own not in known else _Piece(piece.start, piece.end)
-        known.add(own if isinstance(own, str) else None)
+        known.add(own)
 
 
 def _parse(data: bytes) -> Table | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from llmchat.files import describe
 
 _SAFE_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _INDEX_LIMIT = 64 * 2**20
+_NAME_LIMIT = 255
+"""Bytes; no file's name is longer."""
 _HEADER_LIMIT = 100_000_000
 """Bytes, as the format's own reader allows."""
 
@@ -70,9 +73,16 @@ def _parts(index: Path) -> list[str]:
         raise ModelLoadError(f"{index} is damaged: it has no list of files.") from error
     for part in parts:
         # A name with a directory in it would lead out of the model's own.
-        if not isinstance(part, str) or Path(part).name != part:
+        if not isinstance(part, str) or not _is_file_name(part):
             raise ModelLoadError(f"{index} names a file that is not beside it: {str(part)[:80]!r}.")
     return parts
+
+
+def _is_file_name(name: str) -> bool:
+    try:
+        return Path(name).name == name and 0 < len(os.fsencode(name)) <= _NAME_LIMIT and "\0" not in name
+    except UnicodeEncodeError:
+        return False
 
 
 def _open_safetensors(file: Path) -> tuple[dict[str, StoredTensor], FileBytes]:

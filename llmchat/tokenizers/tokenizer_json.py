@@ -53,8 +53,6 @@ class TokenizerJson:
         vocab_size: int | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
-        backend.no_truncation()
-        backend.no_padding()
         self._backend = backend
         self.notes = notes
         self._rules = piece_rules(backend)
@@ -82,6 +80,9 @@ class TokenizerJson:
         damaged = f"{file} is no tokenizer or is damaged{{}}: copy it again or pass another --tokenizer."
         with LibraryErrors(ModelLoadError, damaged):
             backend = _with_unknown(tokenizers.Tokenizer.from_str(text))
+            # Before anything is encoded: a file may ask for gigabytes of padding.
+            backend.no_truncation()
+            backend.no_padding()
             bos_id = _token_id(backend, declared.get("bos_token"), _BOS_NAMES)
             eos_id = _token_id(backend, declared.get("eos_token"), _EOS_NAMES)
             unk_id = _token_id(backend, declared.get("unk_token"), _UNK_NAMES)

@@ -56,6 +56,7 @@ DAMAGES = {
     "a number for a text": in_turn(2, lambda turn: turn.replace(b'"Two?"', b"2")),
     "a text for a time": in_turn(2, lambda turn: turn.replace(b"created = ", b'created = "" # ')),
     "the id of another turn": lambda data: in_turn(2, lambda turn: turn.replace(ids(data)[2], ids(data)[0]))(data),
+    "a list for an id": lambda data: in_turn(2, lambda turn: turn.replace(b'"' + ids(data)[2] + b'"', b"[1]"))(data),
     "half a turn": in_turn(2, lambda turn: turn[: len(turn) // 2]),
 }
 

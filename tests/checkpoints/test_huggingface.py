@@ -252,6 +252,9 @@ def test_shards(tmp_path: Path) -> None:
     assert "model-00002-of-00003.safetensors is missing" in refused(path)
     (path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../etc/passwd"}}')
     assert "'../../etc/passwd'" in refused(path)
+    for name in ("é" * 200, "\\ud800", "a\\u0000b", ""):
+        (path / "model.safetensors.index.json").write_text(f'{{"weight_map": {{"a": "{name}"}}}}')
+        assert "names a file that is not beside it" in refused(path)
     (path / "model.safetensors.index.json").write_text('{"weight_map": 5}')
     assert "has no list of files" in refused(path)
 

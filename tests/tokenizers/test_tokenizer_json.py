@@ -152,6 +152,17 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
 PANICS = DATA / "tokenizer-panics"
 
 
+def test_a_file_s_padding_and_truncation_are_left_aside(tmp_path: Path) -> None:
+    """Padding to gigabytes would end the process, and a long text must not be cut."""
+    file = json.loads((LLMBUILDER_2 / "hf_bpe" / "tokenizer.json").read_text("utf-8"))
+    padding = {"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "a"}
+    file["padding"] = {**padding, "pad_to_multiple_of": None}
+    file["truncation"] = {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(file), "utf-8")
+    usual = TokenizerJson.from_path(LLMBUILDER_2 / "hf_bpe")
+    assert TokenizerJson.from_path(tmp_path).encode("a few words") == usual.encode("a few words")
+
+
 def test_a_panic_of_the_library_at_reading_is_a_model_that_cannot_be_loaded() -> None:
     """Rust's panics are no exceptions of Python's; what the library says is part of the sentence."""
     with pytest.raises(ModelLoadError, match=r"damaged \(slice index starts at 1"):
