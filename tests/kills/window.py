@@ -160,7 +160,7 @@ class Window:
         gone, come = set(talk.said) - set(back), set(back) - set(talk.said)
         self._begin("undo", back)
         place = len(self._terminal.text)
-        self._write(self._rng.choice((_UNDO, "/undo\r")))
+        self._rng.choice((lambda: self._write(_UNDO), lambda: self._send("/undo")))()
         # The list of commands hides turns for a moment, so what is shown is not enough.
         self._until(
             lambda: (
@@ -179,7 +179,7 @@ class Window:
 
     def _new(self) -> None:
         self._begin("new", ())
-        self._write("/new\r")
+        self._send("/new")
         self._until(
             lambda: ".toml" not in self._screen.rows[0] and not any(words in self._shown for words in self._talk.before)
         )
