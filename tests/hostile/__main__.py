@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from tests.hostile.formats import NAMES
@@ -19,7 +20,12 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case (0)")
     parser.add_argument("--minutes", type=float, default=30.0, help="begin no further case of a format after this")
     parser.add_argument("--only", type=int, help="try this case alone and show its stack; it stays in --keep")
-    parser.add_argument("--keep", type=Path, default=Path("hostile-case"), help="directory for --only (hostile-case)")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "hostile-case",
+        help="directory for --only; by default in the temporary one",
+    )
     options = parser.parse_args()
     if unknown := set(options.formats) - set(NAMES):
         parser.error(f"no such format: {', '.join(sorted(unknown))}")
