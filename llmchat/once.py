@@ -243,6 +243,7 @@ class _Run:
         assert isinstance(event, PromptTokens) and self._session.model is not None
         self._narrator.clear()
         print_prompt(event, self._session.model, as_json=self._options.output == "json")
+        self._narrator.warn_dropped(event)
         self._narrator.add_to_prompt(event)
 
     def _try_all(self, options: TrialOptions) -> None:
@@ -284,6 +285,8 @@ class _Run:
             case ModelLoaded():
                 for note in (*event.info.notes, other_model(self._session)):
                     narrator.say(note)
+                if self._session.system and not event.info.has_chat_template and not self._session.raw:
+                    narrator.warn("the system prompt is left out: this model has no chat template to put it into.")
             case ModelChanged():
                 self._held_notes.append(event.info.notes[-1])
             case PromptProcessing():

@@ -192,13 +192,14 @@ class Narrator:
         if prompt.said_words:
             print(f"llmchat: {visible(prompt.said_words)}", file=sys.stderr)
 
-    def warn_dropped(self, event: PromptProcessed) -> None:
+    def warn_dropped(self, prompt: PromptProcessed | PromptTokens) -> None:
         """Say that part of the prompt did not fit."""
-        if event.dropped_turns:
-            self.warn(f"the {len(event.dropped_turns)} oldest turns do not fit into the context and were left out.")
-        elif event.dropped_tokens:
+        if prompt.dropped_turns:
+            self.warn(f"the {len(prompt.dropped_turns)} oldest turns do not fit into the context and were left out.")
+        elif prompt.dropped_tokens:
+            count = prompt.prompt_tokens if isinstance(prompt, PromptProcessed) else len(prompt.tokens)
             self.warn(
-                f"the prompt has {event.prompt_tokens} tokens; the model sees the last {event.context_length} of them."
+                f"the prompt has {count} tokens; the model sees the last {count - prompt.dropped_tokens} of them."
             )
 
     def statistics(self, reply: Reply, info: ModelInfo) -> None:

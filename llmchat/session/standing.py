@@ -14,8 +14,8 @@ def standing_words(session: ChatSession) -> list[str]:
     words = ["raw"] if session.raw else []
     if session.model is not None and session.model.parse_special:
         words.append("control tokens by name")
-    if session.system and not session.is_raw:
-        words.append(f"system {_short(session.system)}")
+    if session.system:
+        words.append("system left out" if session.is_raw else f"system {_short(session.system)}")
     if session.prefill_text:
         words.append(f"prefill {_short(session.prefill_text)}")
     if stops := session.config.stop:

@@ -1,0 +1,41 @@
+"""Whatever does not reach the model is said on standard error, also where that is no terminal."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import DATA
+from tests.program import Here
+
+LLAMA = ("--model", DATA / "huggingface" / "llama")
+SYSTEM = "llmchat: the system prompt is left out: this model has no chat template to put it into.\n"
+
+
+@pytest.mark.parametrize("flags", [("--model", "tiny"), ("--model", "tiny", "--dry-run")])
+def test_a_system_prompt_for_a_model_without_a_template(flags: tuple[str, ...], here: Here) -> None:
+    """It has no place; --quiet says nothing, and neither is said where --raw asked for it."""
+    asked = ("--once", *flags, "-p", "hi", "--system", "Be brief.", "-n", "3")
+    assert here(*asked)[::2] == (0, SYSTEM)
+    assert here(*asked, "--quiet")[::2] == (0, "")
+    for raw in ((), ("--raw",)):
+        assert here("--once", *LLAMA, *raw, "-p", "hi", "--system", "Be brief.", "-n", "3").err == ""
+
+
+def test_plain_says_it_too(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among what holds for every reply."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert "For every reply: system left out." in here("--plain", "-m", "tiny", "--system", "Be brief.").out
+
+
+def test_turns_that_a_dry_run_leaves_out(here: Here, tmp_path: Path) -> None:
+    """The prompt that is printed is not the whole conversation."""
+    path, long = tmp_path / "story.toml", "tell me more about the sea and the ships that sail on it"
+    for _ in range(8):
+        assert here("--once", *LLAMA, "-p", long, "-n", "3", "--save", path).code == 0
+    done = here("--once", *LLAMA, "-p", long, "--dry-run", "--resume", path)
+    assert done.code == 0
+    assert "oldest turns do not fit into the context and were left out." in done.err
