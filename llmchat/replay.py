@@ -165,7 +165,8 @@ class _Player:
             try:
                 info = self._model(spec)
             except ModelLoadError as error:
-                if spec.model == self._spec.model:
+                recorded = spec.chat_template not in (None, self._spec.chat_template)
+                if spec.model == self._spec.model and not recorded:
                     raise
                 return ReplayResult(turn, passed_over=error.message)
             if not self._any_model and reply.model != info.name:

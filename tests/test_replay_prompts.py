@@ -107,6 +107,18 @@ def test_a_built_in_template_is_kept_by_its_name(here: Here, tmp_path: Path) -> 
     assert outcomes(path, replace(LLAMA, chat_template="chatml")) == [(None, "")]
 
 
+def test_a_built_in_template_of_a_newer_llmchat(here: Here, tmp_path: Path) -> None:
+    """Its reply is passed over, the others are made again."""
+    path = tmp_path / "sea.toml"
+    with talking(path, replace(LLAMA, chat_template="plain"), SHORT) as talk:
+        talk.say("Tell me of the sea.")
+        talk.say("And then?")
+    path.write_text(path.read_text().replace('template_name = "plain"', 'template_name = "future"', 1))
+    done = here("replay", path)
+    assert done.code == 0 and "passed over There is no chat template 'future'" in done.out
+    assert done.out.endswith("1 of 2 replies are the same.\n")
+
+
 def test_the_models_own_template_is_used_under_a_setting_of_today(tmp_path: Path) -> None:
     """A template in the settings is not what made a reply without one."""
     path = tmp_path / "sea.toml"
