@@ -274,12 +274,16 @@ def _given(options: dict[str, Any]) -> frozenset[str]:
 
 
 def to_path(given: str | None) -> Path | None:
-    """The path that was typed, "~" standing for the home directory."""
-    if not given:
-        return None
-    from llmchat.files import expanded
+    """The path that was typed, "~" standing for the home directory.
 
-    return expanded(given)
+    Raises:
+        UsageError: It is no name, or of a user that there is not.
+    """
+    if given is None:
+        return None
+    from llmchat.files import located
+
+    return located(given)
 
 
 def _sampling_values(options: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from llmchat.chat.model import ModelInfo
 from llmchat.chat.plain_text import visible
 from llmchat.chat.reply_metrics import Outcome, ReplyMetrics, check_table_path, measure, save_table
 from llmchat.chat.turn import Reply
-from llmchat.files import expanded
+from llmchat.files import located
 from llmchat.once_output import describe_reply, write_json, write_out
 from llmchat.session.laboratory import Experiment
 
@@ -44,7 +44,7 @@ def trial_options(options: Mapping[str, Any], config: GenerationConfig) -> Trial
     Raises:
         UsageError: They are not understood.
     """
-    table = expanded(options["table"]) if options["table"] else None
+    table = located(options["table"]) if options["table"] else None
     if table is not None:
         check_table_path(table)
     if options["compare"]:

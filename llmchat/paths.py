@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from llmchat.errors import UsageError
-from llmchat.files import describe, expanded
+from llmchat.files import describe, located
 
 HOME_VARIABLE = "LLMCHAT_HOME"
 
 
 def _root(kind: Literal["config", "data", "state"]) -> Path:
     if home := os.environ.get(HOME_VARIABLE):
-        return expanded(home).absolute() / kind
+        return located(home).absolute() / kind
     from platformdirs import PlatformDirs
 
     places = PlatformDirs("llmchat", appauthor=False)

@@ -18,7 +18,7 @@ from llmchat.chat.model import recorded_tokenizer
 from llmchat.chat.turn import Turn, token_count
 from llmchat.chat.words import value_words
 from llmchat.errors import UsageError
-from llmchat.files import describe, expanded, write_text
+from llmchat.files import describe, located, write_text
 from llmchat.session import ChatSession
 from llmchat.session.restoring import LAST, last_model, other_model
 from llmchat.settings import Settings
@@ -252,4 +252,4 @@ def _described(spec: CommandSpec) -> str:
 
 
 def _path(text: str) -> Path:
-    return expanded(text)
+    return located(text)

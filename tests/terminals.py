@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 from codecs import getincrementaldecoder
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
 
@@ -66,6 +66,13 @@ class Terminal:
             assert monotonic() < deadline and self.process.poll() is None, f"no {words!r} in:\n{self.text[-3000:]}"
             self.read(0.1)
         return found + len(words)
+
+    def wait_until(self, is_so: Callable[[], object], what: str) -> None:
+        """Read until something is so."""
+        deadline = monotonic() + PATIENCE_SECONDS
+        while not is_so():
+            assert monotonic() < deadline and self.process.poll() is None, f"no {what}:\n{self.text[-3000:]}"
+            self.read(0.05)
 
     def wait_for_end(self) -> int:
         """Read until the program has ended; returns its exit code."""

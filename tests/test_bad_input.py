@@ -234,6 +234,7 @@ def test_prompts_that_are_not_there(here: Here, tmp_path: Path) -> None:
         ("--prompt-file x", "Give --prompt or --prompt-file, not both."),
         ("-c --resume x", "Give --continue or --resume, not both."),
         ("--save x --no-save", "Give --save or --no-save, not both."),
+        ("--save ~nosuchuser/x.toml", "There is no home directory for ~nosuchuser"),
         ("extra", "No such command 'extra'."),
         ("modles", "Did you mean 'models'?"),
         ("--prompt", "requires an argument"),
@@ -242,6 +243,11 @@ def test_prompts_that_are_not_there(here: Here, tmp_path: Path) -> None:
 def test_flags_that_cannot_be_meant(flags: str, words: str, here: Here) -> None:
     """Exit code 2, and the range, the choices or the nearest name."""
     failed(here.tiny("-p", "x", *flags.split()), 2, words)
+
+
+def test_an_empty_name_is_no_file(here: Here) -> None:
+    """As a shell's variable gives it that is not set: nothing would be kept, without a word."""
+    failed(here.tiny("-p", "x", "--save", ""), 2, "A file's name is empty.")
 
 
 @pytest.mark.parametrize("flags", ["--json", "--jsonl", "--stats", "--num-samples 2"])

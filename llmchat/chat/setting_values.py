@@ -134,8 +134,12 @@ def _check_ids(name: str, value: object) -> tuple[int, ...]:
     if not isinstance(ids, list | tuple) or not all(
         isinstance(item, int) and not isinstance(item, bool) and 0 <= item < TOKEN_LIMIT for item in ids
     ):
-        raise UsageError(f"{name} takes token ids, whole numbers from 0 to {TOKEN_LIMIT - 1}, not {value!r}.")
+        raise UsageError(f"{name} takes token ids, whole numbers from 0 to {TOKEN_LIMIT - 1}, not {_as_typed(value)}.")
     return tuple(sorted(set(ids)))
+
+
+def _as_typed(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else repr(value)
 
 
 def _parse_ids(name: str, text: str) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from llmchat.chat.history import turn_count
 from llmchat.chat.model import recorded_tokenizer
 from llmchat.chat.words import value_words
 from llmchat.errors import UsageError
-from llmchat.files import describe, expanded, write_text
+from llmchat.files import describe, located, write_text
 from llmchat.session.restoring import LAST, last_model, other_model
 from llmchat.ui.commands import COMMAND_BY_NAME, COPY_FORMS, Command
 from llmchat.ui.rendering.heat import HEAT_MODES
@@ -122,12 +122,12 @@ def _prefill(screen: ChatScreen, text: str) -> None:
 
 
 def _save(screen: ChatScreen, name: str) -> None:
-    path = screen.session.save(expanded(name) if name else None)
+    path = screen.session.save(located(name) if name else None)
     screen.note(f"The conversation is kept in {path}")
 
 
 def _load(screen: ChatScreen, name: str) -> None:
-    open_conversation(screen, expanded(name))
+    open_conversation(screen, located(name))
 
 
 def open_conversation(screen: ChatScreen, path: Path) -> None:
@@ -143,7 +143,7 @@ def open_conversation(screen: ChatScreen, path: Path) -> None:
 
 
 def _export(screen: ChatScreen, name: str) -> None:
-    path = expanded(name)
+    path = located(name)
     _write(path, export.for_file(screen.session.transcript, path))
     screen.note(f"Written to {path}")
 
@@ -161,7 +161,7 @@ def _copy(screen: ChatScreen, words: str) -> None:
     if not name:
         screen.copy(text)
         return
-    path = expanded(name)
+    path = located(name)
     _write(path, text.rstrip("\n") + "\n")
     screen.note(f"Written to {path}")
 

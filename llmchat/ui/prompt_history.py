@@ -40,6 +40,11 @@ class PromptHistory:
         self._changed: dict[int, str] = {}
 
     @property
+    def path(self) -> Path | None:
+        """The file that keeps it."""
+        return self._path
+
+    @property
     def entries(self) -> tuple[str, ...]:
         """The past prompts, oldest first."""
         return tuple(self._entries)

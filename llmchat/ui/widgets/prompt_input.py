@@ -13,17 +13,22 @@ from textual.content import Content
 from textual.message import Message
 from textual.strip import Strip
 from textual.style import Style
+from textual.timer import Timer
 from textual.widgets import TextArea
 
 from llmchat.errors import UsageError
 from llmchat.paths import history_path
 from llmchat.ui.commands import ArgumentKind, Command, parse
 from llmchat.ui.completion import Completion, Names, common_start, complete
+from llmchat.ui.draft_file import DraftFile
 from llmchat.ui.external_editor import edit_text
 from llmchat.ui.keys import recognise_alt_enter
 from llmchat.ui.keys_in_order import KeysInOrder
 from llmchat.ui.prompt_history import PromptHistory
 from llmchat.ui.rendering.hints import action_style
+
+DRAFT_SECONDS = 1.0
+"""How long no key has come before what is written is kept on disk."""
 
 
 class PromptInput(KeysInOrder, TextArea):
@@ -121,8 +126,14 @@ class PromptInput(KeysInOrder, TextArea):
         self._base = ""
         self._chosen: int | None = None
         self._warned_of_history = False
+        self._draft_file: DraftFile | None = None
+        self._draft_timer: Timer | None = None
         super().__init__(id=id, placeholder=Content(placeholder), highlight_cursor_line=False)
         self.history_of_prompts = PromptHistory(history_path()) if history is None else history
+        path = self.history_of_prompts.path
+        self._draft_file = None if path is None else DraftFile(path)
+        for text in () if self._draft_file is None else self._draft_file.left_behind():
+            self.history_of_prompts.add(text)
         recognise_alt_enter()
 
     async def on_key(self, event: events.Key) -> None:
@@ -251,8 +262,23 @@ class PromptInput(KeysInOrder, TextArea):
             self.write(_plain(text))
         self.app.refresh(layout=True)
 
+    def on_unmount(self) -> None:
+        """Leave no draft behind: whoever takes the window away has kept it."""
+        if self._draft_file is not None:
+            self._draft_file.keep("")
+
+    def _keep_draft_soon(self) -> None:
+        """Keep what is written once no key has come for a moment."""
+        if self._draft_file is None or not self.is_mounted:
+            return
+        if self._draft_timer is not None:
+            self._draft_timer.stop()
+        draft_file = self._draft_file
+        self._draft_timer = self.set_timer(DRAFT_SECONDS, lambda: draft_file.keep(self.text))
+
     def update_suggestion(self) -> None:
         """Offer what the command may go on with; called after every edit."""
+        self._keep_draft_soon()
         if self._chosen is not None and self._offer is not None and self.text == self._completed(self._chosen):
             return
         self._chosen = None
