@@ -1,6 +1,7 @@
 """Imports point down only, and nothing heavy is loaded before it is needed.
 
-    cli → {once, plain, api, ui} → session → worker → engine → {checkpoints, tokenizers, sampling} → chat → errors
+    cli → {once, plain, api, ui} → session → worker → engine → {checkpoints, sampling} →
+        {models, tokenizers} → chat → errors
 
 Proved twice: by the import statements, and by what a fresh interpreter has loaded.
 """
@@ -24,7 +25,7 @@ PACKAGE = Path(__file__).parents[1] / "llmchat"
 BASE = {"llmchat", "llmchat.errors", "llmchat.file_kinds", "llmchat.files", "llmchat.paths"}
 """What every part may use."""
 
-ENGINE_ROOM = {"llmchat.engine", "llmchat.checkpoints", "llmchat.tokenizers", "llmchat.sampling"}
+ENGINE_ROOM = {"llmchat.engine", "llmchat.checkpoints", "llmchat.models", "llmchat.tokenizers", "llmchat.sampling"}
 
 FINDERS = {"llmchat.checkpoints.catalog", "llmchat.checkpoints.timeline", "llmchat.tokenizers.loading"}
 """What finds models and tokenizers on the disk without reading them."""
@@ -44,7 +45,8 @@ LAYERS: dict[str, set[str]] = {
     "llmchat.prompt_source": BASE | {"llmchat.chat"},
     "llmchat.sampling": BASE | {"llmchat.chat"},
     "llmchat.tokenizers": BASE | {"llmchat.chat"},
-    "llmchat.checkpoints": BASE | {"llmchat.chat", "llmchat.tokenizers"},
+    "llmchat.models": BASE,
+    "llmchat.checkpoints": BASE | {"llmchat.chat", "llmchat.models", "llmchat.tokenizers"},
     "llmchat.engine": BASE | ENGINE_ROOM | {"llmchat.chat"},
     "llmchat.remote": BASE | ENGINE_ROOM | {"llmchat.chat"},
     "llmchat.worker": BASE | {"llmchat.chat", "llmchat.worker"},

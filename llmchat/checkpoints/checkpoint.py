@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from llmchat.models.plan import ModelPlan
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -15,55 +16,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, float | None], None]
 """Told what is being done, and how much of it is done (0 to 1, or None if not known)."""
-
-
-@dataclass(frozen=True, slots=True)
-class GPTConfig:
-    """Dimensions of a GPT with learned positions (llmbuilder's)."""
-
-    vocab_size: int
-    context_length: int
-    """Number of learned positions; llmbuilder's block_size."""
-    n_layers: int
-    n_heads: int
-    dim: int
-
-
-@dataclass(frozen=True, slots=True)
-class RopeScaling:
-    """Stretching of rotary positions; the names are Hugging Face's `rope_scaling` keys."""
-
-    kind: str
-    """linear, llama3, or factors."""
-    factor: float
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_context_length: int = 8192
-    factors: tuple[float, ...] = ()
-    """For factors: what each of the head_dim / 2 frequencies is divided by."""
-
-
-@dataclass(frozen=True, slots=True)
-class LlamaConfig:
-    """Dimensions of a Llama: RoPE, grouped-query attention, RMSNorm, SwiGLU."""
-
-    vocab_size: int
-    context_length: int
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    head_dim: int
-    dim: int
-    ffn_dim: int
-    norm_eps: float
-    rope_theta: float
-    rope_scaling: RopeScaling | None = None
-    attention_bias: bool = False
-    """Whether q, k and v have biases (Qwen2 does)."""
-    qk_norm: bool = False
-    """Whether q and k are RMS-normalised per head (Qwen3 does)."""
-    tied: bool = True
-    """Whether the output layer is the embedding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +35,16 @@ class Checkpoint:
 
     name: str
     path: str
-    config: GPTConfig | LlamaConfig
+    plan: ModelPlan
     tensors: Mapping[str, Tensor]
-    """Every parameter by its name in our own module, in the file's precision or float32. A tied
-    output layer is left out. Each may be read from the file only when it is asked for, and anew every time."""
+    """Every parameter of the plan by its name, in the file's precision or float32. Each may be read
+    from the file only when it is asked for, and anew every time."""
     weight_format: str
     """How the file holds most of its weights: "Q4_1", "float32"."""
     tokenizer: Tokenizer
     tokenizer_path: str
     raw: Mapping[str, RawTensor]
     """The tensors under the same names, as the file holds them; read when they are asked for, and anew every time."""
-    interleaved_rope: bool = False
-    """Whether the rows of `raw` queries and keys pair neighbouring channels, not the halves of a head."""
     chat_template: str | None = None
     """The file's own Jinja template."""
     end_ids: tuple[int, ...] = ()

@@ -1,8 +1,7 @@
-"""Opening Hugging Face directories of the Llama family: config.json beside safetensors or .bin files."""
+"""Opening Hugging Face directories: config.json beside safetensors or .bin files."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -10,39 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from llmchat.chat.model import ModelSpec
-from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, Progress, RopeScaling
+from llmchat.checkpoints.assembly import FileTensor, assemble
+from llmchat.checkpoints.checkpoint import Checkpoint, Progress
 from llmchat.checkpoints.file_bytes import check_unchanged
 from llmchat.checkpoints.huggingface_weights import open_weights
-from llmchat.checkpoints.lazy_tensors import RawTensors, lazy_tensors
-from llmchat.checkpoints.llama_family import Fields, check_config, check_tensors, visible_context
+from llmchat.checkpoints.lazy_tensors import LazyTensors
 from llmchat.checkpoints.stored_tensor import FLOATS, StoredTensor
 from llmchat.errors import ModelLoadError
 from llmchat.files import expanded
+from llmchat.models.check import check_plan
+from llmchat.models.facts import Facts
+from llmchat.models.family import Family, find_family, known_names
+from llmchat.models.stored import CONFIG
 from llmchat.tokenizers.loading import load_tokenizer
 from llmchat.tokenizers.readable import conventional_end_ids, encodable
 from llmchat.tokenizers.text_files import read_object, read_text
 from llmchat.tokenizers.tokenizer import Tokenizer
-
-_MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-_GLOBAL_NAMES = {
-    "embed_tokens.weight": "embedding.weight",
-    "norm.weight": "norm.weight",
-    "lm_head.weight": "head.weight",
-}
-_LAYER_NAMES = {
-    "input_layernorm": "attention_norm",
-    "self_attn.q_proj": "attention.q_proj",
-    "self_attn.k_proj": "attention.k_proj",
-    "self_attn.v_proj": "attention.v_proj",
-    "self_attn.o_proj": "attention.o_proj",
-    "self_attn.q_norm": "attention.q_norm",
-    "self_attn.k_norm": "attention.k_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn.gate_proj",
-    "mlp.up_proj": "ffn.up_proj",
-    "mlp.down_proj": "ffn.down_proj",
-}
-_LAYER_TENSOR = re.compile(r"layers\.(\d+)\.([\w.]+)\.(weight|bias)")
 
 
 def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
@@ -60,24 +42,24 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
     described = read_object(path / "config.json")
     if not described:
         raise ModelLoadError(f"{path} has no config.json: give a Hugging Face model directory or a model file.")
-    _refuse_variants(path, described)
-    tensors, contents = open_weights(path, progress)
-    weights = {_our_name(name): tensor for name, tensor in tensors.items()}
-    weights = {name: weight for name, weight in weights.items() if not name.endswith("rotary_emb.inv_freq")}
-    if described.get("tie_word_embeddings") is True:
-        weights.pop("head.weight", None)
-    config, notes = _config(path, described, weights)
-    check_tensors(path, config, {name: weight.shape for name, weight in weights.items()})
-    weight_format = _main_dtype(path, weights)
-    raw = RawTensors({name: weight.raw for name, weight in weights.items()})
+    family = _family(path, described)
+    stored, contents = open_weights(path, progress)
+    weight_format = _main_dtype(path, stored)
+    shapes = {name: tensor.shape for name, tensor in stored.items()}
+    plan = family.plan(Facts(str(path), "config", str(described["model_type"]), described, shapes))
+    check_plan(path, plan)
+    if plan.tied:
+        stored = {name: tensor for name, tensor in stored.items() if not _is_head(name)}
+    tensors = {name: FileTensor(tensor.dtype, tensor.shape, tensor.raw) for name, tensor in stored.items()}
+    raw = assemble(path, plan, family.layouts["config"], tensors)
     progress("reading the tokenizer", None)
     tokenizer_path = expanded(spec.tokenizer) if spec.tokenizer else path
     tokenizer = load_tokenizer(tokenizer_path)
     return Checkpoint(
         name=_model_name(path),
         path=str(path),
-        config=config,
-        tensors=lazy_tensors(raw, progress),
+        plan=plan,
+        tensors=LazyTensors(raw, progress),
         weight_format=weight_format,
         tokenizer=tokenizer,
         tokenizer_path=str(tokenizer_path),
@@ -85,94 +67,31 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
         end_ids=_end_ids(path, described, tokenizer),
         raw=raw,
         check_unchanged=partial(check_unchanged, contents),
-        notes=notes,
     )
 
 
-def _refuse_variants(path: Path, described: Mapping[str, Any]) -> None:
-    """Refuse what llmchat cannot run, or would run with wrong replies."""
+def _family(path: Path, described: Mapping[str, Any]) -> Family:
+    """The family of a configuration.
+
+    Raises:
+        ModelLoadError: There is none, or the weights are in a form that llmchat cannot run.
+    """
     kind = described.get("model_type")
-    if kind not in _MODEL_TYPES:
+    family = find_family("config", kind) if isinstance(kind, str) else None
+    if family is None:
         raise ModelLoadError(
             f"{path} is a model of the type {str(kind)[:40]!r}, which llmchat cannot run. "
-            f"It runs {', '.join(_MODEL_TYPES[:-1])} and {_MODEL_TYPES[-1]}."
+            f"It runs {', '.join(known_names('config'))}."
         )
-    activation = described.get("hidden_act", "silu")
-    variants = {
-        "quantised weights (take the original, or a GGUF file)": bool(described.get("quantization_config")),
-        f"the activation {str(activation)[:40]}": activation not in ("silu", "swish"),
-        "rotary positions on a part of each head": described.get("partial_rotary_factor", 1.0) != 1.0,
-    }
-    for what, is_there in variants.items():
-        if is_there:
-            raise ModelLoadError(f"{path} is a model with {what}, which llmchat cannot run.")
+    if described.get("quantization_config"):
+        raise ModelLoadError(
+            f"{path} is a model with quantised weights (take the original, or a GGUF file), which llmchat cannot run."
+        )
+    return family
 
 
-def _config(
-    path: Path, described: Mapping[str, Any], weights: Mapping[str, StoredTensor]
-) -> tuple[LlamaConfig, tuple[str, ...]]:
-    """The dimensions, and notes."""
-    fields = Fields(path / "config.json", described)
-    embedding = weights.get("embedding.weight")
-    if embedding is None:
-        raise ModelLoadError(f"{path} is incomplete: the tensor 'model.embed_tokens.weight' is missing.")
-    dim, n_heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-    if n_heads <= 0:
-        raise ModelLoadError(f"{path} claims {n_heads} attention heads.")
-    has_window = described["model_type"] == "mistral" or described.get("use_sliding_window") is True
-    window = fields.integer("sliding_window", 0) if has_window else 0
-    context_length, notes = visible_context(fields.integer("max_position_embeddings"), window)
-    theta, scaling = _rope(path, described)
-    config = LlamaConfig(
-        vocab_size=embedding.shape[0] if embedding.shape else 0,
-        context_length=context_length,
-        n_layers=fields.integer("num_hidden_layers"),
-        n_heads=n_heads,
-        n_kv_heads=fields.integer("num_key_value_heads", n_heads),
-        head_dim=fields.integer("head_dim", dim // n_heads),
-        dim=dim,
-        ffn_dim=fields.integer("intermediate_size"),
-        norm_eps=fields.number("rms_norm_eps", 1e-6),
-        rope_theta=theta,
-        rope_scaling=scaling,
-        attention_bias="layers.0.attention.q_proj.bias" in weights,
-        qk_norm=described["model_type"] == "qwen3",
-        tied="head.weight" not in weights,
-    )
-    check_config(path, config)
-    return config, notes
-
-
-def _rope(path: Path, described: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
-    """Theta and the stretching; newer files hold both in `rope_parameters`."""
-    given = described.get("rope_parameters") or described.get("rope_scaling") or {}
-    if not isinstance(given, dict):
-        raise ModelLoadError(f"{path / 'config.json'}: rope_scaling should be a table.")
-    rope = Fields(path / "config.json", given, "")
-    theta = rope.number("rope_theta", Fields(path / "config.json", described).number("rope_theta", 10000.0))
-    kind = given.get("rope_type", given.get("type", "default"))
-    if kind == "default":
-        return theta, None
-    if kind == "linear":
-        return theta, RopeScaling(kind="linear", factor=rope.number("factor"))
-    if kind != "llama3":
-        raise ModelLoadError(f"{path} stretches its positions by {str(kind)[:40]!r}; llmchat knows linear and llama3.")
-    return theta, RopeScaling(
-        kind="llama3",
-        factor=rope.number("factor"),
-        low_freq_factor=rope.number("low_freq_factor"),
-        high_freq_factor=rope.number("high_freq_factor"),
-        original_context_length=rope.integer("original_max_position_embeddings"),
-    )
-
-
-def _our_name(name: str) -> str:
-    """Our name of a file's tensor; an unknown one keeps its own, to be refused with it."""
-    inner = name.removeprefix("model.")
-    found = _LAYER_TENSOR.fullmatch(inner)
-    if found is None or found[2] not in _LAYER_NAMES:
-        return _GLOBAL_NAMES.get(inner, inner)
-    return f"layers.{found[1]}.{_LAYER_NAMES[found[2]]}.{found[3]}"
+def _is_head(name: str) -> bool:
+    return name.rpartition(".")[0].rpartition(".")[2] in CONFIG.globals["head"]
 
 
 def _main_dtype(path: Path, weights: Mapping[str, StoredTensor]) -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from llmchat.checkpoints.blocks import dequantise
 from llmchat.checkpoints.checkpoint import Progress, RawTensor
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_CHUNK_ROWS = 4096
+"""Rows that are dequantised at a time."""
 
 
 class RawTensors(Mapping[str, RawTensor]):
@@ -32,40 +37,41 @@ class RawTensors(Mapping[str, RawTensor]):
 
 
 class LazyTensors(Mapping[str, "Tensor"]):
-    """Tensors by name, each read from the file when it is asked for and not kept.
+    """The same tensors for torch: numbers as they are, quantised ones as float32.
 
     So a model's weights are never in memory twice.
     """
 
-    def __init__(self, readers: Mapping[str, Callable[[], Tensor]], progress: Progress) -> None:
-        self._readers = readers
+    def __init__(self, raw: Mapping[str, RawTensor], progress: Progress) -> None:
+        self._raw = raw
         self._progress = progress
         self._count = 0
 
     def __getitem__(self, name: str) -> Tensor:
-        reader = self._readers[name]
+        tensor = self._raw[name]
         self._count += 1
-        self._progress("reading weights", min(self._count / len(self._readers), 1.0))
-        return reader()
+        self._progress("reading weights", min(self._count / len(self._raw), 1.0))
+        return _for_torch(tensor)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._readers
+        return name in self._raw
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._readers)
+        return iter(self._raw)
 
     def __len__(self) -> int:
-        return len(self._readers)
+        return len(self._raw)
 
 
-def lazy_tensors(raw: Mapping[str, RawTensor], progress: Progress) -> LazyTensors:
-    """The tensors of a file that holds plain floating-point numbers."""
-    return LazyTensors({name: partial(_read, raw, name) for name in raw}, progress)
-
-
-def _read(raw: Mapping[str, RawTensor], name: str) -> Tensor:
+def _for_torch(tensor: RawTensor) -> Tensor:
     import torch
 
-    tensor = raw[name]
-    dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[tensor.kind]
-    return torch.from_numpy(tensor.data).view(dtype)
+    rows = tensor.data.reshape(-1, tensor.data.shape[-1])
+    dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}.get(tensor.kind)
+    if dtype is not None:
+        return torch.from_numpy(np.ascontiguousarray(rows)).view(dtype).view(tensor.shape)
+    values = torch.empty(len(rows), tensor.shape[-1])
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        part = slice(start, start + _CHUNK_ROWS)
+        values.numpy()[part] = dequantise(tensor.kind, rows[part])
+    return values.view(tensor.shape)

@@ -9,13 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmchat.chat.model import ModelSpec
-from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig, Progress
-from llmchat.checkpoints.lazy_tensors import RawTensors, lazy_tensors
+from llmchat.checkpoints.assembly import FileTensor, assemble
+from llmchat.checkpoints.checkpoint import Checkpoint, Progress
+from llmchat.checkpoints.lazy_tensors import LazyTensors
 from llmchat.checkpoints.llmbuilder_facts import choose_heads, training_facts
-from llmchat.checkpoints.llmbuilder_weights import check_shapes, dimensions, read_weights
+from llmchat.checkpoints.llmbuilder_weights import HEAD, check_shapes, dimensions, read_weights
 from llmchat.checkpoints.torch_file import load_torch_file
 from llmchat.errors import ModelLoadError
 from llmchat.files import expanded
+from llmchat.models.llmbuilder import LAYOUT, llmbuilder_plan
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 
@@ -30,16 +32,24 @@ def load_llmbuilder(spec: ModelSpec, progress: Progress) -> Checkpoint:
     weights = read_weights(payload, path)
     vocab_size, context_length, n_layers, dim = dimensions(weights, path)
     n_heads, head_notes = choose_heads(payload, path, dim, spec.heads)
-    config = GPTConfig(vocab_size, context_length, n_layers, n_heads, dim)
-    check_shapes(weights, config, path)
-    raw = RawTensors({name: tensor.raw for name, tensor in weights.tensors.items()})
+    plan = llmbuilder_plan(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        dim=dim,
+        tied=HEAD not in weights.tensors,
+    )
+    check_shapes(weights, plan, path)
+    tensors = {name: FileTensor(tensor.dtype, tensor.shape, tensor.raw) for name, tensor in weights.tensors.items()}
+    raw = assemble(path, plan, LAYOUT, tensors)
     progress("reading the tokenizer", None)
     tokenizer, tokenizer_path = _open_tokenizer(spec, path)
     return Checkpoint(
         name=path.stem,
         path=str(path),
-        config=config,
-        tensors=lazy_tensors(raw, progress),
+        plan=plan,
+        tensors=LazyTensors(raw, progress),
         raw=raw,
         check_unchanged=content.check_unchanged,
         weight_format=weights.weight_format,

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from llmchat.checkpoints.checkpoint import GPTConfig
 from llmchat.checkpoints.stored_tensor import FLOATS, StoredTensor
 from llmchat.errors import ModelLoadError
+from llmchat.models.plan import ModelPlan
 
 LORA_ALPHA = 32.0
 """llmbuilder's default."""
 
-EMBEDDING = "token_embedding.weight"
+EMBEDDING, HEAD = "token_embedding.weight", "lm_head.weight"
 _PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _BLOCK = re.compile(r"^blocks\.(\d{1,6})\.")
 _PACKED = "._packed_params._packed_params"
@@ -52,7 +52,7 @@ def read_weights(payload: object, path: Path) -> Weights:
     plain, notes = _fold_lora(_dequantise(wanted, path), _lora_scale(payload), path)
     tensors = {name: _plain(name, value, path) for name, value in plain.items()}
     if _is_tied(tensors):
-        del tensors["lm_head.weight"]
+        del tensors[HEAD]
     return Weights(tensors, _weight_format(wanted.values()), notes)
 
 
@@ -85,15 +85,15 @@ def dimensions(weights: Weights, path: Path) -> tuple[int, int, int, int]:
     return vocab_size, tensors["position_embedding.weight"].shape[0], max(len(layers), 1), dim
 
 
-def check_shapes(weights: Weights, config: GPTConfig, path: Path) -> None:
+def check_shapes(weights: Weights, plan: ModelPlan, path: Path) -> None:
     """Compare the tensors with those that the model needs.
 
     Raises:
         ModelLoadError: One is missing, unknown, of another shape, or holds NaN or infinity.
     """
-    tensors, shapes = weights.tensors, _shapes(config)
-    if "lm_head.weight" in tensors:
-        shapes["lm_head.weight"] = (config.vocab_size, config.dim)
+    tensors, shapes = weights.tensors, _shapes(plan)
+    if HEAD in tensors:
+        shapes[HEAD] = (plan.vocab_size, plan.dim)
     if missing := [name for name in shapes if name not in tensors]:
         raise ModelLoadError(f"{path} is incomplete: it lacks {_listed(missing)}.")
     if unknown := [name for name in tensors if name not in shapes]:
@@ -109,9 +109,9 @@ def check_shapes(weights: Weights, config: GPTConfig, path: Path) -> None:
             )
 
 
-def _shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
+def _shapes(plan: ModelPlan) -> dict[str, tuple[int, ...]]:
     """Every parameter of the model and its shape, but for an output layer of its own."""
-    dim = config.dim
+    dim = plan.dim
     layer: dict[str, tuple[int, ...]] = {
         "ln1.weight": (dim,),
         "ln1.bias": (dim,),
@@ -125,10 +125,10 @@ def _shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
         "mlp.fc2.weight": (dim, 4 * dim),
         "mlp.fc2.bias": (dim,),
     }
-    layers = {f"blocks.{i}.{name}": shape for i in range(config.n_layers) for name, shape in layer.items()}
+    layers = {f"blocks.{i}.{name}": shape for i in range(len(plan.layers)) for name, shape in layer.items()}
     return {
-        EMBEDDING: (config.vocab_size, dim),
-        "position_embedding.weight": (config.context_length, dim),
+        EMBEDDING: (plan.vocab_size, dim),
+        "position_embedding.weight": (plan.context_length, dim),
         **layers,
         "ln_f.weight": (dim,),
         "ln_f.bias": (dim,),
@@ -207,7 +207,7 @@ def _check_extent(name: str, tensor: StoredTensor, path: Path) -> None:
 
 
 def _is_tied(tensors: Mapping[str, StoredTensor]) -> bool:
-    head, embedding = tensors.get("lm_head.weight"), tensors.get(EMBEDDING)
+    head, embedding = tensors.get(HEAD), tensors.get(EMBEDDING)
     if head is None or embedding is None or head.dtype != embedding.dtype:
         return False
     return head.is_same_view(embedding) or np.array_equal(head.numbers, embedding.numbers)

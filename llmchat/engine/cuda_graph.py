@@ -16,8 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from llmchat.engine.architectures.gpt import GPT
-from llmchat.engine.architectures.llama import Llama
+from llmchat.engine.architectures.network import Network
 from llmchat.engine.kv_cache import KVCache
 
 Step = Callable[[], Tensor]
@@ -36,7 +35,7 @@ _WORTH_CAPTURING = 2 * (_WARM_UPS + 1)
 class StaticDecoder:
     """Decodes on one KV cache, a token for each of its sequences at a time."""
 
-    def __init__(self, model: GPT | Llama, cache: KVCache, capture: Capture) -> None:
+    def __init__(self, model: Network, cache: KVCache, capture: Capture) -> None:
         """Nothing is recorded yet.
 
         Args:

@@ -123,10 +123,16 @@ class CacheAtPosition:
         self._values[layer].index_copy_(2, self.position, values)
         return self._keys[layer], self._values[layer]
 
-    def mask(self) -> Tensor:
-        """What is added to the scores, shape (1, capacity): 0 up to the position, then -inf."""
-        zeros = self._keys.new_zeros(1, len(self._places))
-        return zeros.masked_fill_(self._places > self.position, -torch.inf)
+    def mask(self, window: int = 0) -> Tensor:
+        """What is added to the scores, shape (1, capacity): 0 where the position looks, else -inf.
+
+        Args:
+            window: How many of the last positions it sees, itself among them; 0 is all.
+        """
+        hidden = self._places > self.position
+        if window:
+            hidden = hidden | (self._places <= self.position - window)
+        return self._keys.new_zeros(1, len(self._places)).masked_fill_(hidden, -torch.inf)
 
 
 AnyCache = KVCache | CacheAtPosition

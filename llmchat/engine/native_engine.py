@@ -25,9 +25,8 @@ class NativeEngine(PrefixEngine):
         *,
         end_ids: tuple[int, ...],
         prompt_style: PromptStyle | None,
-        slides: bool,
     ) -> None:
-        super().__init__(tokenizer, info, end_ids=end_ids, prompt_style=prompt_style, slides=slides)
+        super().__init__(tokenizer, info, model.plan, end_ids=end_ids, prompt_style=prompt_style)
         self.model = model
         self.cache = self._make_cache(1)
         self._window_cache: NativeCache | None = None
@@ -57,6 +56,9 @@ class NativeEngine(PrefixEngine):
             return self.masked(self.model.step(token_ids, places, caches))
         self.model.read(token_ids, places, caches)
         return None
+
+    def _set_length(self, length: int) -> None:
+        self.model.set_length(length)
 
     def _window_logits(self) -> Logits:
         if self._window_cache is None:

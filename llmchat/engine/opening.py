@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from llmchat.checkpoints.checkpoint import Checkpoint, Progress
     from llmchat.engine.engine import Engine
+    from llmchat.engine.torch_engine import TorchEngine
     from llmchat.tokenizers.prompt_style import PromptStyle
 
 _HUB_PREFIX = "hf:"
@@ -42,21 +43,35 @@ def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | N
     """
     spec = locate(spec, progress, cancel or threading.Event())
     reason = why_torch(spec)
-    threads = spec.threads or default_threads(natively=not reason)
     if not reason:
-        return _open_natively(spec, progress, threads)
+        return _open_natively(spec, progress)
+    return _open_on_torch(spec, progress, reason)
+
+
+def _open_on_torch(spec: ModelSpec, progress: Progress, reason: str, checkpoint: Checkpoint | None = None) -> Engine:
+    """Open a model on torch.
+
+    Args:
+        spec: What to open.
+        progress: Told what is being done.
+        reason: Why it is torch, in a few words.
+        checkpoint: The model's, if it has been opened already.
+    """
     progress("starting torch", None)
     require_torch(reason)
     import torch
 
+    threads = spec.threads or default_threads(natively=False)
     torch.set_num_threads(threads)
     device = choose_device(spec.device)
-    checkpoint = _load_checkpoint(spec, progress)
+    checkpoint = checkpoint or _load_checkpoint(spec, progress)
     progress("building the model", None)
     try:
-        return _build(checkpoint, spec, device, choose_dtype(spec.dtype, device), threads)
+        engine = _build(checkpoint, spec, device, choose_dtype(spec.dtype, device), threads)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.") from error
+    engine.info = replace(engine.info, path_reason=reason)
+    return engine
 
 
 def why_torch(spec: ModelSpec) -> str:
@@ -80,18 +95,21 @@ def path_reason(spec: ModelSpec) -> str:
     return f"torch finds no GPU behind {sign}" if sign else ""
 
 
-def _open_natively(spec: ModelSpec, progress: Progress, threads: int) -> Engine:
-    """Open a model on the native decode step."""
+def _open_natively(spec: ModelSpec, progress: Progress) -> Engine:
+    """Open a model on the native decode step, or on torch if that does not know its kind."""
     from llmchat.engine.native.library import MOST_THREADS, PreparedMemory, kernels_name
 
     memory = PreparedMemory(min(_size_of_weights(Path(spec.model)), _MOST_PREPARED))
     # What follows takes its time to import.
-    from llmchat.checkpoints.checkpoint import GPTConfig
     from llmchat.engine.native.model import NativeModel
+    from llmchat.engine.native.shapes import supports
     from llmchat.engine.native_engine import NativeEngine
 
     checkpoint = _load_checkpoint(spec, progress)
-    threads = min(threads, MOST_THREADS)
+    if missing := supports(checkpoint.plan):
+        del memory
+        return _open_on_torch(spec, progress, f"the native step cannot run this model: {missing}", checkpoint)
+    threads = min(spec.threads or default_threads(natively=True), MOST_THREADS)
     try:
         model = NativeModel(checkpoint, threads, progress, memory)
         style = _prompt_style(checkpoint, spec)
@@ -102,7 +120,6 @@ def _open_natively(spec: ModelSpec, progress: Progress, threads: int) -> Engine:
             _with_style(info, style, spec),
             end_ids=_end_ids(checkpoint, style),
             prompt_style=style,
-            slides=isinstance(checkpoint.config, GPTConfig),
         )
     except MemoryError as error:
         raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.") from error
@@ -216,20 +233,15 @@ def _begins_with(path: Path, magic: bytes) -> bool:
         raise ModelLoadError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _build(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype: torch.dtype, threads: int) -> Engine:
+def _build(
+    checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype: torch.dtype, threads: int
+) -> TorchEngine:
     """Put the tensors into a module and the module into an engine."""
-    from llmchat.checkpoints.checkpoint import GPTConfig
-    from llmchat.engine.architectures.gpt import GPT
-    from llmchat.engine.architectures.llama import Llama
+    from llmchat.engine.architectures.network import Network
     from llmchat.engine.cuda_graph import capture_cuda_graph
     from llmchat.engine.torch_engine import TorchEngine
 
-    config = checkpoint.config
-    model: GPT | Llama
-    if isinstance(config, GPTConfig):
-        model = GPT.from_checkpoint(checkpoint, device=device, dtype=dtype)
-    else:
-        model = Llama.from_checkpoint(checkpoint, device=device, dtype=dtype)
+    model = Network.build(checkpoint.plan, checkpoint.tensors, device=device, dtype=dtype)
     checkpoint.check_unchanged()
     style = _prompt_style(checkpoint, spec)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -274,20 +286,18 @@ def _describe(
     checkpoint: Checkpoint, spec: ModelSpec, device: str, dtype: str, threads: int, parameters: int
 ) -> ModelInfo:
     """What was opened, for people and transcripts."""
-    from llmchat.checkpoints.checkpoint import GPTConfig
-
-    config = checkpoint.config
+    plan = checkpoint.plan
     return ModelInfo(
         name=checkpoint.name,
         path=checkpoint.path,
         tokenizer_path=checkpoint.tokenizer_path,
-        architecture="gpt" if isinstance(config, GPTConfig) else "llama",
+        architecture=plan.family,
         weight_format=checkpoint.weight_format,
         device=device,
         dtype=dtype,
         threads=threads,
-        vocab_size=config.vocab_size,
-        context_length=config.context_length,
+        vocab_size=plan.vocab_size,
+        context_length=plan.context_length,
         parameter_count=parameters,
         has_chat_template=False,
         training=checkpoint.training,

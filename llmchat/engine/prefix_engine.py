@@ -10,6 +10,7 @@ import numpy as np
 
 from llmchat.chat.model import ModelInfo
 from llmchat.engine.engine import Logits, Prefill, PrefillProgress, StopSignal, common_prefix
+from llmchat.models.plan import ModelPlan
 from llmchat.tokenizers.prompt_style import PromptStyle
 from llmchat.tokenizers.tokenizer import Tokenizer
 
@@ -26,17 +27,18 @@ class PrefixEngine(ABC):
         self,
         tokenizer: Tokenizer,
         info: ModelInfo,
+        plan: ModelPlan,
         *,
         end_ids: tuple[int, ...],
         prompt_style: PromptStyle | None,
-        slides: bool,
     ) -> None:
         self.info = info
         self.tokenizer = tokenizer
         self.end_ids = end_ids
         self.prompt_style = prompt_style
-        self.slides = slides
+        self.slides = plan.slides
         """Whether a longer text goes on over its last tokens with positions from 0, as llmbuilder does it."""
+        self._rope_length = plan.rope_length
         self._ids: list[int] = []
         self._cached_ids: list[int] = []
 
@@ -57,6 +59,7 @@ class PrefixEngine(ABC):
         self._ids = list(token_ids)
         if len(token_ids) > self.info.context_length:
             return Prefill(self._window_logits(), 0)
+        self._forget_other_lengths(len(token_ids))
         # The last token is always read again: its logits are wanted.
         cached = min(common_prefix(self._cached_ids, self._ids), len(self._ids) - 1)
         del self._cached_ids[cached:]
@@ -76,6 +79,11 @@ class PrefixEngine(ABC):
         self._ids.append(token_id)
         if len(self._ids) > self.info.context_length:
             return self._window_logits()
+        if self._rope_length(len(self._ids)) != self._rope_length(len(self._cached_ids)):
+            # Every position is stretched anew from here on.
+            read = self.prefill(self._ids, lambda: False).logits
+            assert read is not None
+            return read
         self._reserve(len(self._ids))
         logits = self._append([token_id], wants_logits=True)
         assert logits is not None
@@ -91,6 +99,12 @@ class PrefixEngine(ABC):
         wanted = max(positions, _FIRST_CAPACITY)
         return min(1 << (wanted - 1).bit_length(), self.info.context_length)
 
+    def _forget_other_lengths(self, length: int) -> None:
+        """Let go of keys whose positions were stretched for texts of another length."""
+        if self._rope_length(len(self._cached_ids)) != self._rope_length(length):
+            self._cached_ids = []
+        self._set_length(length)
+
     def _append(self, token_ids: list[int], *, wants_logits: bool) -> Logits | None:
         start = len(self._cached_ids)
         self._cached_ids += token_ids
@@ -99,6 +113,9 @@ class PrefixEngine(ABC):
     @abstractmethod
     def _extend(self, token_ids: list[int], start: int, *, wants_logits: bool) -> Logits | None:
         """Run new tokens, which follow the first `start` positions of the KV cache; logits of the last, if wanted."""
+
+    def _set_length(self, length: int) -> None:  # noqa: B027
+        """Told how long a text is before it is read, for models whose positions depend on it."""
 
     @abstractmethod
     def _reserve(self, positions: int) -> None:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from llmchat.chat.model import ModelInfo
-from llmchat.engine.architectures.gpt import GPT
-from llmchat.engine.architectures.llama import Llama
+from llmchat.engine.architectures.network import Network
 from llmchat.engine.cuda_graph import Capture, StaticDecoder, Step
 from llmchat.engine.engine import Logits
 from llmchat.engine.kv_cache import KVCache
@@ -27,7 +26,7 @@ class TorchEngine(PrefixEngine):
 
     def __init__(
         self,
-        model: GPT | Llama,
+        model: Network,
         tokenizer: Tokenizer,
         info: ModelInfo,
         *,
@@ -47,8 +46,7 @@ class TorchEngine(PrefixEngine):
             device: Where the model runs.
             capture: Records decode steps for replay; None decodes on views of the cache, which suits a CPU.
         """
-        slides = isinstance(model, GPT)
-        super().__init__(tokenizer, info, end_ids=end_ids, prompt_style=prompt_style, slides=slides)
+        super().__init__(tokenizer, info, model.plan, end_ids=end_ids, prompt_style=prompt_style)
         self.model = model
         self.device = device
         self._is_static = capture is not None
@@ -81,7 +79,6 @@ class TorchEngine(PrefixEngine):
 
     def window_logits(self, texts: Sequence[Sequence[int]]) -> list[Logits]:
         """Logits over the last `context_length` tokens of each text with positions from 0."""
-        assert isinstance(self.model, GPT)
         windows = [text[-self.info.context_length :] for text in texts]
         return self.rows(self.model.window_logits(torch.tensor(windows, device=self.device)))
 
@@ -168,7 +165,7 @@ class Decoder(Protocol):
 class ViewDecoder:
     """Decodes on what the cache holds and no more, which its length tells."""
 
-    def __init__(self, model: GPT | Llama, cache: KVCache) -> None:
+    def __init__(self, model: Network, cache: KVCache) -> None:
         self._model, self._cache = model, cache
 
     def decode(self, token_ids: Sequence[int]) -> Tensor:
@@ -178,11 +175,8 @@ class ViewDecoder:
         return logits
 
 
-def _weight_bytes(model: GPT | Llama) -> int:
+def _weight_bytes(model: Network) -> int:
     """Bytes of weights that every token reads; of an embedding that is not the output layer too, it reads one row."""
     read_whole: list[nn.Module] = [module for module in model.modules() if not isinstance(module, nn.Embedding)]
-    if isinstance(model, GPT):
-        read_whole += [model.token_embedding] if model.lm_head is None else []
-    else:
-        read_whole += [model.embedding] if model.head is None else []
+    read_whole += [model.embedding] if model.head is None else []
     return sum(weights.nbytes for module in read_whole for weights in module.parameters(recurse=False))

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from llmchat.chat.model import ModelSpec
-from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig
+from llmchat.checkpoints.checkpoint import Checkpoint
 from llmchat.checkpoints.llmbuilder import load_llmbuilder
-from llmchat.engine.architectures.gpt import GPT
+from llmchat.engine.architectures.network import Network
 from llmchat.errors import ModelLoadError
+from llmchat.models.llmbuilder import llmbuilder_plan
 from tests.conftest import DATA
 from tests.engine.test_gpt import greedy
 
@@ -48,8 +49,13 @@ def test_dimensions_of_every_layout(name: str) -> None:
     """Dimensions are read from the shapes, heads from wherever the layout keeps them, or guessed aloud."""
     expected = EXPECTED[name]
     checkpoint = open_file(FORMATS / name)
-    assert checkpoint.config == GPTConfig(
-        expected["vocab"], expected["block"], expected["layers"], expected["heads"], expected["dim"]
+    assert checkpoint.plan == llmbuilder_plan(
+        vocab_size=expected["vocab"],
+        context_length=expected["block"],
+        n_layers=expected["layers"],
+        n_heads=expected["heads"],
+        dim=expected["dim"],
+        tied=checkpoint.plan.tied,
     )
     guessed = [note for note in checkpoint.notes if "is a guess" in note]
     assert bool(guessed) == (name in SILENT)
@@ -155,7 +161,7 @@ def test_built_in_model_tells_stories(tiny_dir: Path) -> None:
     checkpoint = open_file(directory / "tiny.pt", tokenizer=None)
     assert (checkpoint.name, checkpoint.weight_format, checkpoint.notes) == ("tiny", "float16", ())
     assert sum(file.stat().st_size for file in directory.iterdir()) < 2.5e6
-    model = GPT.from_checkpoint(checkpoint)
+    model = Network.build(checkpoint.plan, checkpoint.tensors)
     reference = json.loads((tiny_dir / "reference.json").read_text())
     equal = total = 0
     with torch.inference_mode():

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmchat.checkpoints.checkpoint import GPTConfig
 from llmchat.checkpoints.llmbuilder_weights import Weights, check_shapes, dimensions, find_state, read_weights
 from llmchat.checkpoints.torch_file import load_torch_file
 from llmchat.errors import ModelLoadError
+from llmchat.models.llmbuilder import llmbuilder_plan
 
 PATH = Path("model.pt")
 State = dict[str, Any]
@@ -62,7 +62,11 @@ def opened(payload: object) -> Weights:
     """Save a payload, read and check it as the loader does."""
     weights = read_weights(stored(payload), PATH)
     vocab_size, positions, layers, dim = dimensions(weights, PATH)
-    check_shapes(weights, GPTConfig(vocab_size, positions, layers, 2, dim), PATH)
+    check_shapes(
+        weights,
+        llmbuilder_plan(vocab_size=vocab_size, context_length=positions, n_layers=layers, n_heads=2, dim=dim),
+        PATH,
+    )
     return weights
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from llmchat.checkpoints.file_bytes import Span
-from llmchat.checkpoints.lazy_tensors import lazy_tensors
+from llmchat.checkpoints.lazy_tensors import LazyTensors
 from llmchat.checkpoints.stored_tensor import FLOATS, NUMPY_TYPES, StoredTensor
 from llmchat.checkpoints.torch_file import load_torch_file
 from tests.conftest import DATA
@@ -157,7 +157,7 @@ def test_the_way_to_torch(dtype: torch.dtype, tmp_path: Path) -> None:
     tensor = torch.randn(6, 8, generator=torch.Generator().manual_seed(3)).to(dtype)
     ours = saved({"whole": tensor, "turned": tensor.T, "row": tensor[1]}, tmp_path)
     wanted = tensor.float() if dtype == torch.float64 else tensor
-    made = lazy_tensors({name: stored.raw() for name, stored in ours.items()}, lambda stage, fraction: None)
+    made = LazyTensors({name: stored.raw() for name, stored in ours.items()}, lambda stage, fraction: None)
     for name, theirs in (("whole", wanted), ("turned", wanted.T), ("row", wanted[1])):
         assert made[name].dtype == wanted.dtype and torch.equal(made[name], theirs)
         np.testing.assert_array_equal(ours[name].as_float32().numbers, theirs.float().numpy())

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from llmchat.checkpoints import torch_archive
-from llmchat.checkpoints.checkpoint import GPTConfig
 from llmchat.checkpoints.llmbuilder_weights import check_shapes, dimensions, read_weights
 from llmchat.checkpoints.stored_tensor import StoredTensor
 from llmchat.checkpoints.torch_file import load_torch_file
 from llmchat.checkpoints.training_record import read_training
 from llmchat.errors import ModelLoadError
+from llmchat.models.llmbuilder import llmbuilder_plan
 from tests.checkpoints.torch_files import Call, Storage, pickled, qtensor_claim, tensor_claim, write_archive
 from tests.conftest import DATA
 from tests.faults import unreadable
@@ -358,7 +358,11 @@ def opens(path: Path) -> bool:
         payload = load_torch_file(path, ignore_progress).payload
         weights = read_weights(payload, path)
         vocab_size, positions, layers, dim = dimensions(weights, path)
-        check_shapes(weights, GPTConfig(vocab_size, positions, layers, 2, dim), path)
+        check_shapes(
+            weights,
+            llmbuilder_plan(vocab_size=vocab_size, context_length=positions, n_layers=layers, n_heads=2, dim=dim),
+            path,
+        )
         for tensor in weights.tensors.values():
             assert len(tensor.raw().data.tobytes()) == tensor.raw().data.nbytes
     except ModelLoadError:

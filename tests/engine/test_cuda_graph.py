@@ -20,8 +20,7 @@ from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.llmbuilder import load_llmbuilder
 from llmchat.engine import devices, prefix_engine
-from llmchat.engine.architectures.gpt import GPT
-from llmchat.engine.architectures.llama import Llama
+from llmchat.engine.architectures.network import Network
 from llmchat.engine.architectures.rope import RotaryPositions
 from llmchat.engine.batch import Lane
 from llmchat.engine.cuda_graph import Capture, StaticDecoder, capture_cuda_graph
@@ -51,16 +50,17 @@ def inference() -> Iterator[None]:
 
 
 @pytest.fixture(params=["gpt", *VARIANTS])
-def model(request: pytest.FixtureRequest) -> GPT | Llama:
+def model(request: pytest.FixtureRequest) -> Network:
     """Both families, with everything that a configuration may ask for."""
     if request.param == "gpt":
         spec = ModelSpec(str(TINY / "model" / "model.pt"), str(TINY / "tokenizer"))
-        return GPT.from_checkpoint(load_llmbuilder(spec, lambda stage, fraction: None))
+        checkpoint = load_llmbuilder(spec, lambda stage, fraction: None)
+        return Network.build(checkpoint.plan, checkpoint.tensors)
     config = VARIANTS[request.param]
     return make(config, random_tensors(config))
 
 
-def filled(model: GPT | Llama, capacity: int, rows: Tensor) -> KVCache:
+def filled(model: Network, capacity: int, rows: Tensor) -> KVCache:
     """A cache that has read some ids; what lies beyond them is what memory may hold at worst."""
     cache = model.make_cache(capacity, len(rows))
     cache.keys.fill_(torch.nan)
@@ -86,7 +86,7 @@ def near(one: Logits, other: Logits) -> bool:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_a_static_step_gives_the_logits_of_the_dynamic_one(model: GPT | Llama, batch: int) -> None:
+def test_a_static_step_gives_the_logits_of_the_dynamic_one(model: Network, batch: int) -> None:
     """At the first position, behind a prompt, at the last of the capacity and in a grown cache, recorded or not."""
     ids = torch.randint(0, 50, (batch, 40), generator=torch.Generator().manual_seed(5))
     expected = model.all_logits(ids, model.make_cache(40, batch))
@@ -100,7 +100,7 @@ def test_a_static_step_gives_the_logits_of_the_dynamic_one(model: GPT | Llama, b
             torch.testing.assert_close(torch.stack(steps, 1), expected[:, start:capacity], rtol=1e-5, atol=1e-5)
 
 
-def test_a_recorded_step_follows_the_cache_back_and_forth(model: GPT | Llama) -> None:
+def test_a_recorded_step_follows_the_cache_back_and_forth(model: Network) -> None:
     """Truncated, read into and gone on with by others, the cache is at each replay what it is then."""
     cache = filled(model, 32, torch.tensor([[1, 2, 3, 4]]))
     recorder = Recorder()
@@ -118,7 +118,7 @@ def test_a_recorded_step_follows_the_cache_back_and_forth(model: GPT | Llama) ->
 
 def test_positions_turned_on_the_device_are_those_of_the_tables() -> None:
     """Cosines and sines that a step computes are those that a prefill reads, to the last bit."""
-    rope = RotaryPositions(VARIANTS["llama"])
+    rope = RotaryPositions(VARIANTS["llama"].rope)
     places = torch.tensor([0, 1, 17, 63])
     for computed, table in zip(rope.at(places), rope.between(0, 64, 64, torch.device("cpu")), strict=True):
         assert torch.equal(computed, table[places])

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from llmchat.chat.model import ModelSpec
-from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, RopeScaling
 from llmchat.checkpoints.gguf import load_gguf
-from llmchat.checkpoints.llama_family import llama_shapes
 from llmchat.engine.architectures.frequencies import rope_frequencies
-from llmchat.engine.architectures.llama import Llama
+from llmchat.engine.architectures.network import Network
 from llmchat.engine.architectures.rope import RotaryPositions, rotate
+from llmchat.models.plan import RopeScaling
+from tests.engine.plans import LlamaSizes
 
 DATA = Path(__file__).parents[1] / "data" / "smollm2"
 PROMPTS: list[dict[str, Any]] = json.loads((DATA / "reference.json").read_text("utf-8"))["prompts"]
-SMALL = LlamaConfig(
+SMALL = LlamaSizes(
     vocab_size=53,
     context_length=64,
     n_layers=2,
@@ -45,23 +45,18 @@ VARIANTS = {
 }
 
 
-class NoTokenizer:
-    """Stands where a module's test needs no tokenizer."""
-
-
-def random_tensors(config: LlamaConfig) -> dict[str, Tensor]:
+def random_tensors(config: LlamaSizes) -> dict[str, Tensor]:
     """Random weights of a model that is small enough to compute by hand."""
     noise = torch.Generator().manual_seed(1)
-    return {name: torch.randn(shape, generator=noise) * 0.3 for name, shape in llama_shapes(config).items()}
+    return {name: torch.randn(shape, generator=noise) * 0.3 for name, shape in config.plan().tensors().items()}
 
 
-def make(config: LlamaConfig, tensors: dict[str, Tensor], **kind: Any) -> Llama:
+def make(config: LlamaSizes, tensors: dict[str, Tensor], **kind: Any) -> Network:
     """The module with these weights."""
-    checkpoint = Checkpoint("small", "small", config, tensors, "float32", NoTokenizer(), "", {})  # type: ignore[arg-type]
-    return Llama.from_checkpoint(checkpoint, **kind)
+    return Network.build(config.plan(), tensors, **kind)
 
 
-def by_hand(config: LlamaConfig, tensors: dict[str, Tensor], ids: list[int]) -> Tensor:
+def by_hand(config: LlamaSizes, tensors: dict[str, Tensor], ids: list[int]) -> Tensor:
     """The logits of every position in float64, written from the definition: one position, head and layer at a time."""
     weights = {name: tensor.double() for name, tensor in tensors.items()}
     group, size = config.n_heads // config.n_kv_heads, config.head_dim
@@ -109,9 +104,10 @@ def by_hand(config: LlamaConfig, tensors: dict[str, Tensor], ids: list[int]) -> 
 
 
 @pytest.fixture(scope="module")
-def smollm2(default_model_path: Path) -> Llama:
+def smollm2(default_model_path: Path) -> Network:
     """The default model in float32."""
-    return Llama.from_checkpoint(load_gguf(ModelSpec(str(default_model_path)), lambda stage, fraction: None))
+    checkpoint = load_gguf(ModelSpec(str(default_model_path)), lambda stage, fraction: None)
+    return Network.build(checkpoint.plan, checkpoint.tensors)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +120,7 @@ def reference_logits() -> dict[str, npt.NDArray[np.float32]]:
 @pytest.mark.parametrize("prompt", PROMPTS, ids=[prompt["name"] for prompt in PROMPTS])
 @torch.inference_mode()
 def test_smollm2_equals_transformers(
-    smollm2: Llama, prompt: dict[str, Any], reference_logits: dict[str, npt.NDArray[np.float32]]
+    smollm2: Network, prompt: dict[str, Any], reference_logits: dict[str, npt.NDArray[np.float32]]
 ) -> None:
     """Logits of the same file are those of Hugging Face transformers, and so are 100 greedy tokens.
 
@@ -146,7 +142,7 @@ def test_smollm2_equals_transformers(
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
 @torch.inference_mode()
-def test_every_variant_equals_the_definition(config: LlamaConfig) -> None:
+def test_every_variant_equals_the_definition(config: LlamaSizes) -> None:
     """Biases, per-head norms, sharing of keys and an output layer of its own all do what they are defined to do."""
     tensors = random_tensors(config)
     ids = [7, 0, 52, 7, 31]
@@ -221,11 +217,11 @@ def test_rotation_keeps_lengths_and_depends_on_distance_alone() -> None:
     """Turned queries and keys give the same score at the same distance, wherever they stand."""
     noise = torch.Generator().manual_seed(3)
     q, k = torch.randn(2, 1, 1, 1, 8, generator=noise)
-    rope = RotaryPositions(SMALL)
+    rope = RotaryPositions(SMALL.rope)
 
     def score(at: int, to: int) -> float:
         device = torch.device("cpu")
-        turned = [rotate(x, *rope.between(p, p + 1, 64, device)) for x, p in ((q, at), (k, to))]
+        turned = [rotate(x, *rope.between(p, p + 1, 64, device), SMALL.rope) for x, p in ((q, at), (k, to))]
         assert turned[0].norm() == pytest.approx(float(q.norm()), rel=1e-5)
         return float((turned[0] * turned[1]).sum())
 
@@ -236,7 +232,7 @@ def test_rotation_keeps_lengths_and_depends_on_distance_alone() -> None:
 def test_position_tables_grow() -> None:
     """Positions past the first capacity get the values they would have had from the beginning."""
     device = torch.device("cpu")
-    grown, large = RotaryPositions(SMALL), RotaryPositions(SMALL)
+    grown, large = RotaryPositions(SMALL.rope), RotaryPositions(SMALL.rope)
     grown.between(0, 4, 8, device)
     for one, other in zip(grown.between(20, 24, 8, device), large.between(20, 24, 64, device), strict=True):
         assert torch.equal(one, other)
@@ -245,14 +241,14 @@ def test_position_tables_grow() -> None:
 def test_stretched_positions() -> None:
     """Linear, given factors and Llama 3's rule divide frequencies as they are defined to."""
     config = replace(SMALL, head_dim=64, rope_theta=500000.0)
-    plain = rope_frequencies(config)
+    plain = rope_frequencies(config.rope)
     assert plain[0] == 1.0
     linear = RopeScaling(kind="linear", factor=4.0)
-    assert np.array_equal(rope_frequencies(replace(config, rope_scaling=linear)), plain / 4)
+    assert np.array_equal(rope_frequencies(replace(config, rope_scaling=linear).rope), plain / 4)
     factors = RopeScaling(kind="factors", factor=1.0, factors=tuple(range(1, 33)))
-    assert np.allclose(rope_frequencies(replace(config, rope_scaling=factors)) * np.arange(1, 33), plain)
+    assert np.allclose(rope_frequencies(replace(config, rope_scaling=factors).rope) * np.arange(1, 33), plain)
     llama3 = RopeScaling("llama3", 8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context_length=8192)
-    ratio = rope_frequencies(replace(config, rope_scaling=llama3)) / plain
+    ratio = rope_frequencies(replace(config, rope_scaling=llama3).rope) / plain
     wavelengths = 2 * math.pi / plain
     assert np.all(ratio[wavelengths < 8192 / 4] == 1)
     assert np.allclose(ratio[wavelengths > 8192], 0.125)

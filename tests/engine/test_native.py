@@ -13,12 +13,13 @@ from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 
 from llmchat.chat.model import ModelSpec
-from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig, LlamaConfig, RawTensor
+from llmchat.checkpoints.checkpoint import Checkpoint, RawTensor
 from llmchat.engine.engine import Engine
 from llmchat.engine.native.library import KERNELS_VARIABLE, PreparedMemory, load_library
 from llmchat.engine.native.model import NativeCache, NativeModel
 from llmchat.engine.opening import open_engine
 from tests.conftest import DATA
+from tests.engine.plans import LlamaSizes
 from tests.fakes import ByteTokenizer
 
 IDS = [1, 5, 9, 33, 2, 7, 40, 11, 3, 3, 60, 17]
@@ -31,42 +32,38 @@ def usable_kernels() -> list[str]:
     return [name for name in ("avx512", "avx2", "portable") if library.llmchat_kernels(name.encode())]
 
 
-def llama_config(**changes: Any) -> LlamaConfig:
+def llama_config(**changes: Any) -> LlamaSizes:
     """A small model with odd sizes: the last rows fill no whole block."""
-    config = LlamaConfig(
+    config = LlamaSizes(
         vocab_size=83, context_length=64, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=32, dim=96, ffn_dim=160,
         norm_eps=1e-5, rope_theta=10000.0,
     )  # fmt: skip
     return replace(config, **changes)
 
 
-def llama_checkpoint(config: LlamaConfig, kind: str) -> Checkpoint:
+def llama_checkpoint(config: LlamaSizes, kind: str) -> Checkpoint:
     """Random weights in one format, and the same numbers as torch tensors."""
     import torch
-
-    from llmchat.checkpoints.llama_family import llama_shapes
 
     rng = np.random.default_rng(3)
     raw: dict[str, RawTensor] = {}
     tensors = {}
-    for name, shape in llama_shapes(config).items():
+    for name, shape in config.plan().tensors().items():
         values = (rng.standard_normal(shape) * 0.15 + (1.0 if "norm" in name else 0.0)).astype(np.float32)
         used = GGMLQuantizationType[kind] if len(shape) == 2 else GGMLQuantizationType.F32
         data = quantize(values.reshape(-1, shape[-1]), used)
         raw[name] = RawTensor(used.name, shape, data.view(np.uint8).reshape(data.shape[0], -1))
         tensors[name] = torch.from_numpy(dequantize(data, used).reshape(shape).astype(np.float32))
-    return Checkpoint("random", "", config, tensors, kind, ByteTokenizer(), "", raw=raw)
+    return Checkpoint("random", "", config.plan(), tensors, kind, ByteTokenizer(), "", raw=raw)
 
 
 def torch_logits(checkpoint: Checkpoint, ids: list[int]) -> np.ndarray:
     """The reference: the torch module in float32 on the same numbers."""
     import torch
 
-    from llmchat.engine.architectures.gpt import GPT
-    from llmchat.engine.architectures.llama import Llama
+    from llmchat.engine.architectures.network import Network
 
-    family: Any = GPT if isinstance(checkpoint.config, GPTConfig) else Llama
-    model = family.from_checkpoint(checkpoint)
+    model = Network.build(checkpoint.plan, checkpoint.tensors)
     with torch.inference_mode():
         logits: np.ndarray = model.all_logits(torch.tensor([ids]), model.make_cache(64))[0].numpy()
     return logits

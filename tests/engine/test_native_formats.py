@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from llmchat.chat.model import ModelSpec
-from llmchat.checkpoints.checkpoint import Checkpoint, LlamaConfig, RawTensor
-from llmchat.checkpoints.llama_family import llama_shapes
+from llmchat.checkpoints.checkpoint import Checkpoint, RawTensor
 from llmchat.engine.native import model as native_model
 from llmchat.engine.native.library import KERNELS_VARIABLE, load_library
 from llmchat.engine.native.model import NativeCache, NativeModel
 from llmchat.engine.opening import open_engine
 from llmchat.errors import ModelLoadError
+from tests.engine.plans import LlamaSizes
 from tests.engine.random_blocks import KINDS, random_matrix, values_of
 from tests.engine.test_native import IDS, llama_config, native_logits, torch_logits, usable_kernels
 from tests.fakes import ByteTokenizer
@@ -29,20 +29,20 @@ WIDE = llama_config(dim=256, ffn_dim=512, n_heads=8, n_kv_heads=2, tied=False)
 """Rows of whole superblocks, as files with K-quants have them; the last rows fill no whole block."""
 
 
-def checkpoint_of(config: LlamaConfig, kind_of: Callable[[str], str], seed: int = 3) -> Checkpoint:
+def checkpoint_of(config: LlamaSizes, kind_of: Callable[[str], str], seed: int = 3) -> Checkpoint:
     """Random weights, each matrix in the format of its name, and the same numbers as torch tensors."""
     import torch
 
     rng = np.random.default_rng(seed)
     raw = {}
-    for name, shape in llama_shapes(config).items():
+    for name, shape in config.plan().tensors().items():
         if len(shape) == 2:
             raw[name] = random_matrix(kind_of(name), *shape, rng, 0.06)
         else:
             values = (1 + 0.1 * rng.standard_normal(shape)).astype(np.float32)
             raw[name] = RawTensor("F32", shape, values.reshape(1, -1).view(np.uint8))
     tensors = {name: torch.from_numpy(values_of(tensor).astype(np.float32)) for name, tensor in raw.items()}
-    return Checkpoint("random", "", config, tensors, "mixed", ByteTokenizer(), "", raw=raw)
+    return Checkpoint("random", "", config.plan(), tensors, "mixed", ByteTokenizer(), "", raw=raw)
 
 
 def like_q4_k_m(name: str) -> str:
@@ -50,7 +50,7 @@ def like_q4_k_m(name: str) -> str:
     return "Q6_K" if any(part in name for part in ("v_proj", "down_proj", "head")) else "Q4_K"
 
 
-def with_only_a_head(config: LlamaConfig, head: RawTensor, row: np.ndarray) -> Checkpoint:
+def with_only_a_head(config: LlamaSizes, head: RawTensor, row: np.ndarray) -> Checkpoint:
     """A model whose layers add nothing: its logits are the head times the normalised embedding."""
     checkpoint = checkpoint_of(config, lambda name: "F32")
     raw = dict(checkpoint.raw or {})
@@ -129,12 +129,18 @@ def test_formats_that_change_inside_a_block_of_rows_run_too() -> None:
     assert np.abs(native_logits(checkpoint, IDS) - expected).max() < 2e-3 * expected.std()
 
 
-def write_gguf(path: Path, config: LlamaConfig, raw: Mapping[str, RawTensor]) -> None:
+def write_gguf(path: Path, config: LlamaSizes, raw: Mapping[str, RawTensor]) -> None:
     """A GGUF file of a model of the qwen2 kind, which does not interleave its heads."""
-    from llmchat.checkpoints.gguf import _GLOBAL_NAMES, _LAYER_NAMES
-
-    names = {ours: theirs for theirs, ours in _GLOBAL_NAMES.items()}
-    parts = {ours: theirs for theirs, ours in _LAYER_NAMES.items()}
+    names = {"embedding": "token_embd", "norm": "output_norm", "head": "output"}
+    parts = {
+        "attention_norm": "attn_norm",
+        "ffn_norm": "ffn_norm",
+        **{
+            f"attention.{ours}_proj": f"attn_{theirs}"
+            for ours, theirs in zip("qkvo", ("q", "k", "v", "output"), strict=True)
+        },
+        **{f"ffn.{part}_proj": f"ffn_{part}" for part in ("gate", "up", "down")},
+    }
     writer = gguf.GGUFWriter(path, "qwen2")
     writer.add_block_count(config.n_layers)
     writer.add_context_length(config.context_length)
@@ -152,10 +158,12 @@ def write_gguf(path: Path, config: LlamaConfig, raw: Mapping[str, RawTensor]) ->
     writer.add_token_merges([])
     writer.add_eos_token_id(0)
     for name, tensor in raw.items():
-        theirs = names.get(name)
-        if theirs is None:
-            _, layer, *middle, last = name.split(".")
-            theirs = f"blk.{layer}.{parts['.'.join(middle)]}.{last}"
+        part, _, last = name.rpartition(".")
+        if part in names:
+            theirs = f"{names[part]}.{last}"
+        else:
+            _, layer, inner = part.split(".", 2)
+            theirs = f"blk.{layer}.{parts[inner]}.{last}"
         kind = gguf.GGMLQuantizationType[tensor.kind]
         data = tensor.data.view(np.float32).reshape(tensor.shape) if tensor.kind == "F32" else tensor.data
         writer.add_tensor(theirs, data, raw_dtype=kind)

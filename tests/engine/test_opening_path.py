@@ -13,7 +13,7 @@ import torch
 
 from llmchat.chat.model import ModelSpec
 from llmchat.engine import devices, opening
-from llmchat.engine.native import library
+from llmchat.engine.native import interface, library
 from llmchat.engine.opening import open_engine, why_torch
 from llmchat.ui.widgets.header_bar import HeaderBar
 from tests.checkpoints.test_gguf import keys_of, tensors_of, write
@@ -109,7 +109,8 @@ def test_more_threads_than_a_model_takes_are_none_too_many() -> None:
 def test_a_library_of_another_version_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """After an update without building anew, torch serves and the reason says what to do."""
     monkeypatch.delenv("LLMCHAT_KERNELS", raising=False)
-    monkeypatch.setattr(library, "INTERFACE", -1)
+    header = interface._header()
+    monkeypatch.setattr(interface, "_header", lambda: header + "\nint llmchat_of_tomorrow(int count);\n")
     library.load_library.cache_clear()
     try:
         assert library.load_library() is None

@@ -156,17 +156,18 @@ struct Kernels {
                      float* y, size_t stride, bool add);
     // Rounds one head's key or value into its place of a stretch.
     void (*keep)(const float* x, HeadLayout, int place, bool is_key, uint8_t* stretch);
-    // Softmax attention of up to kSharers query heads over the `length` first positions of a stretch. For each head
-    // `out` has the weighted sums of all columns, then the highest score, then the sum of the weights.
-    // `next` is where the keys of the next call lie.
+    // Softmax attention of up to kSharers query heads over the positions `skipped` to `length` of a stretch. Scores are
+    // capped unless softcap is 0. For each head `out` has the weighted sums of all columns, then the highest score, then
+    // the sum of the weights. `next` is where the keys of the next call lie.
     void (*attend)(const float* const* queries, int heads, const uint8_t* keys, const uint8_t* values, const uint8_t* next,
-                   int length, HeadLayout, float scale, float* scratch, float* const* out);
-    // Joins such results over `count` stretches of positions, which lie one behind the other.
-    void (*join)(const float* parts, int count, HeadLayout, float* out);
+                   int skipped, int length, HeadLayout, float scale, float softcap, float* scratch, float* const* out);
+    // Joins such results over `count` stretches of positions, which lie one behind the other; `sink`, if it is there,
+    // is one more score, of nothing.
+    void (*join)(const float* parts, int count, HeadLayout, const float* sink, float* out);
     void (*rms_norm)(const float* x, const float* weight, int dim, float eps, float* y);
     void (*layer_norm)(const float* x, const float* weight, const float* bias, int dim, float eps, float* y);
-    // gate = silu(gate) * up
-    void (*swiglu)(float* gate, const float* up, int count);
+    // gate = act(gate) * up, or act(gate) where there is no up; the kinds are those of interface.h.
+    void (*activate)(int kind, float* gate, const float* up, int count);
 };
 
 const Kernels* avx512_kernels();  // null where the compiler or the machine has them not

@@ -1,6 +1,7 @@
 // The inner loops for x86 processors with AVX-512 with VNNI.
 
 #include "decode.h"
+#include "interface.h"
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #include <immintrin.h>
@@ -22,7 +23,7 @@ namespace {
 #include "kernels.inc"
 }  // namespace
 
-static const Kernels kernels = {"avx512", quantise, multiply, keep, attend, join, rms_norm, layer_norm, swiglu};
+static const Kernels kernels = {"avx512", quantise, multiply, keep, attend, join, rms_norm, layer_norm, activate};
 }  // namespace llmchat
 
 #if defined(__clang__)

@@ -1,6 +1,7 @@
 // The inner loops for ARM processors of 64 bits with dot products of bytes.
 
 #include "decode.h"
+#include "interface.h"
 
 // Older clang has the dot products only where they are on for the whole file.
 #if defined(__aarch64__) && defined(__ARM_NEON) && \
@@ -27,7 +28,7 @@ namespace {
 #include "kernels.inc"
 }  // namespace
 
-static const Kernels kernels = {"neon", quantise, multiply, keep, attend, join, rms_norm, layer_norm, swiglu};
+static const Kernels kernels = {"neon", quantise, multiply, keep, attend, join, rms_norm, layer_norm, activate};
 }  // namespace llmchat
 
 #if defined(__clang__)

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "decode.h"
+#include "interface.h"
 
 namespace llmchat {
 namespace {
@@ -12,7 +13,7 @@ namespace {
 }  // namespace
 
 const Kernels* portable_kernels() {
-    static const Kernels kernels = {"portable", quantise, multiply, keep, attend, join, rms_norm, layer_norm, swiglu};
+    static const Kernels kernels = {"portable", quantise, multiply, keep, attend, join, rms_norm, layer_norm, activate};
     return &kernels;
 }
 }  // namespace llmchat

@@ -1,5 +1,6 @@
 // What Python calls: the library's C interface. Everything that comes from outside is looked at here.
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -7,12 +8,9 @@
 
 #include "model.h"
 
-using namespace llmchat;
+namespace llmchat {
 
 extern "C" {
-
-// The same number as in library.py; one more whenever a signature changes.
-int llmchat_interface() { return 3; }
 
 #ifndef LLMCHAT_SOURCES
 #define LLMCHAT_SOURCES unknown
@@ -22,8 +20,6 @@ int llmchat_interface() { return 3; }
 
 // The hash of the sources that this was built from: see sources.py.
 const char* llmchat_sources() { return LLMCHAT_TEXT(LLMCHAT_SOURCES); }
-
-enum Result { DONE = 0, REFUSED = 1, NO_MEMORY = 2 };
 
 // The fastest kernels that this machine can run; `wanted` picks others for tests.
 static const Kernels* choose(const char* wanted) {
@@ -50,11 +46,12 @@ Memory* llmchat_memory_new(size_t bytes) try {
 void llmchat_memory_free(Memory* memory) { delete memory; }
 
 // Takes `memory`, which may be null, for its first weights: it is the model's from then on, also where this fails.
-Model* llmchat_model_new(const Shape* shape, const char* kernels, Memory* memory) try {
+Model* llmchat_model_new(const Shape* shape, const LayerShape* layers, const char* kernels, Memory* memory) try {
     std::unique_ptr<Memory> first(memory);
     const Kernels* found = choose(kernels);
-    if (!found || !shape->is_sound()) return nullptr;
-    auto model = std::make_unique<Model>(*shape, found);
+    if (!found || !is_sound(*shape)) return nullptr;
+    if (!std::all_of(layers, layers + shape->layers, [&](const LayerShape& layer) { return is_sound(*shape, layer); })) return nullptr;
+    auto model = std::make_unique<Model>(*shape, layers, found);
     if (first) model->memory.add(std::move(first));
     return model.release();
 } catch (const std::bad_alloc&) {
@@ -63,11 +60,10 @@ Model* llmchat_model_new(const Shape* shape, const char* kernels, Memory* memory
 
 void llmchat_model_free(Model* model) { delete model; }
 
-// Repacks a slot's matrices, one below the other; layer -1 is the head. Returns 0, 1 if they do not belong there,
-// 2 without memory.
-int llmchat_set_matrix(Model* model, int layer, int slot, int parts, const int32_t* formats, const void* const* data,
+// Repacks a slot's matrices, one below the other; layer -1 is the head. REFUSED if they do not belong there.
+int llmchat_set_matrix(Model* model, int layer, int slot, int expert, int parts, const int32_t* formats, const void* const* data,
                        const size_t* sizes, const int32_t* rows, int cols) try {
-    Stack* stack = model->stack(layer, slot);
+    Stack* stack = model->stack(layer, slot, expert);
     if (!stack) return REFUSED;
     std::vector<Part> given;
     int64_t all_rows = 0;
@@ -93,17 +89,26 @@ int llmchat_set_embedding(Model* model, int format, const void* data, size_t siz
     return DONE;
 }
 
-// Takes over a vector; layer -1 are the model's own. Returns 0, or 1 if it does not belong there.
+// Takes over a vector; layer -1 are the model's own. REFUSED if it does not belong there.
 int llmchat_set_vector(Model* model, int layer, int slot, const float* data, size_t count) {
     std::vector<float>* vector = model->vector_at(layer, slot);
-    if (!vector || !model->fits(layer, slot, count)) return REFUSED;
+    if (!vector || count != model->vector_size(layer, slot)) return REFUSED;
     vector->assign(data, data + count);
-    if (layer >= 0 && slot == QKV_BIAS && !model->shape.is_gpt) model->find_key_factors(layer);
+    return DONE;
+}
+
+// Takes over the cosines and sines of positions from 0, rows of dim / 2. REFUSED if there is no such rotation.
+int llmchat_set_rope(Model* model, int rope, const float* cosines, const float* sines, int positions, int dim, int interleaved) {
+    if (rope < 0 || rope >= model->shape.ropes || dim < 2 || dim % 2 || dim > model->shape.head_dim || positions < 1) return REFUSED;
+    Rotation& rotation = model->rotations[rope];
+    rotation.dim = dim, rotation.interleaved = interleaved;
+    const size_t count = size_t(positions) * (dim / 2);
+    rotation.cosines.assign(cosines, cosines + count), rotation.sines.assign(sines, sines + count);
     return DONE;
 }
 
 // Bytes of weights that every token reads, as they are kept; of the embedding it reads one row, which is not among them.
-size_t llmchat_weight_bytes(const Model* model) { return model->weight_bytes(); }
+size_t llmchat_weight_bytes(const Model* model) { return model->bytes(); }
 
 // Bytes of one position's keys and values in all layers.
 size_t llmchat_position_bytes(const Model* model) { return model->position_bytes(); }
@@ -152,3 +157,5 @@ int llmchat_step(Model* model, const int32_t* token_ids, const int32_t* position
     return NO_MEMORY;
 }
 }
+
+}  // namespace llmchat

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int, c_int32, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
 
+from llmchat.engine.native.interface import declare
 from llmchat.engine.native.sources import sources_hash
 
 KERNELS_VARIABLE = "LLMCHAT_KERNELS"
@@ -22,33 +22,15 @@ BLOCK_ROWS = 16
 MOST_THREADS = 256
 """As many as a model takes."""
 
-INTERFACE = 3
-"""Number of the functions' signatures, as in library.cpp; one more whenever one of them changes."""
-
-NO_MEMORY = 2
-"""What a function returns that found no memory; 0 is done, 1 refused."""
-
-
-_DIMENSIONS = (
-    "is_gpt", "dim", "ffn", "layers", "heads", "kv_heads",
-    "head_dim", "vocab", "context", "interleaved", "threads",
-)  # fmt: skip
-
-
-class Shape(Structure):
-    """Dimensions of a model, as the C++ side takes them."""
-
-    _fields_ = [*((name, c_int32) for name in _DIMENSIONS), ("eps", c_float)]
-
 
 @cache
 def load_library() -> ctypes.CDLL | None:
     """The compiled library; None where it was not built, cannot be loaded, or is of another version."""
     for path in _library_paths():
         try:
-            library = ctypes.CDLL(str(path))
-            if library.llmchat_interface() == INTERFACE and _is_of_these_sources(library):
-                return _declared(library)
+            library = declare(ctypes.CDLL(str(path)))
+            if _is_of_these_sources(library):
+                return library
         except (OSError, AttributeError):
             continue
     return None
@@ -57,7 +39,6 @@ def load_library() -> ctypes.CDLL | None:
 def _is_of_these_sources(library: ctypes.CDLL) -> bool:
     """Whether it was built from the sources that lie beside it; where none do, it came together with this file."""
     wanted = sources_hash(Path(__file__).parent)
-    library.llmchat_sources.restype = c_char_p
     return not wanted or library.llmchat_sources() == wanted.encode()
 
 
@@ -109,32 +90,3 @@ class PreparedMemory:
     def __del__(self) -> None:
         if getattr(self, "_handle", None) and self._library is not None:
             self._library.llmchat_memory_free(self._handle)
-
-
-def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
-    """The library with the types of its functions."""
-    signatures: dict[str, tuple[object, list[object]]] = {
-        "llmchat_kernels": (c_char_p, [c_char_p]),
-        "llmchat_memory_new": (c_void_p, [c_size_t]),
-        "llmchat_memory_free": (None, [c_void_p]),
-        "llmchat_model_new": (c_void_p, [POINTER(Shape), c_char_p, c_void_p]),
-        "llmchat_model_free": (None, [c_void_p]),
-        "llmchat_set_matrix": (
-            c_int,
-            [c_void_p, c_int, c_int, c_int, c_void_p, POINTER(c_void_p), POINTER(c_size_t), c_void_p, c_int],
-        ),
-        "llmchat_set_vector": (c_int, [c_void_p, c_int, c_int, c_void_p, c_size_t]),
-        "llmchat_set_embedding": (c_int, [c_void_p, c_int, c_void_p, c_size_t]),
-        "llmchat_weight_bytes": (c_size_t, [c_void_p]),
-        "llmchat_position_bytes": (c_size_t, [c_void_p]),
-        "llmchat_read_bandwidth": (c_double, [c_void_p, c_size_t, c_int]),
-        "llmchat_cache_new": (c_void_p, [c_void_p, c_int]),
-        "llmchat_cache_free": (None, [c_void_p]),
-        "llmchat_cache_copy": (c_int, [c_void_p, c_void_p, c_void_p, c_int]),
-        "llmchat_workers": (c_int, [c_void_p]),
-        "llmchat_step": (c_int, [c_void_p, c_void_p, c_void_p, POINTER(c_void_p), c_int, c_void_p, c_int]),
-    }  # fmt: skip
-    for name, (result, arguments) in signatures.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library

@@ -1,60 +1,25 @@
-// The native decode step: whole tokens through a Llama or a GPT, in one call.
+// The native decode step: whole tokens through a network, in one call.
 
 #pragma once
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
-#include <utility>
 #include <vector>
 
 #include "decode.h"
+#include "interface.h"
 #include "memory.h"
+#include "mixture.h"
 #include "stack.h"
 #include "threads.h"
+#include "weights.h"
 
 namespace llmchat {
 
-enum Slot : int32_t { QKV, OUT, GATE, UP, DOWN, LAYER_MATRICES };
-enum GlobalSlot : int32_t { NORM, NORM_BIAS, POSITIONS, COSINES, SINES, GLOBALS };
-enum VectorSlot : int32_t { NORM_1, NORM_1_BIAS, QKV_BIAS, Q_NORM, K_NORM, OUT_BIAS, NORM_2, NORM_2_BIAS, UP_BIAS, DOWN_BIAS, LAYER_VECTORS };
-
-struct Layer {
-    Stack matrices[LAYER_MATRICES];
-    std::vector<float> vectors[LAYER_VECTORS];
-    std::vector<float> key_factors;  // of each kv head's columns; none: all 1
-    const float* vector(VectorSlot slot) const { return vectors[slot].empty() ? nullptr : vectors[slot].data(); }
-};
-
-constexpr float kUsualKey = 4;  // about the largest number of a key without a bias
-
-constexpr int kMost = 1 << 24;  // of every dimension: no product of two of them overflows
-
-// Dimensions of a model; the Python side fills it in, field by field.
-struct Shape {
-    int32_t is_gpt, dim, ffn, layers, heads, kv_heads, head_dim, vocab, context, interleaved, threads;
-    float eps;
-
-    bool is_sound() const {
-        for (int32_t n : {dim, ffn, layers, heads, kv_heads, head_dim, vocab, context}) {
-            if (n < 1 || n > kMost) return false;
-        }
-        const int64_t qkv = (int64_t(heads) + 2 * int64_t(kv_heads)) * head_dim;
-        return qkv <= kMost && qkv * layers <= kMost * 64ll && heads % kv_heads == 0 && (is_gpt || head_dim % 2 == 0) &&
-               threads >= 1 && threads <= 256;
-    }
-};
-
-struct Model {
-    Shape shape;
+struct Model : Weights {
     const Kernels* kernels;
-    Part embedding{};  // in the caller's memory
-    std::vector<Layer> layers;
-    Stack head;
-    std::vector<float> norm, norm_bias, positions, cosines, sines;
     Arena memory;
     Team team;
     std::vector<Pace> paces;  // of steps without logits, for each number of positions, then of those with
@@ -63,21 +28,33 @@ struct Model {
         std::vector<float> normed, scratch;
         std::vector<std::unique_ptr<ActivationMemory>> memory;
         Activations tile[kTile];
+        Routing routing;
     };
     std::vector<Scratch> scratch;
-    std::vector<float> x, qkv, parts, attended, hidden, up;
+    std::vector<float> x, qkv, parts, attended, hidden, up, delta;
+    std::vector<float> scores, sums, shared_sums;  // of a mixture
     int stretches = 1;  // of the longest text of a step
     bool complete = false;
-    int qkv_rows, padded_qkv, padded_ffn, padded_dim, widest;
+    int padded_qkv, padded_ffn, padded_dim, padded_shared, widest, slots = kTile;
 
-    Model(const Shape& s, const Kernels* k) : shape(s), kernels(k), layers(s.layers), team(s.threads), paces(2 * kTile, Pace(team.size())) {
+    Model(const Shape& s, const LayerShape* given, const Kernels* k)
+        : Weights(s, given), kernels(k), team(s.threads), paces(2 * kTile, Pace(team.size())) {
         auto padded = [](int n) { return (n + kGroup - 1) / kGroup * kGroup; };
-        qkv_rows = (s.heads + 2 * s.kv_heads) * s.head_dim;
-        padded_qkv = padded(qkv_rows), padded_ffn = padded(s.ffn), padded_dim = padded(s.dim);
-        widest = std::max({padded_dim, padded_ffn, padded(s.heads * s.head_dim)});
+        int ffn = 1, shared = 0, experts = 0;
+        for (const Layer& l : layers) {
+            ffn = std::max(ffn, l.shape.ffn), shared = std::max(shared, l.shape.shared_ffn);
+            experts = std::max(experts, l.shape.experts), slots = std::max(slots, kTile * l.shape.experts_used);
+        }
+        padded_qkv = padded(qkv_rows), padded_ffn = padded(ffn), padded_dim = padded(s.dim), padded_shared = padded(shared);
+        widest = std::max({padded_dim, padded_ffn, padded_shared, padded(s.heads * s.head_dim)});
         x.resize(kTile * padded_dim), qkv.resize(kTile * padded_qkv);
         attended.resize(kTile * padded(s.heads * s.head_dim));
-        hidden.resize(kTile * padded_ffn), up.resize(kTile * padded_ffn);
+        hidden.resize(size_t(slots) * padded_ffn), up.resize(size_t(slots) * padded_ffn);
+        delta.resize(size_t(slots) * padded_dim);
+        if (experts) {
+            scores.resize(kTile * size_t(padded(experts) + 2 * padded_shared + kGroup));
+            sums.resize(kTile * padded_dim), shared_sums.resize(kTile * padded_dim);
+        }
         scratch.resize(s.threads);
         for (auto& one : scratch) {
             one.normed.resize(kTile * widest), one.scratch.resize(head_layout().scratch_size());
@@ -88,101 +65,24 @@ struct Model {
         }
     }
 
-    // Bytes of weights that a step reads.
-    size_t weight_bytes() const {
-        size_t bytes = head.bytes();
-        for (const Layer& layer : layers) {
-            for (const Stack& stack : layer.matrices) bytes += stack.bytes();
-            for (const auto& vector : layer.vectors) bytes += vector.size() * sizeof(float);
-        }
-        return bytes + (norm.size() + norm_bias.size()) * sizeof(float);
-    }
-
-    HeadLayout head_layout() const { return {shape.head_dim, !layers[0].matrices[QKV].is_quantised()}; }
-
     // Bytes of the keys of a stretch of positions in all layers.
     size_t stretch_bytes() const { return size_t(shape.layers) * shape.kv_heads * head_layout().stretch_bytes(); }
 
     // Bytes of keys and values of one position.
     size_t position_bytes() const { return 2 * stretch_bytes() / kStretch; }
 
-    Stack* stack(int layer, int slot) {
-        if (layer == -1) return slot == 0 ? &head : nullptr;
-        const bool is_there = layer >= 0 && layer < shape.layers && slot >= 0 && slot < LAYER_MATRICES;
-        return is_there ? &layers[layer].matrices[slot] : nullptr;
-    }
-
-    std::pair<int, int> matrix_size(int layer, int slot) const {  // rows and columns
-        const int attended_cols = shape.heads * shape.head_dim;
-        if (layer < 0) return {shape.vocab, shape.dim};
-        if (slot == QKV) return {qkv_rows, shape.dim};
-        if (slot == OUT) return {shape.dim, attended_cols};
-        if (slot == DOWN) return {shape.dim, shape.ffn};
-        return {shape.ffn, shape.dim};
-    }
-
-    std::vector<float>* vector_at(int layer, int slot) {
-        std::vector<float>* globals[GLOBALS] = {&norm, &norm_bias, &positions, &cosines, &sines};
-        if (layer == -1) return slot >= 0 && slot < GLOBALS ? globals[slot] : nullptr;
-        const bool is_there = layer >= 0 && layer < shape.layers && slot >= 0 && slot < LAYER_VECTORS;
-        return is_there ? &layers[layer].vectors[slot] : nullptr;
-    }
-
-    bool fits(int layer, int slot, size_t count) const {
-        if (layer < 0) {
-            if (slot == COSINES || slot == SINES) return !shape.is_gpt && count % (shape.head_dim / 2) == 0;
-            return count == (slot == POSITIONS ? size_t(shape.context) : 1) * shape.dim;
-        }
-        switch (slot) {
-            case QKV_BIAS: return count == size_t(qkv_rows);
-            case Q_NORM: case K_NORM: return count == size_t(shape.head_dim);
-            case UP_BIAS: return count == size_t(shape.ffn);
-            default: return count == size_t(shape.dim);
-        }
-    }
-
-    // A bias of some columns of the keys that dwarfs the others would take their precision in the cache (Qwen2 has
-    // such). These columns are kept divided by a power of two, and the queries' are multiplied by it. Rotation mixes pairs.
-    void find_key_factors(int layer) {
-        const float* bias = layers[layer].vector(QKV_BIAS) + shape.heads * shape.head_dim;
-        std::vector<float>& factors = layers[layer].key_factors;
-        factors.assign(size_t(shape.kv_heads) * shape.head_dim, 1.0f);
-        for (int kv = 0; kv < shape.kv_heads; kv++) {
-            for (int i = 0; i < shape.head_dim / 2; i++) {
-                const auto [a, b] = pair_of(i);
-                const int first = kv * shape.head_dim + a, second = kv * shape.head_dim + b;
-                const float size = std::max(std::fabs(bias[first]), std::fabs(bias[second]));
-                if (size >= 2 * kUsualKey && std::isfinite(size)) {
-                    factors[first] = factors[second] = std::exp2(std::floor(std::log2(size / kUsualKey)));
-                }
-            }
-        }
-    }
-
-    // The columns of a head that are rotated together.
-    std::pair<int, int> pair_of(int i) const {
-        return shape.interleaved ? std::pair{2 * i, 2 * i + 1} : std::pair{i, i + shape.head_dim / 2};
-    }
-
-    // Whether every matrix and vector that a step reads is there.
     bool is_complete() {
         if (complete) return true;
-        for (const Layer& l : layers) {
-            for (int slot = 0; slot < LAYER_MATRICES; slot++) {
-                if (l.matrices[slot].parts.empty() && !(shape.is_gpt && slot == GATE)) return false;
-            }
-            if (!l.vector(NORM_1) || !l.vector(NORM_2)) return false;
-            if (shape.is_gpt && !(l.vector(NORM_1_BIAS) && l.vector(NORM_2_BIAS))) return false;
-        }
-        if (!embedding.data || head.parts.empty() || norm.empty() || (shape.is_gpt && (norm_bias.empty() || positions.empty()))) return false;
+        if (!are_complete()) return false;
+        for (Layer& layer : layers) find_key_factors(layer);
         memory.give_back_rest();
         return complete = true;
     }
 
     bool has_place(const Cache& cache, int position) const {
         if (cache.stretch_bytes != stretch_bytes() || position < 0 || position >= cache.capacity()) return false;
-        if (shape.is_gpt) return position < shape.context;
-        return size_t(position + 1) * (shape.head_dim / 2) <= std::min(cosines.size(), sines.size());
+        if (global(POSITIONS) && position >= shape.context) return false;
+        return std::all_of(rotations.begin(), rotations.end(), [&](const Rotation& r) { return position < r.positions(); });
     }
 
     // Makes `count` rows of floats ready for a matrix, on this worker.
@@ -206,48 +106,81 @@ struct Model {
         }
     }
 
-    void normalise(const float* from, const float* weight, const float* bias, float* to) {
-        if (shape.is_gpt) {
-            kernels->layer_norm(from, weight, bias, shape.dim, shape.eps, to);
-        } else {
-            kernels->rms_norm(from, weight, shape.dim, shape.eps, to);
-        }
+    void normalise(int kind, const float* from, const float* weight, const float* bias, int dim, float* to) {
+        if (kind == LAYER_NORM) kernels->layer_norm(from, weight, bias, dim, shape.eps, to);
+        else kernels->rms_norm(from, weight, dim, shape.eps, to);
     }
 
-    const float* normalised(int worker, const float* weight, const float* bias, int count) {
+    // Rows of the stream through a norm, or as they are where it is not there.
+    const float* normalised(int worker, const float* weight, const float* bias, const float* rows, int count) {
         float* to = scratch[worker].normed.data();
-        for (int t = 0; t < count; t++) normalise(&x[t * padded_dim], weight, bias, to + t * widest);
+        for (int t = 0; t < count; t++) {
+            if (weight) normalise(shape.norm_kind, rows + t * padded_dim, weight, bias, shape.dim, to + t * widest);
+            else std::memcpy(to + t * widest, rows + t * padded_dim, shape.dim * sizeof(float));
+        }
         return to;
     }
 
-    void rotate(float* head, int position) const {
-        const int half = shape.head_dim / 2;
-        const float *c = &cosines[size_t(position) * half], *s = &sines[size_t(position) * half];
-        for (int i = 0; i < half; i++) {
-            const auto [a, b] = pair_of(i);
-            const float turned = head[a] * c[i] - head[b] * s[i];
-            head[b] = head[a] * s[i] + head[b] * c[i];
-            head[a] = turned;
+    const float* normalised(int worker, const Layer& l, VectorSlot norm, const float* rows, int count) {
+        return normalised(worker, l.vector(norm), l.vector(VectorSlot(norm + 1)), rows, count);
+    }
+
+    void normalise_head(const Layer& l, int head, float factor, float* p) {
+        const bool is_query = head < shape.heads;
+        const float* weight = l.vector(is_query ? Q_NORM : K_NORM);
+        if (!weight) return;
+        const float* bias = l.vector(is_query ? Q_NORM_BIAS : K_NORM_BIAS);
+        const int size = shape.head_dim, own = is_query ? head : head - shape.heads;
+        if (shape.qk_norm_of != OF_HEAD) weight += own * size, bias = bias ? bias + own * size : nullptr;
+        if (shape.qk_norm_of != OF_ALL) return normalise(shape.qk_norm_kind, p, weight, bias, size, p);
+        for (int i = 0; i < size; i++) p[i] *= factor * weight[i];
+    }
+
+    // What norms over all heads multiply one position's queries and keys by.
+    void find_norm_factors(const Layer& l, int t, float (&factors)[2]) const {
+        const float* weight = l.vector(Q_NORM);
+        factors[0] = factors[1] = 1;
+        if (!weight || shape.qk_norm_of != OF_ALL) return;
+        const int size = shape.head_dim;
+        const int counts[2] = {shape.heads * size, shape.kv_heads * size};
+        const float *p = &qkv[size_t(t) * padded_qkv], *bias = l.vector(QKV_BIAS);
+        for (int part = 0; part < 2; part++) {
+            double squares = 0;
+            for (int i = 0; i < counts[part]; i++) {
+                const float value = bias ? p[i] + bias[i] : p[i];
+                squares += double(value) * value;
+            }
+            factors[part] = 1.0f / std::sqrt(float(squares / counts[part]) + shape.eps);
+            p += counts[part], bias = bias ? bias + counts[part] : nullptr;
         }
     }
 
     // Biases, norms and rotation of one head's query, key or value; keys and values go into the cache.
-    void place_head(int layer, int head, int t, int position, Cache& cache) {
+    void place_head(int layer, int head, int t, int position, const float (&factors)[2], Cache& cache) {
         const Layer& l = layers[layer];
+        const LayerShape& s = l.shape;
         const int size = shape.head_dim;
         float* p = &qkv[size_t(t) * padded_qkv + size_t(head) * size];
         if (const float* bias = l.vector(QKV_BIAS)) {
             for (int i = 0; i < size; i++) p[i] += bias[head * size + i];
         }
-        const bool is_key = head >= shape.heads && head < shape.heads + shape.kv_heads, is_query = head < shape.heads;
-        if (const float* weight = is_query ? l.vector(Q_NORM) : is_key ? l.vector(K_NORM) : nullptr) {
-            kernels->rms_norm(p, weight, size, shape.eps, p);
+        if (s.clip > 0) {
+            for (int i = 0; i < size; i++) p[i] = std::min(std::max(p[i], -s.clip), s.clip);
         }
-        if (!shape.is_gpt && (is_query || is_key)) rotate(p, position);
+        const bool is_key = head >= shape.heads && head < shape.heads + shape.kv_heads, is_query = head < shape.heads;
+        if (is_query || is_key) {
+            if (!s.qk_norm_last) normalise_head(l, head, factors[is_key], p);
+            if (s.rope >= 0) rotations[s.rope].turn(p, position);
+            if (s.qk_norm_last) normalise_head(l, head, factors[is_key], p);
+        }
+        if (is_query && s.gain_beta != 0) {
+            const float gain = 1 + s.gain_beta * std::log1p(float(position / s.gain_length));
+            for (int i = 0; i < size; i++) p[i] *= gain;
+        }
         const int kv = is_query ? head / (shape.heads / shape.kv_heads) : (head - shape.heads) % shape.kv_heads;
-        if (const float* factors = l.key_factors.empty() ? nullptr : &l.key_factors[kv * size]) {
-            for (int i = 0; i < size && is_query; i++) p[i] *= factors[i];
-            for (int i = 0; i < size && is_key; i++) p[i] /= factors[i];
+        if (const float* factors_of_keys = l.key_factors.empty() ? nullptr : &l.key_factors[kv * size]) {
+            for (int i = 0; i < size && is_query; i++) p[i] *= factors_of_keys[i];
+            for (int i = 0; i < size && is_key; i++) p[i] /= factors_of_keys[i];
         }
         if (is_query) return;
         uint8_t* stretch = (is_key ? cache.keys : cache.values) + stretch_at(cache, layer, kv, position / kStretch);
@@ -258,17 +191,23 @@ struct Model {
         return ((size_t(layer) * shape.kv_heads + kv) * cache.stretches + stretch) * head_layout().stretch_bytes();
     }
 
+    // The first position that a position of a layer sees.
+    static int first_seen(const LayerShape& s, int position) { return s.window ? std::max(position + 1 - s.window, 0) : 0; }
+
     // A stretch of positions of some heads that share keys and values, of one of the step's positions.
-    void attend(int worker, int layer, int count, const int32_t* positions_, Cache* const* caches) {
+    void attend(int worker, int layer, int count, const int32_t* positions, Cache* const* caches) {
+        const LayerShape& s = layers[layer].shape;
         const int size = shape.head_dim, group = shape.heads / shape.kv_heads, passes = (group + kSharers - 1) / kSharers;
+        const int first = first_seen(s, *std::min_element(positions, positions + count)) / kStretch, seen = stretches - first;
         int item, end;
-        share(worker, count * shape.kv_heads * passes * stretches, item, end);
+        share(worker, count * shape.kv_heads * passes * seen, item, end);
         for (; item < end; item++) {
             // What shares a stretch comes one behind the other, so that it is near.
             const int t = item % count, pass = item / count % passes;
-            const int stretch = item / count / passes % stretches, kv = item / count / passes / stretches;
-            const int from = stretch * kStretch, length = std::min(positions_[t] + 1 - from, kStretch);
-            if (length <= 0) continue;
+            const int stretch = first + item / count / passes % seen, kv = item / count / passes / seen;
+            const int from = stretch * kStretch, length = std::min(positions[t] + 1 - from, kStretch);
+            const int skipped = std::max(first_seen(s, positions[t]) - from, 0);
+            if (length <= skipped) continue;
             const int head = kv * group + pass * kSharers, sharers = std::min(group - pass * kSharers, kSharers);
             const float* queries[kSharers];
             float* out[kSharers];
@@ -279,22 +218,24 @@ struct Model {
             const Cache& cache = *caches[t];
             const size_t start = stretch_at(cache, layer, kv, stretch);
             const size_t next = stretch + 1 < stretches ? start + head_layout().stretch_bytes() : stretch_at(cache, layer, kv + 1, 0);
-            kernels->attend(queries, sharers, cache.keys + start, cache.values + start, cache.keys + next, length, head_layout(),
-                            1.0f / std::sqrt(float(size)), scratch[worker].scratch.data(), out);
+            kernels->attend(queries, sharers, cache.keys + start, cache.values + start, cache.keys + next, skipped, length,
+                            head_layout(), s.scale, s.softcap, scratch[worker].scratch.data(), out);
         }
         team.meet();
+        const float* sinks = layers[layer].vector(SINKS);
         share(worker, count * shape.heads, item, end);
         for (; item < end; item++) {
-            const int t = item / shape.heads, head = item % shape.heads;
-            kernels->join(part_of(t, head), positions_[t] / kStretch + 1, head_layout(), &attended[size_t(item) * size]);
+            const int t = item / shape.heads, head = item % shape.heads, from = first_seen(s, positions[t]) / kStretch;
+            kernels->join(part_of(t, head) + from * head_layout().part_size(), positions[t] / kStretch + 1 - from, head_layout(),
+                          sinks ? sinks + head : nullptr, &attended[size_t(item) * size]);
         }
     }
 
     float* part_of(int t, int head) { return &parts[(size_t(t) * shape.heads + head) * stretches * head_layout().part_size()]; }
 
     // Room for what `attend` finds in the positions of a step.
-    void reserve_parts(const int32_t* positions_, int count) {
-        stretches = *std::max_element(positions_, positions_ + count) / kStretch + 1;
+    void reserve_parts(const int32_t* positions, int count) {
+        stretches = *std::max_element(positions, positions + count) / kStretch + 1;
         const size_t wanted = size_t(count) * shape.heads * stretches * head_layout().part_size();
         if (parts.size() < wanted) parts.resize(wanted);
     }
@@ -311,81 +252,216 @@ struct Model {
         to = int(int64_t(count) * (worker + 1) / team.active());
     }
 
-    // x += matrix * in + bias, each worker for its own rows.
-    void add_to_stream(int worker, const Stack& m, const float* bias, const Activations* in, int count) {
-        multiply(worker, m, in, count, x.data(), padded_dim, true);
-        int from, to;
+    // The worker's own rows of a matrix, as numbers.
+    void own_rows(int worker, const Stack& m, int rows, int& from, int& to) const {
         share(worker, m.blocks(), from, to);
-        add_bias(bias, x.data(), padded_dim, count, from * kRows, std::min(to * kRows, shape.dim));
+        from *= kRows, to = std::min(to * kRows, rows);
     }
 
-    void feed_forward(int worker, const Layer& l, int count) {
-        const float* normed = normalised(worker, l.vector(NORM_2), l.vector(NORM_2_BIAS), count);
-        const Stack& first = shape.is_gpt ? l.matrices[UP] : l.matrices[GATE];
-        const Activations* in = prepare(worker, first.is_quantised() ? first : l.matrices[UP], normed, widest, count);
-        multiply(worker, first, in, count, hidden.data(), padded_ffn, false);
+    // x += scale * norm(matrix * in + bias), each worker for its own rows.
+    void add_to_stream(int worker, const Layer& l, const Stack& m, const float* bias, VectorSlot norm, const Activations* in, int count) {
         int from, to;
-        share(worker, first.blocks(), from, to);
-        from *= kRows, to = std::min(to * kRows, shape.ffn);
-        if (shape.is_gpt) {
-            add_bias(l.vector(UP_BIAS), hidden.data(), padded_ffn, count, from, to);
-            for (int t = 0; t < count; t++) {
-                for (float* p = &hidden[t * padded_ffn + from]; p < &hidden[t * padded_ffn] + to; p++) {
-                    *p *= 0.5f * (1.0f + std::erf(*p * 0.70710678f));
-                }
-            }
-        } else {
-            multiply(worker, l.matrices[UP], in, count, up.data(), padded_ffn, false);
-            for (int t = 0; t < count && from < to; t++) {
-                kernels->swiglu(&hidden[t * padded_ffn + from], &up[t * padded_ffn + from], to - from);
-            }
+        own_rows(worker, m, shape.dim, from, to);
+        if (!l.vector(norm) && l.shape.residual_scale == 1.0f) {
+            multiply(worker, m, in, count, x.data(), padded_dim, true);
+            return add_bias(bias, x.data(), padded_dim, count, from, to);
+        }
+        multiply(worker, m, in, count, delta.data(), padded_dim, false);
+        add_bias(bias, delta.data(), padded_dim, count, from, to);
+        add_delta(worker, l, norm, count, from, to);
+    }
+
+    // x += scale * norm(delta), for the worker's own rows.
+    void add_delta(int worker, const Layer& l, VectorSlot norm, int count, int from, int to) {
+        const float* rows = delta.data();
+        size_t stride = padded_dim;
+        if (l.vector(norm)) {
+            team.meet();
+            rows = normalised(worker, l, norm, delta.data(), count), stride = widest;
+        }
+        for (int t = 0; t < count; t++) {
+            for (int i = from; i < to; i++) x[t * padded_dim + i] += l.shape.residual_scale * rows[t * stride + i];
+        }
+    }
+
+    // hidden = act(gate * in) * (up * in), each worker for its own rows.
+    void open_network(int worker, const Layer& l, const Stack& gate, const Stack& upper, const float* gate_bias, const float* up_bias,
+                      int ffn, const Activations* in, int count, float* to_hidden, float* to_up, size_t stride) {
+        int from, to;
+        own_rows(worker, upper, ffn, from, to);
+        const bool gated = l.shape.gated;
+        multiply(worker, gated ? gate : upper, in, count, to_hidden, stride, false);
+        add_bias(gated ? gate_bias : up_bias, to_hidden, stride, count, from, to);
+        if (gated) {
+            multiply(worker, upper, in, count, to_up, stride, false);
+            add_bias(up_bias, to_up, stride, count, from, to);
+        }
+        for (int t = 0; t < count && from < to; t++) {
+            kernels->activate(l.shape.activation, to_hidden + t * stride + from, gated ? to_up + t * stride + from : nullptr, to - from);
+        }
+    }
+
+    void open_dense(int worker, const Layer& l, const float* normed, int count) {
+        const Stack &gate = l.matrices[GATE], &upper = l.matrices[UP];
+        const Activations* in = prepare(worker, gate.is_quantised() ? gate : upper, normed, widest, count);
+        open_network(worker, l, gate, upper, l.vector(GATE_BIAS), l.vector(UP_BIAS), l.shape.ffn, in, count, hidden.data(), up.data(), padded_ffn);
+    }
+
+    void close_dense(int worker, const Layer& l, int count) {
+        const Activations* in = prepare(worker, l.matrices[DOWN], hidden.data(), padded_ffn, count);
+        add_to_stream(worker, l, l.matrices[DOWN], l.vector(DOWN_BIAS), POST_FFN_NORM, in, count);
+    }
+
+    // The experts that the router chooses for each position, and the network that is always used.
+    void mix_experts(int worker, const Layer& l, int count) {
+        const LayerShape& s = l.shape;
+        const float* normed = normalised(worker, l, FFN_NORM, x.data(), count);
+        float *shared = &scores[kTile * size_t((s.experts + kGroup - 1) / kGroup * kGroup)], *shared_up = shared + kTile * padded_shared;
+        float* shared_score = shared_up + kTile * padded_shared;
+        const size_t stride = (s.experts + kGroup - 1) / kGroup * kGroup;
+        multiply(worker, l.matrices[ROUTER], prepare(worker, l.matrices[ROUTER], normed, widest, count), count, scores.data(), stride, false);
+        const Activations* in = prepare(worker, opened_by(l), normed, widest, count);
+        if (s.shared_ffn) {
+            open_network(worker, l, l.matrices[SHARED_GATE], l.matrices[SHARED_UP], nullptr, nullptr, s.shared_ffn, in, count, shared,
+                         shared_up, padded_shared);
+            const Stack& score = l.matrices[SHARED_SCORE];
+            if (!score.parts.empty()) multiply(worker, score, in, count, shared_score, kRows, false);
         }
         team.meet();
-        in = prepare(worker, l.matrices[DOWN], hidden.data(), padded_ffn, count);
-        add_to_stream(worker, l.matrices[DOWN], l.vector(DOWN_BIAS), in, count);
+        Routing& routing = scratch[worker].routing;
+        routing.choose(scores.data(), stride, l.vector(ROUTER_BIAS), s, count);
+        for (const auto& group : routing.groups) {
+            Activations of_group[kTile];
+            for (int i = 0; i < group.count; i++) of_group[i] = in[routing.position_of[group.first + i]];
+            const Expert& e = l.experts[group.expert];
+            const float *gate_bias = l.vector(GATE_BIAS), *up_bias = l.vector(UP_BIAS);
+            const size_t at = size_t(group.expert) * s.ffn;
+            open_network(worker, l, e.gate, e.up, gate_bias ? gate_bias + at : nullptr, up_bias ? up_bias + at : nullptr, s.ffn, of_group,
+                         group.count, &hidden[size_t(group.first) * padded_ffn], &up[size_t(group.first) * padded_ffn], padded_ffn);
+        }
         team.meet();
+        close_experts(worker, l, routing, shared, shared_score, count);
     }
 
-    void tile(int worker, int count, const int32_t* positions_, Cache* const* caches, float* logits, int logits_from) {
-        const int parts = shape.heads + 2 * shape.kv_heads;
+    // Of the matrices that a mixture begins with, one that wants rounded activations if there is one.
+    static const Stack& opened_by(const Layer& l) {
+        for (const Stack* one : {&l.experts[0].gate, &l.matrices[SHARED_UP], &l.matrices[SHARED_GATE]}) {
+            if (one->is_quantised()) return *one;
+        }
+        return l.experts[0].up;
+    }
+
+    void close_experts(int worker, const Layer& l, const Routing& routing, const float* shared, const float* shared_score, int count) {
+        const LayerShape& s = l.shape;
+        int from, to;
+        own_rows(worker, l.experts[0].down, shape.dim, from, to);
+        for (const auto& group : routing.groups) {
+            const Expert& e = l.experts[group.expert];
+            const Activations* in = prepare(worker, e.down, &hidden[size_t(group.first) * padded_ffn], padded_ffn, group.count);
+            float* rows = &delta[size_t(group.first) * padded_dim];
+            multiply(worker, e.down, in, group.count, rows, padded_dim, false);
+            const float* bias = l.vector(DOWN_BIAS);
+            add_bias(bias ? bias + size_t(group.expert) * shape.dim : nullptr, rows, padded_dim, group.count, from, to);
+        }
+        // Always summed in the order of the position's own choices, whatever other positions chose.
+        for (int t = 0; t < count; t++) {
+            for (int i = from; i < to; i++) {
+                float sum = 0;
+                for (int k = 0; k < s.experts_used; k++) {
+                    sum += routing.weights[t * s.experts_used + k] * delta[size_t(routing.slot_of[t * s.experts_used + k]) * padded_dim + i];
+                }
+                sums[t * padded_dim + i] = sum;
+            }
+        }
+        if (s.shared_ffn) {
+            const Activations* in = prepare(worker, l.matrices[SHARED_DOWN], shared, padded_shared, count);
+            multiply(worker, l.matrices[SHARED_DOWN], in, count, shared_sums.data(), padded_dim, false);
+            for (int t = 0; t < count; t++) {
+                const bool is_weighed = !l.matrices[SHARED_SCORE].parts.empty();
+                const float weight = is_weighed ? 1.0f / (1.0f + std::exp(-shared_score[t * kRows])) : 1.0f;
+                for (int i = from; i < to; i++) sums[t * padded_dim + i] += weight * shared_sums[t * padded_dim + i];
+            }
+        }
+        for (int t = 0; t < count; t++) {
+            for (int i = from; i < to; i++) delta[t * padded_dim + i] = sums[t * padded_dim + i];
+        }
+        add_delta(worker, l, POST_FFN_NORM, count, from, to);
+    }
+
+    void tile(int worker, int count, const int32_t* positions, Cache* const* caches, float* logits, int logits_from) {
+        const int heads = shape.heads + 2 * shape.kv_heads;
         for (int i = 0; i < shape.layers; i++) {
             const Layer& l = layers[i];
-            const float* normed = normalised(worker, l.vector(NORM_1), l.vector(NORM_1_BIAS), count);
+            const float* normed = normalised(worker, l, ATTENTION_NORM, x.data(), count);
             const Activations* in = prepare(worker, l.matrices[QKV], normed, widest, count);
             multiply(worker, l.matrices[QKV], in, count, qkv.data(), padded_qkv, false);
-            team.meet();
-            int from, to;
-            share(worker, parts * count, from, to);
-            for (int item = from; item < to; item++) {
-                place_head(i, item % parts, item / parts, positions_[item / parts], *caches[item / parts]);
+            if (l.shape.parallel) {
+                if (l.vector(FFN_NORM)) normed = normalised(worker, l, FFN_NORM, x.data(), count);
+                open_dense(worker, l, normed, count);
             }
             team.meet();
-            attend(worker, i, count, positions_, caches);
+            float factors[kTile][2];
+            for (int t = 0; t < count; t++) find_norm_factors(l, t, factors[t]);
+            if (shape.qk_norm_kind != NO_NORM && shape.qk_norm_of == OF_ALL) team.meet();
+            int from, to;
+            share(worker, heads * count, from, to);
+            for (int item = from; item < to; item++) {
+                const int t = item / heads;
+                place_head(i, item % heads, t, positions[t], factors[t], *caches[t]);
+            }
+            team.meet();
+            attend(worker, i, count, positions, caches);
             team.meet();
             in = prepare(worker, l.matrices[OUT], attended.data(), size_t(shape.heads) * shape.head_dim, count);
-            add_to_stream(worker, l.matrices[OUT], l.vector(OUT_BIAS), in, count);
+            add_to_stream(worker, l, l.matrices[OUT], l.vector(OUT_BIAS), POST_ATTENTION_NORM, in, count);
+            if (!l.shape.parallel) {
+                team.meet();
+                if (l.shape.experts) {
+                    mix_experts(worker, l, count);
+                    team.meet();
+                    continue;
+                }
+                open_dense(worker, l, normalised(worker, l, FFN_NORM, x.data(), count), count);
+                team.meet();
+            }
+            close_dense(worker, l, count);
             team.meet();
-            feed_forward(worker, l, count);
         }
         if (logits_from >= count) return;
-        const float* normed = normalised(worker, norm.data(), norm_bias.empty() ? nullptr : norm_bias.data(), count);
+        const float* normed = normalised(worker, global(NORM), global(NORM_BIAS), x.data(), count);
         const Activations* in = prepare(worker, head, normed, widest, count);
-        multiply(worker, head, in + logits_from, count - logits_from, logits, size_t(head.blocks()) * kRows, false);
+        const size_t stride = size_t(head.blocks()) * kRows;
+        multiply(worker, head, in + logits_from, count - logits_from, logits, stride, false);
+        finish_logits(worker, logits, stride, count - logits_from);
+    }
+
+    void finish_logits(int worker, float* logits, size_t stride, int count) {
+        int from, to;
+        own_rows(worker, head, shape.vocab, from, to);
+        add_bias(global(HEAD_BIAS), logits, stride, count, from, to);
+        const float scale = shape.logit_scale, cap = shape.final_softcap;
+        if (scale == 1.0f && cap == 0.0f) return;
+        for (int t = 0; t < count; t++) {
+            for (float* p = logits + t * stride + from; p < logits + t * stride + to; p++) {
+                *p *= scale;
+                if (cap > 0) *p = cap * std::tanh(*p / cap);
+            }
+        }
     }
 
     // Arguments as the library's, which have been looked at.
     void step(const int32_t* token_ids, const int32_t* places, Cache* const* caches, int count, float* logits, int logits_from) {
+        const float* learned = global(POSITIONS);
         for (int t = 0; t < count; t++) {
             float* row = &x[size_t(t) * padded_dim];
             read_row(embedding.format, embedding.data + token_ids[t] * file_row_bytes(embedding.format, shape.dim), shape.dim, row);
-            if (!shape.is_gpt) continue;
-            const float* place = &positions[size_t(places[t]) * shape.dim];
-            for (int i = 0; i < shape.dim; i++) row[i] += place[i];
+            for (int i = 0; i < shape.dim && shape.embedding_scale != 1.0f; i++) row[i] *= shape.embedding_scale;
+            for (int i = 0; i < shape.dim && learned; i++) row[i] += learned[size_t(places[t]) * shape.dim + i];
         }
         reserve_parts(places, count);
         Pace& pace = paces[(logits_from < count) * kTile + count - 1];
         // Steps are compared by the bytes that they read.
-        double work = double(weight_bytes());
+        double work = double(bytes());
         for (int t = 0; t < count; t++) work += double(places[t] + 1) * position_bytes();
         run_at_pace(team, pace, work, [&](int worker) { tile(worker, count, places, caches, logits, logits_from); });
     }

@@ -12,18 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmchat.checkpoints.blocks import dequantise
-from llmchat.checkpoints.checkpoint import Checkpoint, GPTConfig, LlamaConfig, RawTensor
-from llmchat.engine.architectures.frequencies import rope_frequencies
-from llmchat.engine.native.library import (
-    BLOCK_ROWS,
-    KERNELS_VARIABLE,
-    NO_MEMORY,
-    TILE,
-    PreparedMemory,
-    Shape,
-    load_library,
-)
+from llmchat.checkpoints.checkpoint import Checkpoint, RawTensor
+from llmchat.engine.architectures.frequencies import rope_frequencies, rope_magnitude
+from llmchat.engine.native.interface import constants
+from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, TILE, PreparedMemory, load_library
+from llmchat.engine.native.shapes import layer_shapes, model_shape, ropes_of
 from llmchat.errors import ModelLoadError
+from llmchat.models.plan import NORMS, Experts, Layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,37 +28,18 @@ Floats = NDArray[np.float32]
 _FORMATS = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 """Formats that are kept as they are, in the library's order; others become F16, or F32 where that is too small."""
 
-_QKV, _OUT, _GATE, _UP, _DOWN = range(5)
-_VECTORS = (
-    "norm_1", "norm_1_bias", "qkv_bias", "q_norm", "k_norm",
-    "out_bias", "norm_2", "norm_2_bias", "up_bias", "down_bias",
-)  # fmt: skip
-_NORM, _NORM_BIAS, _POSITIONS, _COSINES, _SINES = range(5)
-
-_LLAMA_MATRICES = {
-    _QKV: ("attention.q_proj", "attention.k_proj", "attention.v_proj"),
-    _OUT: ("attention.o_proj",),
-    _GATE: ("ffn.gate_proj",),
-    _UP: ("ffn.up_proj",),
-    _DOWN: ("ffn.down_proj",),
+_ATTENTION = {"QKV": tuple(f"attention.{part}_proj" for part in "qkv"), "OUT": ("attention.o_proj",)}
+_NETWORK = {"GATE": "gate_proj", "UP": "up_proj", "DOWN": "down_proj"}
+_VECTORS = {
+    **{name.upper(): (f"{name}.weight",) for name in NORMS},
+    **{f"{name.upper()}_BIAS": (f"{name}.bias",) for name in NORMS},
+    **{f"{part}_NORM": (f"attention.{part.lower()}_norm.weight",) for part in "QK"},
+    **{f"{part}_NORM_BIAS": (f"attention.{part.lower()}_norm.bias",) for part in "QK"},
+    "QKV_BIAS": tuple(f"attention.{part}_proj.bias" for part in "qkv"),
+    "OUT_BIAS": ("attention.o_proj.bias",),
+    "SINKS": ("attention.sinks.weight",),
 }
-_LLAMA_VECTORS = {
-    "norm_1": ("attention_norm.weight",),
-    "qkv_bias": ("attention.q_proj.bias", "attention.k_proj.bias", "attention.v_proj.bias"),
-    "q_norm": ("attention.q_norm.weight",),
-    "k_norm": ("attention.k_norm.weight",),
-    "norm_2": ("ffn_norm.weight",),
-}
-_GPT_MATRICES = {_QKV: ("attn.qkv_proj",), _OUT: ("attn.out_proj",), _UP: ("mlp.fc1",), _DOWN: ("mlp.fc2",)}
-_GPT_VECTORS = {
-    "norm_1": ("ln1.weight",),
-    "norm_1_bias": ("ln1.bias",),
-    "out_bias": ("attn.out_proj.bias",),
-    "norm_2": ("ln2.weight",),
-    "norm_2_bias": ("ln2.bias",),
-    "up_bias": ("mlp.fc1.bias",),
-    "down_bias": ("mlp.fc2.bias",),
-}
+"""A layer's vectors by the library's names, and the parameters that make each."""
 
 
 class NativeCache:
@@ -105,24 +81,24 @@ class NativeModel:
         library = load_library()
         assert library is not None
         self.library: Any = library
-        config = checkpoint.config
-        self.config = config
+        self.plan = checkpoint.plan
         self._raw: Mapping[str, RawTensor] = checkpoint.raw
         self.parameter_count = 0
         """How many numbers the model has."""
-        shape = _shape(config, threads, checkpoint.interleaved_rope)
-        self._padded_vocab = -(-config.vocab_size // BLOCK_ROWS) * BLOCK_ROWS
+        self._ropes = ropes_of(self.plan)
+        self._padded_vocab = -(-self.plan.vocab_size // BLOCK_ROWS) * BLOCK_ROWS
         kernels = os.environ.get(KERNELS_VARIABLE, "").encode()
-        self.handle = library.llmchat_model_new(byref(shape), kernels, memory.hand_over() if memory else None)
+        shape, layers = model_shape(self.plan, len(self._ropes), threads), layer_shapes(self.plan, self._ropes)
+        handed = memory.hand_over() if memory else None
+        self.handle = library.llmchat_model_new(byref(shape), layers, kernels, handed)
         if not self.handle:
             raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.")
-        self._positions = 0
+        self._positions, self._is_long = 0, False
         # What a step is given lies in the same places each time: it costs a small model time to make them anew.
         self._ids, self._places, self._handles = (c_int32 * TILE)(), (c_int32 * TILE)(), (c_void_p * TILE)()
-        prefix = "blocks" if isinstance(config, GPTConfig) else "layers"
-        for layer in range(config.n_layers):
-            progress("repacking weights", layer / config.n_layers)
-            self._load_layer(layer, f"{prefix}.{layer}.")
+        for index, layer in enumerate(self.plan.layers):
+            progress("repacking weights", index / len(self.plan.layers))
+            self._load_layer(index, layer)
         self._load_globals()
         checkpoint.check_unchanged()
         self._raw = {}
@@ -173,6 +149,12 @@ class NativeModel:
         ]
         return np.concatenate(tiles)
 
+    def set_length(self, length: int) -> None:
+        """Choose the positions' stretching by how long the text will be, for plans that ask."""
+        is_long = bool(self.plan.rope_length(length))
+        if is_long != self._is_long:
+            self._positions, self._is_long = 0, is_long
+
     def _tile(
         self,
         token_ids: Sequence[int],
@@ -188,9 +170,9 @@ class NativeModel:
         first = max(count - wanted, 0)
         for row in range(count):
             token_id, place, cache = token_ids[start + row], places[start + row], caches[start + row]
-            if not 0 <= token_id < self.config.vocab_size:
+            if not 0 <= token_id < self.plan.vocab_size:
                 raise IndexError(f"token {token_id} lies outside the vocabulary")
-            if not 0 <= place < min(cache.capacity, self.config.context_length):
+            if not 0 <= place < min(cache.capacity, self.plan.context_length):
                 raise IndexError(f"position {place} lies outside the cache")
             self._ids[row], self._places[row], self._handles[row] = token_id, place, cache.handle
             last = max(last, place)
@@ -199,50 +181,112 @@ class NativeModel:
         result = self.library.llmchat_step(
             self.handle, self._ids, self._places, self._handles, count, logits.ctypes.data, first
         )
-        if result == NO_MEMORY:
+        if result == constants()["NO_MEMORY"]:
             raise MemoryError("the attention of a text so long does not fit into memory")
         if result:
             raise ValueError("these caches are not of this model")
-        return logits[:, : self.config.vocab_size]
+        return logits[:, : self.plan.vocab_size]
 
     def _reserve_positions(self, positions: int) -> None:
         """Make the tables of rotations long enough, at least doubling them."""
-        if positions <= self._positions or not isinstance(self.config, LlamaConfig):
+        if positions <= self._positions or not self._ropes:
             return
-        self._positions = min(max(2 * positions, 2048), self.config.context_length)
-        angles = np.outer(np.arange(self._positions, dtype=np.float64), rope_frequencies(self.config))
-        self._set_vector(-1, _COSINES, np.cos(angles))
-        self._set_vector(-1, _SINES, np.sin(angles))
+        self._positions = min(max(2 * positions, 2048), self.plan.context_length)
+        for index, rope in enumerate(self._ropes):
+            frequencies = rope_frequencies(rope, is_long=self._is_long)
+            angles = np.outer(np.arange(self._positions, dtype=np.float64), frequencies)
+            magnitude = rope_magnitude(rope)
+            tables = [np.ascontiguousarray(part * magnitude, np.float32) for part in (np.cos(angles), np.sin(angles))]
+            _check(
+                self.library.llmchat_set_rope(
+                    self.handle,
+                    index,
+                    *(table.ctypes.data for table in tables),
+                    self._positions,
+                    rope.dim,
+                    int(rope.interleaved),
+                )
+            )
 
-    def _load_layer(self, layer: int, prefix: str) -> None:
-        is_gpt = isinstance(self.config, GPTConfig)
-        for slot, names in (_GPT_MATRICES if is_gpt else _LLAMA_MATRICES).items():
-            self._set_matrix(layer, slot, [self._take(f"{prefix}{name}.weight") for name in names])
-        for vector, names in (_GPT_VECTORS if is_gpt else _LLAMA_VECTORS).items():
+    def _load_layer(self, index: int, layer: Layer) -> None:
+        prefix = f"layers.{index}."
+        for slot, names in _ATTENTION.items():
+            self._set_matrix(index, slot, [self._take(f"{prefix}{name}.weight") for name in names])
+        self._set_vectors(index, prefix, _VECTORS)
+        self._fill_norms(index, layer)
+        if isinstance(layer.ffn, Experts):
+            self._load_experts(index, prefix, layer.ffn)
+            return
+        for slot, name in _NETWORK.items():
+            if f"{prefix}ffn.{name}.weight" in self._raw:
+                self._set_matrix(index, slot, [self._take(f"{prefix}ffn.{name}.weight")])
+        self._set_vectors(index, prefix, {f"{slot}_BIAS": (f"ffn.{name}.bias",) for slot, name in _NETWORK.items()})
+
+    def _load_experts(self, index: int, prefix: str, mixture: Experts) -> None:
+        router = self._take(f"{prefix}ffn.router.weight")
+        self._set_matrix(index, "ROUTER", [_as_float32(router)])
+        for slot, name in _NETWORK.items():
+            if f"{prefix}ffn.experts.{name}.weight" not in self._raw:
+                continue
+            stack = self._take(f"{prefix}ffn.experts.{name}.weight")
+            for expert in range(mixture.count):
+                part = RawTensor(stack.kind, stack.shape[1:], stack.data[expert])
+                self._set_matrix(index, slot, [part], expert)
+        biases = {f"{slot}_BIAS": (f"ffn.experts.{name}.bias",) for slot, name in _NETWORK.items()}
+        self._set_vectors(index, prefix, {**biases, "ROUTER_BIAS": ("ffn.router.bias",)})
+        if mixture.shared is not None:
+            for slot, name in _NETWORK.items():
+                self._set_matrix(index, f"SHARED_{slot}", [self._take(f"{prefix}ffn.shared.{name}.weight")])
+        if mixture.shared_gate:
+            self._set_matrix(index, "SHARED_SCORE", [_as_float32(self._take(f"{prefix}ffn.shared_gate.weight"))])
+
+    def _set_vectors(self, index: int, prefix: str, vectors: Mapping[str, Sequence[str]]) -> None:
+        for slot, names in vectors.items():
             found = [_values(self._take(prefix + name)).ravel() for name in names if prefix + name in self._raw]
             if found:
-                self._set_vector(layer, _VECTORS.index(vector), np.concatenate(found))
+                self._set_vector(index, slot, np.concatenate(found))
+
+    def _fill_norms(self, index: int, layer: Layer) -> None:
+        """Give norms that have no weight one of 1, and LayerNorms without a bias one of 0."""
+        for name in NORMS:
+            norm = getattr(layer, name)
+            if norm is not None and not norm.weight:
+                self._set_vector(index, name.upper(), np.ones(self.plan.dim))
+            if norm is not None and norm.kind == "layer" and not norm.bias:
+                self._set_vector(index, f"{name.upper()}_BIAS", np.zeros(self.plan.dim))
+        own, attention = layer.attention.qk_norm, layer.attention
+        if own is not None and own.kind == "layer" and not own.bias:
+            for part, heads in (("Q", attention.heads), ("K", attention.kv_heads)):
+                count = attention.head_dim * (1 if attention.qk_norm_of == "head" else heads)
+                self._set_vector(index, f"{part}_NORM_BIAS", np.zeros(count))
 
     def _load_globals(self) -> None:
-        if isinstance(self.config, GPTConfig):
-            embedding, head = "token_embedding.weight", "lm_head.weight"
-            self._set_vector(-1, _NORM, _values(self._take("ln_f.weight")))
-            self._set_vector(-1, _NORM_BIAS, _values(self._take("ln_f.bias")))
-            self._set_vector(-1, _POSITIONS, _values(self._take("position_embedding.weight")))
-        else:
-            embedding, head = "embedding.weight", "head.weight"
-            self._set_vector(-1, _NORM, _values(self._take("norm.weight")))
-        if head in self._raw:
-            self._set_matrix(-1, 0, [self._take(head)])
-        rows = _kept(self._take(embedding))
-        if head not in self._raw:
-            self._set_matrix(-1, 0, [rows])
+        plan = self.plan
+        given = {
+            "NORM": "norm.weight",
+            "NORM_BIAS": "norm.bias",
+            "POSITIONS": "positions.weight",
+            "HEAD_BIAS": "head.bias",
+        }
+        for slot, name in given.items():
+            if name in self._raw:
+                self._set_vector(-1, slot, _values(self._take(name)))
+        if not plan.norm.weight:
+            self._set_vector(-1, "NORM", np.ones(plan.dim))
+        if plan.norm.kind == "layer" and not plan.norm.bias:
+            self._set_vector(-1, "NORM_BIAS", np.zeros(plan.dim))
+        if not plan.tied:
+            self._set_matrix(-1, "QKV", [self._take("head.weight")])
+        rows = _kept(self._take("embedding.weight"))
+        if plan.tied:
+            self._set_matrix(-1, "QKV", [rows])
         self._embedding = np.ascontiguousarray(rows.data)  # The library reads rows from it.
         _check(
             self.library.llmchat_set_embedding(
                 self.handle, _FORMATS.index(rows.kind), self._embedding.ctypes.data, self._embedding.nbytes
             )
         )
+        self._reserve_positions(1)
 
     def _take(self, name: str) -> RawTensor:
         """A tensor of the checkpoint, read now; each is taken once."""
@@ -250,11 +294,11 @@ class NativeModel:
         self.parameter_count += math.prod(tensor.shape)
         return tensor
 
-    def _set_vector(self, layer: int, slot: int, values: NDArray[np.floating]) -> None:
+    def _set_vector(self, layer: int, slot: str, values: NDArray[np.floating]) -> None:
         floats = np.ascontiguousarray(values, dtype=np.float32)
-        _check(self.library.llmchat_set_vector(self.handle, layer, slot, floats.ctypes.data, floats.size))
+        _check(self.library.llmchat_set_vector(self.handle, layer, constants()[slot], floats.ctypes.data, floats.size))
 
-    def _set_matrix(self, layer: int, slot: int, parts: Sequence[RawTensor]) -> None:
+    def _set_matrix(self, layer: int, slot: str, parts: Sequence[RawTensor], expert: int = 0) -> None:
         """Hand over matrices that lie one below the other."""
         kept = [_kept(part) for part in parts]
         if len({part.kind for part in kept}) > 1 and any(part.shape[0] % BLOCK_ROWS for part in kept[:-1]):
@@ -265,7 +309,8 @@ class NativeModel:
         result = self.library.llmchat_set_matrix(
             self.handle,
             layer,
-            slot,
+            constants()[slot],
+            expert,
             count,
             (c_int32 * count)(*(_FORMATS.index(part.kind) for part in kept)),
             (c_void_p * count)(*(blocks.ctypes.data for blocks in data)),
@@ -278,32 +323,14 @@ class NativeModel:
 
 def _check(result: int) -> None:
     """Turn the library's answer to weights into an error."""
-    if result == NO_MEMORY:
+    if result == constants()["NO_MEMORY"]:
         raise MemoryError("the weights do not fit into memory")
     if result:
         raise ModelLoadError("The model's weights do not fit its dimensions: fetch or copy the file again.")
 
 
-def _shape(config: GPTConfig | LlamaConfig, threads: int, interleaved: bool) -> Shape:
-    is_gpt = isinstance(config, GPTConfig)
-    return Shape(
-        is_gpt=int(is_gpt),
-        dim=config.dim,
-        ffn=4 * config.dim if isinstance(config, GPTConfig) else config.ffn_dim,
-        layers=config.n_layers,
-        heads=config.n_heads,
-        kv_heads=config.n_heads if isinstance(config, GPTConfig) else config.n_kv_heads,
-        head_dim=config.dim // config.n_heads if isinstance(config, GPTConfig) else config.head_dim,
-        vocab=config.vocab_size,
-        context=config.context_length,
-        interleaved=int(interleaved),
-        threads=threads,
-        eps=1e-5 if isinstance(config, GPTConfig) else config.norm_eps,
-    )
-
-
 def _from_floats(values: Floats) -> RawTensor:
-    rows = values.reshape(-1, values.shape[-1])
+    rows = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
     return RawTensor("F32", values.shape, rows.view(np.uint8))
 
 

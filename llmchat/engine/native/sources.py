@@ -18,4 +18,4 @@ def sources_hash(directory: Path) -> str:
     for file in files:
         content = file.read_bytes().replace(b"\r\n", b"\n")
         found.update(f"{file.name} {len(content)}\n".encode() + content)
-    return f"h{found.hexdigest()[:16]}" if files else ""
+    return f"h{found.hexdigest()[:16]}" if any(path.suffix == ".cpp" for path in files) else ""

@@ -7,6 +7,7 @@
 // the arithmetic is exact, else within a bound.
 
 #include "decode.h"
+#include "interface.h"
 #include "memory.h"
 
 #include <algorithm>
@@ -233,11 +234,14 @@ static void check_keep(const Kernels& kernels) {
     }
 }
 
-// Attention in stretches, joined, against softmax over all positions in double precision. What lies behind the last
-// position, left by an earlier text, takes no part.
+// Attention in stretches, joined, against softmax over all positions in double precision, with capped scores, sinks and
+// windows too. What lies behind the last position, left by an earlier text, takes no part.
 static void check_attention(const Kernels& kernels) {
     const HeadLayout layout = {random_from(1, 70), random_below(2) == 0};
     const int heads = random_from(1, kSharers), size = layout.head_dim, length = random_from(1, 400);
+    const int first = random_below(2) ? random_below(length) : 0, skipped_stretches = first / kStretch;
+    const float softcap = random_below(2) ? 0.5f + random_below(40) : 0.0f, sink = 2 * random_float();
+    const bool has_sink = random_below(2);
     const int stretches = (length + kStretch - 1) / kStretch, stride = layout.part_size();
     std::vector<uint8_t> keys(stretches * layout.stretch_bytes()), values = keys;
     const std::vector<float> earlier(size, std::nanf(""));
@@ -249,28 +253,31 @@ static void check_attention(const Kernels& kernels) {
     }
     const auto queries = random_floats(size_t(heads) * size);
     std::vector<float> scratch(layout.scratch_size()), parts(size_t(heads) * stretches * stride), got(size), expected(size);
-    for (int i = 0; i < stretches; i++) {
+    for (int i = skipped_stretches; i < stretches; i++) {
         const float* query[kSharers];
         float* out[kSharers];
         for (int h = 0; h < heads; h++) query[h] = &queries[h * size], out[h] = &parts[(size_t(h) * stretches + i) * stride];
         const size_t from = i * layout.stretch_bytes();
-        const int count = std::min(length - i * kStretch, kStretch);
-        kernels.attend(query, heads, &keys[from], &values[from], nullptr, count, layout, 0.3f, scratch.data(), out);
+        const int count = std::min(length - i * kStretch, kStretch), skipped = std::max(first - i * kStretch, 0);
+        kernels.attend(query, heads, &keys[from], &values[from], nullptr, skipped, count, layout, 0.3f, softcap, scratch.data(), out);
     }
     const auto at = [&](const std::vector<uint8_t>& all, int p, int d, bool is_key) {
         return kept(&all[p / kStretch * layout.stretch_bytes()], layout, p % kStretch, d, is_key);
     };
     for (int h = 0; h < heads; h++) {
-        kernels.join(&parts[size_t(h) * stretches * stride], stretches, layout, got.data());
+        kernels.join(&parts[(size_t(h) * stretches + skipped_stretches) * stride], stretches - skipped_stretches, layout,
+                     has_sink ? &sink : nullptr, got.data());
         std::vector<double> weights(length), mixed(size);
-        double total = 0;
-        for (int p = 0; p < length; p++) {
+        double total = has_sink ? std::exp(double(sink)) : 0;
+        for (int p = first; p < length; p++) {
             double score = 0;
             for (int d = 0; d < size; d++) score += at(keys, p, d, true) * queries[h * size + d];
-            total += weights[p] = std::exp(0.3 * score);
+            score *= 0.3;
+            if (softcap > 0) score = softcap * std::tanh(score / softcap);
+            total += weights[p] = std::exp(score);
         }
         for (int d = 0; d < size; d++) {
-            for (int p = 0; p < length; p++) mixed[d] += weights[p] * at(values, p, d, false);
+            for (int p = first; p < length; p++) mixed[d] += weights[p] * at(values, p, d, false);
             expected[d] = float(mixed[d] / total);
         }
         require_near(got, expected, "attention");
@@ -280,15 +287,41 @@ static void check_attention(const Kernels& kernels) {
 static void check_rows(const Kernels& kernels) {
     const int dim = random_from(1, 100);
     const auto x = random_floats(dim), weight = random_floats(dim), bias = random_floats(dim);
-    std::vector<float> results[2][3];
+    std::vector<float> results[2][2];
     for (int i = 0; i < 2; i++) {
         const Kernels& one = i ? *portable_kernels() : kernels;
         for (auto& result : results[i]) result = x;
         one.rms_norm(x.data(), weight.data(), dim, 1e-5f, results[i][0].data());
         if (dim > 8) one.layer_norm(x.data(), weight.data(), bias.data(), dim, 1e-5f, results[i][1].data());
-        one.swiglu(results[i][2].data(), weight.data(), dim);
     }
-    for (int j = 0; j < 3; j++) require_near(results[0][j], results[1][j], "norms and SwiGLU");
+    for (int j = 0; j < 2; j++) require_near(results[0][j], results[1][j], "norms");
+}
+
+// The definitions in double precision.
+static double activated(int kind, double x) {
+    switch (kind) {
+        case SILU: return x / (1 + std::exp(-x));
+        case GELU: return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+        case GELU_TANH: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+        case RELU2: return x > 0 ? x * x : 0;
+        default: return x / (1 + std::exp(-1.702 * x));
+    }
+}
+
+static void check_activations(const Kernels& kernels) {
+    const int count = random_from(1, 100), kind = random_below(ACTIVATIONS);
+    const bool is_gated = kind == CLAMPED_SWISH || random_below(2);
+    auto gate = random_floats(count), up = random_floats(count);
+    for (float& value : gate) value *= random_below(2) ? 20 : 1;
+    for (float& value : up) value *= random_below(2) ? 10 : 1;
+    auto got = gate, expected = gate;
+    kernels.activate(kind, got.data(), is_gated ? up.data() : nullptr, count);
+    for (int i = 0; i < count; i++) {
+        if (kind == CLAMPED_SWISH) expected[i] = float(activated(kind, std::min(gate[i], 7.0f)) * (std::clamp(up[i], -7.0f, 7.0f) + 1));
+        else expected[i] = float(activated(kind, gate[i]) * (is_gated ? up[i] : 1));
+    }
+    place = std::string(kernels.name) + ", activation " + std::to_string(kind);
+    require_near(got, expected, "the definition");
 }
 
 int main(int count, char** arguments) {
@@ -303,6 +336,7 @@ int main(int count, char** arguments) {
             }
             place = kernels->name;
             check_quantise(*kernels), check_keep(*kernels), check_attention(*kernels), check_rows(*kernels);
+            check_activations(*kernels);
         }
         std::printf("%s: all hold\n", kernels->name);
     }

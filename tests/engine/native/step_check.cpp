@@ -3,6 +3,7 @@
 //
 //     g++ -std=c++20 -O2 -pthread -I llmchat/engine/native tests/engine/native/step_check.cpp llmchat/engine/native/*.cpp -o step_check
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -13,44 +14,15 @@
 #include <vector>
 
 #include "decode.h"
-#include "memory.h"
+#include "interface.h"
 
-using llmchat::Cache;
-using llmchat::Format;
-
-namespace llmchat {
-struct Model;
-struct Shape {
-    int32_t is_gpt, dim, ffn, layers, heads, kv_heads, head_dim, vocab, context, interleaved, threads;
-    float eps;
-};
-}  // namespace llmchat
-using llmchat::Model;
-using llmchat::Shape;
-
-extern "C" {
-const char* llmchat_kernels(const char* wanted);
-llmchat::Memory* llmchat_memory_new(size_t bytes);
-Model* llmchat_model_new(const Shape* shape, const char* kernels, llmchat::Memory* memory);
-void llmchat_model_free(Model* model);
-int llmchat_set_matrix(Model* model, int layer, int slot, int parts, const int32_t* formats, const void* const* data,
-                       const size_t* sizes, const int32_t* rows, int cols);
-int llmchat_set_vector(Model* model, int layer, int slot, const float* data, size_t count);
-Cache* llmchat_cache_new(const Model* model, int capacity);
-void llmchat_cache_free(Cache* cache);
-int llmchat_cache_copy(const Model* model, const Cache* from, Cache* to, int length);
-int llmchat_set_embedding(Model* model, int format, const void* data, size_t size);
-int llmchat_step(Model* model, const int32_t* token_ids, const int32_t* positions, Cache* const* caches, int count,
-                 float* logits, int logits_from);
-}
-
-enum Slot { QKV, OUT, GATE, UP, DOWN };
-enum Vector { NORM_1, NORM_1_BIAS, QKV_BIAS, Q_NORM, K_NORM, OUT_BIAS, NORM_2, NORM_2_BIAS, UP_BIAS, DOWN_BIAS };
-enum Global { NORM, NORM_BIAS, POSITIONS, COSINES, SINES };
+using namespace llmchat;
 
 static std::mt19937 dice(1);
 
 static int between(int least, int most) { return std::uniform_int_distribution<int>(least, most)(dice); }
+
+static bool one_in(int count) { return between(1, count) == 1; }
 
 static float number() { return std::uniform_real_distribution<float>(-1, 1)(dice); }
 
@@ -62,7 +34,7 @@ static void require(bool holds, const char* what) {
 
 // A matrix in a file's format, with numbers that a model could have.
 static std::vector<uint8_t> matrix_bytes(Format format, int rows, int cols) {
-    std::vector<uint8_t> bytes(rows * llmchat::file_row_bytes(format, cols));
+    std::vector<uint8_t> bytes(rows * file_row_bytes(format, cols));
     if (format == Format::F32) {
         for (size_t i = 0; i < bytes.size(); i += 4) {
             const float value = number() / 4;
@@ -77,118 +49,210 @@ static std::vector<uint8_t> matrix_bytes(Format format, int rows, int cols) {
 }
 
 // A shape, and every number of a model of that shape.
-struct Weights {
+struct Numbers {
     struct Matrix {
-        int layer, slot, cols;
+        int layer, slot, expert, cols;
         std::vector<std::vector<uint8_t>> parts;
         std::vector<int32_t> rows, formats;
     };
+    struct Turns {
+        int dim, interleaved;
+        std::vector<float> cosines, sines;
+    };
     Shape shape{};
+    std::vector<LayerShape> layers;
     std::vector<Matrix> matrices;
+    std::vector<Turns> ropes;
     Format embedding_format{};
     std::vector<uint8_t> embedding;
     std::vector<std::pair<std::pair<int, int>, std::vector<float>>> vectors;
+    bool has_positions = one_in(3), sandwiched = one_in(3);
 
-    Weights() {
+    Numbers() {
         Shape& s = shape;
-        s.is_gpt = between(0, 1), s.layers = between(1, 2);
-        s.kv_heads = between(1, 3), s.heads = s.kv_heads * (s.is_gpt ? 1 : between(1, 5));
-        s.head_dim = 2 * between(1, 20);
-        s.dim = s.is_gpt || between(0, 1) ? s.heads * s.head_dim : between(1, 40);
-        if (!s.is_gpt && between(0, 1)) s.dim = 32 * between(1, 3);
-        s.ffn = s.is_gpt ? 4 * s.dim : between(0, 1) ? 32 * between(1, 4) : between(1, 70);
-        if (!s.is_gpt && between(0, 2) == 0) s.dim = 256, s.ffn = 512;  // whole superblocks
-        s.vocab = between(1, 70), s.context = between(0, 3) ? between(1, 40) : between(120, 300), s.interleaved = between(0, 1), s.eps = 1e-5f;
-        const int kv_rows = s.kv_heads * s.head_dim, q_rows = s.heads * s.head_dim;
-        for (int i = 0; i < s.layers; i++) {
-            add_matrix(i, QKV, {q_rows, kv_rows, kv_rows}, s.dim);
-            add_matrix(i, OUT, {s.dim}, q_rows);
-            if (!s.is_gpt) add_matrix(i, GATE, {s.ffn}, s.dim);
-            add_matrix(i, UP, {s.ffn}, s.dim);
-            add_matrix(i, DOWN, {s.dim}, s.ffn);
-            add_vector(i, NORM_1, s.dim), add_vector(i, NORM_2, s.dim);
-            if (s.is_gpt) {
-                add_vector(i, NORM_1_BIAS, s.dim), add_vector(i, NORM_2_BIAS, s.dim);
-                add_vector(i, OUT_BIAS, s.dim), add_vector(i, UP_BIAS, s.ffn), add_vector(i, DOWN_BIAS, s.dim);
-            } else if (between(0, 1)) {
-                add_vector(i, QKV_BIAS, q_rows + 2 * kv_rows);
-                add_vector(i, Q_NORM, s.head_dim), add_vector(i, K_NORM, s.head_dim);
-            }
+        s.layers = between(1, 2), s.kv_heads = between(1, 3), s.heads = s.kv_heads * between(1, 5), s.head_dim = 2 * between(1, 20);
+        s.dim = one_in(2) ? 32 * between(1, 3) : one_in(2) ? s.heads * s.head_dim : between(1, 40);
+        if (one_in(4)) s.dim = 256;  // whole superblocks
+        s.vocab = between(1, 70), s.context = between(0, 3) ? between(1, 40) : between(120, 300), s.eps = 1e-5f;
+        s.norm_kind = one_in(2) ? RMS_NORM : LAYER_NORM;
+        s.qk_norm_kind = one_in(2) ? NO_NORM : one_in(2) ? RMS_NORM : LAYER_NORM;
+        s.qk_norm_of = between(0, s.qk_norm_kind == LAYER_NORM ? OF_EACH : OF_ALL);
+        s.ropes = between(0, s.layers);
+        s.embedding_scale = one_in(2) ? 1 : 2.5f, s.logit_scale = one_in(2) ? 1 : 0.5f, s.final_softcap = one_in(2) ? 0 : 3;
+        for (int i = 0; i < s.ropes; i++) {
+            const int dim = 2 * between(1, s.head_dim / 2);
+            ropes.push_back({dim, between(0, 1), values(s.context * dim / 2), values(s.context * dim / 2)});
         }
-        add_matrix(-1, 0, {s.vocab}, s.dim);
-        while (s.dim % llmchat::columns_together(embedding_format = Format(between(0, llmchat::kFormats - 1)))) {
-        }
+        for (int i = 0; i < s.layers; i++) add_layer(i);
+        add_matrix(-1, 0, 0, {s.vocab}, s.dim);
+        embedding_format = format_for(s.dim);
         embedding = matrix_bytes(embedding_format, s.vocab, s.dim);
-        add_vector(-1, NORM, s.dim);
-        if (s.is_gpt) {
-            add_vector(-1, NORM_BIAS, s.dim), add_vector(-1, POSITIONS, s.context * s.dim);
-        } else {
-            add_vector(-1, COSINES, s.context * s.head_dim / 2), add_vector(-1, SINES, s.context * s.head_dim / 2);
+        add_norm(-1, NORM, s.dim, s.norm_kind);
+        if (has_positions) add_vector(-1, POSITIONS, s.context * s.dim);
+        if (one_in(3)) add_vector(-1, HEAD_BIAS, s.vocab);
+    }
+
+    bool is_bounded() const { return has_positions || !ropes.empty(); }
+
+    void add_layer(int i) {
+        const Shape& s = shape;
+        LayerShape l{};
+        l.rope = between(-1, s.ropes - 1), l.window = one_in(2) ? 0 : between(1, 150), l.qk_norm_last = between(0, 1);
+        l.gain_length = between(1, 50), l.gain_beta = one_in(3) ? 0.3f : 0;
+        l.scale = 0.3f, l.softcap = one_in(3) ? 4 : 0, l.clip = one_in(3) ? 0.5f : 0, l.residual_scale = one_in(3) ? 0.7f : 1;
+        l.activation = between(0, ACTIVATIONS - 1), l.gated = l.activation == CLAMPED_SWISH || between(0, 1);
+        l.ffn = one_in(2) ? 32 * between(1, 4) : one_in(4) ? 512 : between(1, 70);
+        const bool is_mixture = one_in(3);
+        l.parallel = !is_mixture && !sandwiched && one_in(3);
+        if (is_mixture) {
+            l.experts = between(1, 6), l.experts_used = between(1, l.experts), l.renormalise = between(0, 1);
+            l.shared_ffn = l.gated && one_in(2) ? between(1, 70) : 0;
+        }
+        layers.push_back(l);
+        const int kv_rows = s.kv_heads * s.head_dim, q_rows = s.heads * s.head_dim, networks = std::max(l.experts, 1);
+        add_matrix(i, QKV, 0, {q_rows, kv_rows, kv_rows}, s.dim);
+        add_matrix(i, OUT, 0, {s.dim}, q_rows);
+        const Format wide = format_for(s.dim), high = format_for(l.ffn);
+        for (int expert = 0; expert < networks; expert++) {
+            if (l.gated) add_matrix(i, GATE, expert, {l.ffn}, s.dim, &wide);
+            add_matrix(i, UP, expert, {l.ffn}, s.dim, &wide);
+            add_matrix(i, DOWN, expert, {s.dim}, l.ffn, &high);
+        }
+        if (l.experts) add_matrix(i, ROUTER, 0, {l.experts}, s.dim);
+        if (l.shared_ffn) {
+            add_matrix(i, SHARED_GATE, 0, {l.shared_ffn}, s.dim), add_matrix(i, SHARED_UP, 0, {l.shared_ffn}, s.dim);
+            add_matrix(i, SHARED_DOWN, 0, {s.dim}, l.shared_ffn);
+            if (one_in(2)) add_matrix(i, SHARED_SCORE, 0, {1}, s.dim);
+        }
+        const bool is_before = between(0, 3);
+        if (is_before) add_norm(i, ATTENTION_NORM, s.dim, s.norm_kind);
+        if (is_before && !(l.parallel && one_in(2))) add_norm(i, FFN_NORM, s.dim, s.norm_kind);
+        if (sandwiched) add_norm(i, POST_ATTENTION_NORM, s.dim, s.norm_kind), add_norm(i, POST_FFN_NORM, s.dim, s.norm_kind);
+        if (s.qk_norm_kind) {
+            const bool is_shared = s.qk_norm_of == OF_HEAD;
+            add_norm(i, Q_NORM, s.head_dim * (is_shared ? 1 : s.heads), s.qk_norm_kind);
+            add_norm(i, K_NORM, s.head_dim * (is_shared ? 1 : s.kv_heads), s.qk_norm_kind);
+        }
+        if (one_in(2)) add_vector(i, QKV_BIAS, q_rows + 2 * kv_rows);
+        if (one_in(2)) add_vector(i, OUT_BIAS, s.dim);
+        if (one_in(3)) add_vector(i, SINKS, s.heads);
+        if (l.experts && one_in(2)) add_vector(i, ROUTER_BIAS, l.experts);
+        if (one_in(2)) {
+            if (l.gated) add_vector(i, GATE_BIAS, networks * l.ffn);
+            add_vector(i, UP_BIAS, networks * l.ffn), add_vector(i, DOWN_BIAS, networks * s.dim);
         }
     }
 
-    void add_matrix(int layer, int slot, std::vector<int32_t> rows, int cols) {
-        Matrix m{layer, slot, cols, {}, rows, {}};
+    static Format format_for(int cols) {
+        for (;;) {
+            const auto format = Format(between(0, kFormats - 1));
+            if (cols % columns_together(format) == 0) return format;
+        }
+    }
+
+    void add_matrix(int layer, int slot, int expert, std::vector<int32_t> rows, int cols, const Format* given = nullptr) {
+        Matrix m{layer, slot, expert, cols, {}, rows, {}};
         Format format = Format::F32;
         int filled = 0;
         for (int count : rows) {
             // The format may change where a block of rows ends.
-            while (filled % llmchat::kRows == 0 && cols % llmchat::columns_together(format = Format(between(0, llmchat::kFormats - 1)))) {
-            }
+            if (filled % kRows == 0) format = given ? *given : format_for(cols);
             m.parts.push_back(matrix_bytes(format, count, cols)), m.formats.push_back(int32_t(format));
             filled += count;
         }
         matrices.push_back(std::move(m));
     }
 
-    void add_vector(int layer, int slot, int count) {
-        std::vector<float> values(count);
-        for (auto& value : values) value = number();
-        vectors.push_back({{layer, slot}, std::move(values)});
+    static std::vector<float> values(int count) {
+        std::vector<float> all(count);
+        for (auto& value : all) value = number();
+        return all;
+    }
+
+    void add_vector(int layer, int slot, int count) { vectors.push_back({{layer, slot}, values(count)}); }
+
+    void add_norm(int layer, int slot, int count, int kind) {
+        add_vector(layer, slot, count);
+        if (kind == LAYER_NORM) add_vector(layer, slot + 1, count);
     }
 };
 
 using Owned = std::unique_ptr<Model, decltype(&llmchat_model_free)>;
 using OwnedCache = std::unique_ptr<Cache, decltype(&llmchat_cache_free)>;
 
-static Owned open_model(const Weights& weights, int threads, const char* kernels) {
-    Shape shape = weights.shape;
+// Shapes that no model can have.
+static void check_hostile_shapes(const Numbers& numbers) {
+    const auto refused = [&](auto change) {
+        Shape shape = numbers.shape;
+        std::vector<LayerShape> layers = numbers.layers;
+        shape.threads = 1;
+        change(shape, layers[0]);
+        require(!llmchat_model_new(&shape, layers.data(), "", nullptr), "a shape that cannot be is refused");
+    };
+    for (int wrong : {-1, 0, INT32_MAX, INT32_MIN}) {
+        refused([&](Shape& s, LayerShape&) { s.dim = wrong; });
+        refused([&](Shape& s, LayerShape&) { s.heads = wrong; });
+        refused([&](Shape& s, LayerShape&) { s.kv_heads = wrong; });
+        refused([&](Shape& s, LayerShape&) { s.head_dim = wrong; });
+        refused([&](Shape& s, LayerShape&) { s.threads = wrong; });
+        refused([&](Shape&, LayerShape& l) { l.ffn = wrong; });
+        refused([&](Shape& s, LayerShape& l) { l.rope = wrong < 1 ? std::min(wrong, -2) : s.ropes; });
+        refused([&](Shape&, LayerShape& l) { l.activation = wrong < 1 ? -1 : ACTIVATIONS; });
+        refused([&](Shape&, LayerShape& l) { l.experts = 4, l.experts_used = wrong, l.parallel = 0; });
+        refused([&](Shape&, LayerShape& l) { l.experts = wrong < 1 ? -1 : wrong, l.experts_used = 1; });
+    }
+    refused([](Shape&, LayerShape& l) { l.window = -1; });
+    refused([](Shape&, LayerShape& l) { l.activation = CLAMPED_SWISH, l.gated = 0; });
+    refused([](Shape&, LayerShape& l) { l.experts = 4, l.experts_used = 5; });
+    refused([](Shape& s, LayerShape&) { s.ropes = s.layers + 1; });
+}
+
+static Owned open_model(const Numbers& numbers, int threads, const char* kernels) {
+    Shape shape = numbers.shape;
     shape.threads = threads;
     // None, too little for all weights, or enough.
     auto* prepared = between(0, 2) ? llmchat_memory_new(size_t(between(0, 1) ? 1 : 64) << 20) : nullptr;
-    Owned model(llmchat_model_new(&shape, kernels, prepared), llmchat_model_free);
+    Owned model(llmchat_model_new(&shape, numbers.layers.data(), kernels, prepared), llmchat_model_free);
     require(model != nullptr, "the model is made");
-    for (const auto& m : weights.matrices) {
+    for (const auto& m : numbers.matrices) {
         std::vector<const void*> data;
         std::vector<size_t> sizes;
         for (const auto& part : m.parts) data.push_back(part.data()), sizes.push_back(part.size());
-        const auto set = [&](int layer, const int32_t* rows) {
-            return llmchat_set_matrix(model.get(), layer, m.slot, int(data.size()), m.formats.data(), data.data(),
-                                      sizes.data(), rows, m.cols);
+        const auto set = [&](int layer, int expert, const int32_t* rows) {
+            return llmchat_set_matrix(model.get(), layer, m.slot, expert, int(data.size()), m.formats.data(), data.data(), sizes.data(), rows, m.cols);
         };
-        require(set(m.layer, m.rows.data()) == 0, "a matrix is taken");
-        require(set(shape.layers, m.rows.data()) == 1, "a layer that is not there is refused");
+        require(set(m.layer, m.expert, m.rows.data()) == DONE, "a matrix is taken");
+        require(set(shape.layers, m.expert, m.rows.data()) == REFUSED, "a layer that is not there is refused");
+        require(m.layer < 0 || set(m.layer, 100, m.rows.data()) == REFUSED, "an expert that is not there is refused");
         std::vector<int32_t> other = m.rows;
         other[0]++;
-        require(set(m.layer, other.data()) == 1, "another size is refused");
+        require(set(m.layer, m.expert, other.data()) == REFUSED, "another size is refused");
     }
-    const auto embed = [&](int format, size_t size) {
-        return llmchat_set_embedding(model.get(), format, weights.embedding.data(), size);
-    };
-    require(embed(int(weights.embedding_format), weights.embedding.size()) == 0, "an embedding is taken");
-    require(embed(int(weights.embedding_format), weights.embedding.size() - 1) == 1, "another size is refused");
-    require(embed(-1, 0) == 1 && embed(llmchat::kFormats, 0) == 1, "no such format is refused");
-    for (const auto& [place, values] : weights.vectors) {
+    const auto embed = [&](int format, size_t size) { return llmchat_set_embedding(model.get(), format, numbers.embedding.data(), size); };
+    require(embed(int(numbers.embedding_format), numbers.embedding.size()) == DONE, "an embedding is taken");
+    require(embed(int(numbers.embedding_format), numbers.embedding.size() - 1) == REFUSED, "another size is refused");
+    require(embed(-1, 0) == REFUSED && embed(kFormats, 0) == REFUSED, "no such format is refused");
+    for (const auto& [place, values] : numbers.vectors) {
         const auto [layer, slot] = place;
-        require(llmchat_set_vector(model.get(), layer, slot, values.data(), values.size()) == 0, "a vector is taken");
-        require(llmchat_set_vector(model.get(), layer, 99, values.data(), values.size()) == 1, "no such vector is refused");
+        require(llmchat_set_vector(model.get(), layer, slot, values.data(), values.size()) == DONE, "a vector is taken");
+        require(llmchat_set_vector(model.get(), layer, slot, values.data(), values.size() - 1) == REFUSED, "another size is refused");
+        require(llmchat_set_vector(model.get(), layer, 99, values.data(), values.size()) == REFUSED, "no such vector is refused");
+    }
+    for (int i = 0; i < shape.ropes; i++) {
+        const auto& [dim, interleaved, cosines, sines] = numbers.ropes[i];
+        const auto set = [&, &c = cosines, &s = sines](int rope, int turned) {
+            return llmchat_set_rope(model.get(), rope, c.data(), s.data(), shape.context, turned, numbers.ropes[i].interleaved);
+        };
+        require(set(i, dim) == DONE, "positions are taken");
+        require(set(shape.ropes, dim) == REFUSED && set(-1, dim) == REFUSED, "no such positions are refused");
+        require(set(i, 0) == REFUSED && set(i, 3) == REFUSED && set(i, shape.head_dim + 2) == REFUSED, "no such width is refused");
     }
     return model;
 }
 
 // Logits of every position, the text read in steps of up to `most` positions.
-static std::vector<float> read(const Weights& weights, Model* model, const std::vector<int32_t>& text, int most) {
-    const Shape& s = weights.shape;
+static std::vector<float> read(const Numbers& numbers, Model* model, const std::vector<int32_t>& text, int most) {
+    const Shape& s = numbers.shape;
     const int positions = int(text.size()), row = (s.vocab + 15) / 16 * 16;
     OwnedCache cache(llmchat_cache_new(model, positions), llmchat_cache_free);
     std::vector<float> all;
@@ -213,39 +277,40 @@ static std::vector<float> read(const Weights& weights, Model* model, const std::
     return all;
 }
 
-static void check_refusals(const Weights& weights, Model* model) {
-    const Shape& s = weights.shape;
+static void check_refusals(const Numbers& numbers, Model* model) {
+    const Shape& s = numbers.shape;
     OwnedCache cache(llmchat_cache_new(model, 4), llmchat_cache_free);
-    const std::vector<int32_t> tokens(llmchat::kTile + 1);
+    const std::vector<int32_t> tokens(kTile + 1);
     std::vector<float> logits((s.vocab + 15) / 16 * 16);
     Cache* caches[] = {cache.get()};
-    for (int32_t place : {-1, s.context, llmchat::kStretch, INT32_MAX, INT32_MIN}) {
+    for (int32_t place : {-1, numbers.is_bounded() ? s.context : kStretch, kStretch, INT32_MAX, INT32_MIN}) {
         require(llmchat_step(model, tokens.data(), &place, caches, 1, logits.data(), 0) == 1, "a position outside is refused");
     }
     const int32_t first = 0;
     for (int32_t token : {-1, s.vocab, INT32_MAX, INT32_MIN}) {
         require(llmchat_step(model, &token, &first, caches, 1, logits.data(), 0) == 1, "a token outside is refused");
     }
-    for (int count : {-1, 0, llmchat::kTile + 1}) {
+    for (int count : {-1, 0, kTile + 1}) {
         require(llmchat_step(model, tokens.data(), &first, caches, count, logits.data(), 0) == 1, "a wrong count is refused");
     }
     require(llmchat_cache_new(model, 0) == nullptr && llmchat_cache_new(model, -5) == nullptr, "no cache of nothing");
-    require(llmchat_cache_copy(model, cache.get(), cache.get(), llmchat::kStretch + 1) == 1, "more than a cache holds is not copied");
+    require(llmchat_cache_copy(model, cache.get(), cache.get(), kStretch + 1) == 1, "more than a cache holds is not copied");
 }
 
 static void check_shape(int round) {
-    const Weights weights;
-    const Shape& s = weights.shape;
+    const Numbers numbers;
+    check_hostile_shapes(numbers);
+    const Shape& s = numbers.shape;
     std::vector<int32_t> text(between(1, s.context));
     for (auto& token : text) token = between(0, s.vocab - 1);
     for (const char* kernels : {"avx512", "avx2", "neon", "portable"}) {
         if (!*llmchat_kernels(kernels)) continue;
-        const Owned alone = open_model(weights, 1, kernels), team = open_model(weights, 3, kernels);
-        check_refusals(weights, team.get());
+        const Owned alone = open_model(numbers, 1, kernels), team = open_model(numbers, 3, kernels);
+        check_refusals(numbers, team.get());
         dice.seed(round);
-        const std::vector<float> expected = read(weights, alone.get(), text, 1);
-        for (int most : {1, llmchat::kTile}) {
-            const std::vector<float> found = read(weights, team.get(), text, most);
+        const std::vector<float> expected = read(numbers, alone.get(), text, 1);
+        for (int most : {1, kTile}) {
+            const std::vector<float> found = read(numbers, team.get(), text, most);
             for (size_t i = 0; i < found.size(); i++) {
                 const bool both = found[i] != -1e30f && expected[i] != -1e30f;
                 require(!both || !std::memcmp(&found[i], &expected[i], sizeof(float)), "threads and steps change no bit");

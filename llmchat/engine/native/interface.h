@@ -1,0 +1,70 @@
+// The library's interface, written once for both sides: C++ includes it, and interface.py reads its structs, enums
+// and functions out of it. So it holds plain declarations alone, each of a field's type on a line of its own.
+
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace llmchat {
+
+struct Cache;
+struct Memory;
+struct Model;
+
+// Dimensions of a model, and what its layers have in common.
+struct Shape {
+    int32_t dim, layers, heads, kv_heads, head_dim, vocab, context, ropes, threads;
+    int32_t norm_kind, qk_norm_kind, qk_norm_of;
+    float eps, embedding_scale, logit_scale, final_softcap;
+};
+
+// One layer: what is not told by the matrices and vectors that it is given.
+struct LayerShape {
+    int32_t rope, window, qk_norm_last, gain_length;
+    int32_t parallel, activation, gated, ffn, experts, experts_used, renormalise, shared_ffn;
+    float scale, softcap, clip, gain_beta, residual_scale;
+};
+
+enum NormKind { NO_NORM, RMS_NORM, LAYER_NORM };
+enum QkNormOf { OF_HEAD, OF_EACH, OF_ALL };
+enum Activation { SILU, GELU, GELU_TANH, RELU2, CLAMPED_SWISH, ACTIVATIONS };
+
+// A layer's matrices. GATE, UP and DOWN are those of one expert where there are several. Layer -1 has the head.
+enum MatrixSlot { QKV, OUT, GATE, UP, DOWN, ROUTER, SHARED_GATE, SHARED_UP, SHARED_DOWN, SHARED_SCORE, LAYER_MATRICES };
+
+// A layer's vectors; the biases of experts lie one behind the other. A norm is there if its weight is.
+enum VectorSlot {
+    ATTENTION_NORM, ATTENTION_NORM_BIAS, POST_ATTENTION_NORM, POST_ATTENTION_NORM_BIAS,
+    FFN_NORM, FFN_NORM_BIAS, POST_FFN_NORM, POST_FFN_NORM_BIAS,
+    Q_NORM, Q_NORM_BIAS, K_NORM, K_NORM_BIAS,
+    QKV_BIAS, OUT_BIAS, GATE_BIAS, UP_BIAS, DOWN_BIAS, ROUTER_BIAS, SINKS, LAYER_VECTORS
+};
+
+// The vectors of layer -1.
+enum GlobalSlot { NORM, NORM_BIAS, POSITIONS, HEAD_BIAS, GLOBALS };
+
+enum Result { DONE, REFUSED, NO_MEMORY };
+
+extern "C" {
+const char* llmchat_sources();
+const char* llmchat_kernels(const char* wanted);
+Memory* llmchat_memory_new(size_t bytes);
+void llmchat_memory_free(Memory* memory);
+Model* llmchat_model_new(const Shape* shape, const LayerShape* layers, const char* kernels, Memory* memory);
+void llmchat_model_free(Model* model);
+int llmchat_set_matrix(Model* model, int layer, int slot, int expert, int parts, const int32_t* formats, const void* const* data, const size_t* sizes, const int32_t* rows, int cols);
+int llmchat_set_embedding(Model* model, int format, const void* data, size_t size);
+int llmchat_set_vector(Model* model, int layer, int slot, const float* data, size_t count);
+int llmchat_set_rope(Model* model, int rope, const float* cosines, const float* sines, int positions, int dim, int interleaved);
+size_t llmchat_weight_bytes(const Model* model);
+size_t llmchat_position_bytes(const Model* model);
+double llmchat_read_bandwidth(const void* data, size_t bytes, int threads);
+Cache* llmchat_cache_new(const Model* model, int capacity);
+void llmchat_cache_free(Cache* cache);
+int llmchat_cache_copy(const Model* model, const Cache* from, Cache* to, int length);
+int llmchat_workers(const Model* model);
+int llmchat_step(Model* model, const int32_t* token_ids, const int32_t* positions, Cache* const* caches, int count, float* logits, int logits_from);
+}
+
+}  // namespace llmchat

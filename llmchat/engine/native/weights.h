@@ -1,0 +1,206 @@
+// What a model consists of: matrices and vectors by their places, and checks that they belong there.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "decode.h"
+#include "interface.h"
+#include "stack.h"
+
+namespace llmchat {
+
+constexpr int kMost = 1 << 24;  // of every dimension: no product of two of them overflows
+constexpr int kMostExperts = 4096;
+constexpr float kUsualKey = 4;  // about the largest number of a key without a bias
+
+// Cosines and sines of positions from 0, for the pairs of columns that turn.
+struct Rotation {
+    int dim = 0;  // columns that turn, from the first on
+    bool interleaved = false;
+    std::vector<float> cosines, sines;
+
+    int positions() const { return dim ? int(cosines.size() / (dim / 2)) : 0; }
+
+    // The columns of a head that are rotated together.
+    std::pair<int, int> pair_of(int i) const { return interleaved ? std::pair{2 * i, 2 * i + 1} : std::pair{i, i + dim / 2}; }
+
+    void turn(float* head, int position) const {
+        const int half = dim / 2;
+        const float *c = &cosines[size_t(position) * half], *s = &sines[size_t(position) * half];
+        for (int i = 0; i < half; i++) {
+            const auto [a, b] = pair_of(i);
+            const float turned = head[a] * c[i] - head[b] * s[i];
+            head[b] = head[a] * s[i] + head[b] * c[i];
+            head[a] = turned;
+        }
+    }
+};
+
+// Three matrices of one network of a mixture.
+struct Expert {
+    Stack gate, up, down;
+};
+
+struct Layer {
+    LayerShape shape;
+    Stack matrices[LAYER_MATRICES];
+    std::vector<Expert> experts;
+    std::vector<float> vectors[LAYER_VECTORS];
+    std::vector<float> key_factors;  // of each kv head's columns; none: all 1
+    const float* vector(VectorSlot slot) const { return vectors[slot].empty() ? nullptr : vectors[slot].data(); }
+};
+
+inline bool is_sound(const Shape& s) {
+    for (int32_t n : {s.dim, s.layers, s.heads, s.kv_heads, s.head_dim, s.vocab, s.context}) {
+        if (n < 1 || n > kMost) return false;
+    }
+    const int64_t qkv = (int64_t(s.heads) + 2 * int64_t(s.kv_heads)) * s.head_dim;
+    return qkv <= kMost && qkv * s.layers <= kMost * 64ll && s.heads % s.kv_heads == 0 && s.ropes >= 0 && s.ropes <= s.layers &&
+           s.threads >= 1 && s.threads <= 256;
+}
+
+inline bool is_sound(const Shape& s, const LayerShape& l) {
+    if (l.rope < -1 || l.rope >= s.ropes || l.window < 0 || l.gain_length < 1) return false;
+    if (l.activation < 0 || l.activation >= ACTIVATIONS || l.ffn < 1 || l.ffn > kMost) return false;
+    if (l.experts < 0 || l.experts > kMostExperts || l.shared_ffn < 0 || l.shared_ffn > kMost) return false;
+    if (l.activation == CLAMPED_SWISH && !l.gated) return false;
+    return l.experts ? l.experts_used >= 1 && l.experts_used <= std::min(l.experts, 64) && !l.parallel : !l.shared_ffn;
+}
+
+struct Weights {
+    Shape shape;
+    std::vector<Layer> layers;
+    Part embedding{};  // in the caller's memory
+    Stack head;
+    std::vector<float> globals[GLOBALS];
+    std::vector<Rotation> rotations;
+    int qkv_rows;
+
+    Weights(const Shape& s, const LayerShape* given) : shape(s), layers(s.layers), rotations(s.ropes) {
+        qkv_rows = (s.heads + 2 * s.kv_heads) * s.head_dim;
+        for (int i = 0; i < s.layers; i++) {
+            layers[i].shape = given[i];
+            layers[i].experts.resize(given[i].experts);
+        }
+    }
+
+    const float* global(GlobalSlot slot) const { return globals[slot].empty() ? nullptr : globals[slot].data(); }
+
+    // Bytes of weights that a token reads.
+    size_t bytes() const {
+        size_t sum = head.bytes();
+        for (const Layer& layer : layers) {
+            for (const Stack& stack : layer.matrices) sum += stack.bytes();
+            for (const auto& vector : layer.vectors) sum += vector.size() * sizeof(float);
+            size_t of_experts = 0;
+            for (const Expert& e : layer.experts) of_experts += e.gate.bytes() + e.up.bytes() + e.down.bytes();
+            if (layer.shape.experts) sum += of_experts / layer.shape.experts * layer.shape.experts_used;
+        }
+        return sum + (globals[NORM].size() + globals[NORM_BIAS].size()) * sizeof(float);
+    }
+
+    HeadLayout head_layout() const { return {shape.head_dim, !layers[0].matrices[QKV].is_quantised()}; }
+
+    Stack* stack(int layer, int slot, int expert) {
+        if (layer == -1) return slot == 0 ? &head : nullptr;
+        if (layer < 0 || layer >= shape.layers || slot < 0 || slot >= LAYER_MATRICES) return nullptr;
+        Layer& l = layers[layer];
+        if (!l.shape.experts || (slot != GATE && slot != UP && slot != DOWN)) return expert == 0 ? &l.matrices[slot] : nullptr;
+        if (expert < 0 || expert >= l.shape.experts) return nullptr;
+        Expert& e = l.experts[expert];
+        return slot == GATE ? &e.gate : slot == UP ? &e.up : &e.down;
+    }
+
+    std::pair<int, int> matrix_size(int layer, int slot) const {  // rows and columns
+        if (layer < 0) return {shape.vocab, shape.dim};
+        const LayerShape& l = layers[layer].shape;
+        switch (slot) {
+            case QKV: return {qkv_rows, shape.dim};
+            case OUT: return {shape.dim, shape.heads * shape.head_dim};
+            case DOWN: return {shape.dim, l.ffn};
+            case ROUTER: return {l.experts, shape.dim};
+            case SHARED_GATE: case SHARED_UP: return {l.shared_ffn, shape.dim};
+            case SHARED_DOWN: return {shape.dim, l.shared_ffn};
+            case SHARED_SCORE: return {1, shape.dim};
+            default: return {l.ffn, shape.dim};
+        }
+    }
+
+    std::vector<float>* vector_at(int layer, int slot) {
+        if (layer == -1) return slot >= 0 && slot < GLOBALS ? &globals[slot] : nullptr;
+        const bool is_there = layer >= 0 && layer < shape.layers && slot >= 0 && slot < LAYER_VECTORS;
+        return is_there ? &layers[layer].vectors[slot] : nullptr;
+    }
+
+    size_t vector_size(int layer, int slot) const {
+        if (layer < 0) return size_t(slot == POSITIONS ? shape.context : 1) * (slot == HEAD_BIAS ? shape.vocab : shape.dim);
+        const LayerShape& l = layers[layer].shape;
+        const size_t networks = std::max(l.experts, 1), of_head = shape.head_dim;
+        const size_t normed = shape.qk_norm_of == OF_HEAD ? 1 : slot == K_NORM || slot == K_NORM_BIAS ? shape.kv_heads : shape.heads;
+        switch (slot) {
+            case QKV_BIAS: return qkv_rows;
+            case Q_NORM: case Q_NORM_BIAS: case K_NORM: case K_NORM_BIAS: return normed * of_head;
+            case GATE_BIAS: case UP_BIAS: return networks * l.ffn;
+            case DOWN_BIAS: return networks * shape.dim;
+            case ROUTER_BIAS: return l.experts;
+            case SINKS: return shape.heads;
+            default: return shape.dim;
+        }
+    }
+
+    // Whether every matrix and vector that a step reads is there.
+    bool are_complete() const {
+        for (const Layer& l : layers) {
+            const LayerShape& s = l.shape;
+            const auto has = [&](MatrixSlot slot) { return !l.matrices[slot].parts.empty(); };
+            if (!has(QKV) || !has(OUT)) return false;
+            if (!s.experts && (!has(UP) || !has(DOWN) || (s.gated && !has(GATE)))) return false;
+            if (s.experts && !has(ROUTER)) return false;
+            if (s.shared_ffn && (!has(SHARED_UP) || !has(SHARED_DOWN) || !has(SHARED_GATE))) return false;
+            for (const Expert& e : l.experts) {
+                if (e.up.parts.empty() || e.down.parts.empty() || (s.gated && e.gate.parts.empty())) return false;
+            }
+            for (int slot : {ATTENTION_NORM, POST_ATTENTION_NORM, FFN_NORM, POST_FFN_NORM, Q_NORM, K_NORM}) {
+                const bool is_own = slot == Q_NORM || slot == K_NORM;
+                const int kind = is_own ? shape.qk_norm_kind : shape.norm_kind;
+                const bool is_there = !l.vectors[slot].empty(), has_bias = !l.vectors[slot + 1].empty();
+                if (is_own && is_there != (kind != NO_NORM)) return false;
+                if (is_there && kind == LAYER_NORM && !has_bias) return false;
+            }
+            if (s.rope >= 0 && !rotations[s.rope].dim) return false;
+            if (s.parallel && (l.vector(POST_ATTENTION_NORM) || l.vector(POST_FFN_NORM))) return false;
+        }
+        return embedding.data && !head.parts.empty() && global(NORM) && (shape.norm_kind == RMS_NORM || global(NORM_BIAS));
+    }
+
+    // A bias of some columns of the keys that dwarfs the others would take their precision in the cache (Qwen2 has
+    // such). These columns are kept divided by a power of two, and the queries' are multiplied by it. Rotation mixes pairs.
+    void find_key_factors(Layer& layer) const {
+        const float* given = layer.vector(QKV_BIAS);
+        if (!given || !layer.key_factors.empty() || shape.qk_norm_kind != NO_NORM) return;
+        const float* bias = given + shape.heads * shape.head_dim;
+        std::vector<float> factors(size_t(shape.kv_heads) * shape.head_dim, 1.0f);
+        const Rotation none, &rotation = layer.shape.rope >= 0 ? rotations[layer.shape.rope] : none;
+        for (int kv = 0; kv < shape.kv_heads; kv++) {
+            const int start = kv * shape.head_dim;
+            for (int i = 0; i < rotation.dim / 2; i++) {
+                const auto [a, b] = rotation.pair_of(i);
+                factors[start + a] = factors[start + b] = factor_of(std::max(std::fabs(bias[start + a]), std::fabs(bias[start + b])));
+            }
+            for (int i = rotation.dim; i < shape.head_dim; i++) factors[start + i] = factor_of(std::fabs(bias[start + i]));
+        }
+        if (std::any_of(factors.begin(), factors.end(), [](float f) { return f != 1.0f; })) layer.key_factors = std::move(factors);
+    }
+
+private:
+    static float factor_of(float size) {
+        return size >= 2 * kUsualKey && std::isfinite(size) ? std::exp2(std::floor(std::log2(size / kUsualKey))) : 1.0f;
+    }
+};
+
+}  // namespace llmchat

@@ -1,0 +1,256 @@
+"""What a network is, as plain values: torch's module and the native step are both built from it.
+
+Per layer, with the norms that are there:
+
+    x += residual_scale * post_attention_norm(attention(attention_norm(x)))
+    x += residual_scale * post_ffn_norm(ffn(ffn_norm(x)))
+
+or, where a layer is parallel, both from the same x. The logits are the output layer of
+norm(x), times `logit_scale`, then capped. Nothing of torch or numpy is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu2", "clamped_swish"]
+"""silu(x) = x σ(x); gelu: exact; gelu_tanh: its tanh approximation; relu2: max(x, 0)²;
+clamped_swish: gpt-oss's min(g, 7) σ(1.702 g) * (clip(u, ±7) + 1), which is gated by nature."""
+
+CLAMP_LIMIT, CLAMP_ALPHA = 7.0, 1.702
+"""The constants of clamped_swish."""
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RopeScaling:
+    """Stretching of rotary positions; the names are Hugging Face's `rope_scaling` keys."""
+
+    kind: Literal["linear", "llama3", "yarn", "factors"]
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_context_length: int = 8192
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+    """yarn: whether the bounds of its ramp are whole numbers."""
+    factors: tuple[float, ...] = ()
+    """factors: what each of the frequencies is divided by."""
+    long_factors: tuple[float, ...] = ()
+    """The same once a text is longer than the original context; none: always `factors`."""
+    magnitude: float = 1.0
+    """What cosines and sines are multiplied by; Hugging Face's attention_factor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary positions (Su et al. 2021)."""
+
+    theta: float
+    dim: int
+    """How many channels of each head turn, from the first on; even."""
+    scaling: RopeScaling | None = None
+    interleaved: bool = False
+    """Whether neighbouring channels make a pair, not the halves of what turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A normalisation over channels."""
+
+    kind: Literal["rms", "layer"]
+    eps: float
+    weight: bool = True
+    bias: bool = False
+
+    def tensors(self, name: str, *shape: int) -> Iterator[tuple[str, Shape]]:
+        """Names and shapes of its parameters."""
+        if self.weight:
+            yield f"{name}.weight", shape
+        if self.bias:
+            yield f"{name}.bias", shape
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Causal attention; several query heads may share one head of keys and values."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    scale: float
+    """What scores are multiplied by; usually head_dim ** -0.5."""
+    rope: Rope | None = None
+    window: int = 0
+    """How many of the last positions each sees, itself among them; 0 is all."""
+    bias: bool = False
+    """Whether q, k and v have biases."""
+    out_bias: bool = False
+    qk_norm: Norm | None = None
+    qk_norm_of: Literal["head", "all", "each"] = "head"
+    """head: over each head's channels, with the same weight; each: with a weight of its own;
+    all: over the channels of all heads together."""
+    qk_norm_last: bool = False
+    """Whether q and k are normalised after they have been turned."""
+    softcap: float = 0.0
+    """Scores s become softcap * tanh(s / softcap); 0 leaves them."""
+    sinks: bool = False
+    """Whether each head has a number that joins the scores in the softmax and takes a share of nothing."""
+    clip: float = 0.0
+    """q, k and v are clipped to ± this; 0 does not."""
+    position_gain: tuple[float, int] = (0.0, 1)
+    """(beta, length): queries are multiplied by 1 + beta ln(1 + floor(position / length))."""
+
+    @property
+    def q_dim(self) -> int:
+        """Rows of the queries' matrix."""
+        return self.heads * self.head_dim
+
+    @property
+    def kv_dim(self) -> int:
+        """Rows of the keys' matrix, and of the values'."""
+        return self.kv_heads * self.head_dim
+
+    def tensors(self, dim: int) -> Iterator[tuple[str, Shape]]:
+        """Names and shapes of its parameters in a model of this width."""
+        for part, rows in (("q", self.q_dim), ("k", self.kv_dim), ("v", self.kv_dim)):
+            yield f"attention.{part}_proj.weight", (rows, dim)
+            if self.bias:
+                yield f"attention.{part}_proj.bias", (rows,)
+        yield "attention.o_proj.weight", (dim, self.q_dim)
+        if self.out_bias:
+            yield "attention.o_proj.bias", (dim,)
+        if self.qk_norm is not None:
+            for part, heads in (("q", self.heads), ("k", self.kv_heads)):
+                shape: Shape = {
+                    "head": (self.head_dim,),
+                    "each": (heads, self.head_dim),
+                    "all": (heads * self.head_dim,),
+                }[self.qk_norm_of]
+                yield from self.qk_norm.tensors(f"attention.{part}_norm", *shape)
+        if self.sinks:
+            yield "attention.sinks.weight", (self.heads,)
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """A feed-forward network: down(act(gate(x)) * up(x)), or down(act(up(x))) without a gate."""
+
+    dim: int
+    activation: Activation = "silu"
+    gated: bool = True
+    bias: bool = False
+
+    def tensors(self, dim: int, name: str = "ffn", *experts: int) -> Iterator[tuple[str, Shape]]:
+        """Names and shapes of its parameters, behind a dimension of experts where there are several."""
+        for part, rows, cols in (("gate", self.dim, dim), ("up", self.dim, dim), ("down", dim, self.dim)):
+            if part == "gate" and not self.gated:
+                continue
+            yield f"{name}.{part}_proj.weight", (*experts, rows, cols)
+            if self.bias:
+                yield f"{name}.{part}_proj.bias", (*experts, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """A mixture of experts: a softmax over the router's scores, the highest `used` of it, a weighted sum."""
+
+    count: int
+    used: int
+    each: Dense
+    renormalise: bool
+    """Whether the weights of those used are made to sum to 1."""
+    router_bias: bool = False
+    shared: Dense | None = None
+    """A network that is always used."""
+    shared_gate: bool = False
+    """Whether its output is multiplied by the logistic function of one more score."""
+
+    def tensors(self, dim: int) -> Iterator[tuple[str, Shape]]:
+        """Names and shapes of its parameters in a model of this width."""
+        yield "ffn.router.weight", (self.count, dim)
+        if self.router_bias:
+            yield "ffn.router.bias", (self.count,)
+        yield from self.each.tensors(dim, "ffn.experts", self.count)
+        if self.shared is not None:
+            yield from self.shared.tensors(dim, "ffn.shared")
+            if self.shared_gate:
+                yield "ffn.shared_gate.weight", (1, dim)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Attention and a feed-forward network, with the norms around them that are there."""
+
+    attention: Attention
+    ffn: Dense | Experts
+    attention_norm: Norm | None = None
+    post_attention_norm: Norm | None = None
+    ffn_norm: Norm | None = None
+    post_ffn_norm: Norm | None = None
+    parallel: bool = False
+    """Whether both read the same stream; without `ffn_norm` also the same normalised one."""
+    residual_scale: float = 1.0
+
+    def tensors(self, dim: int) -> Iterator[tuple[str, Shape]]:
+        """Names and shapes of its parameters in a model of this width."""
+        for name in NORMS:
+            norm: Norm | None = getattr(self, name)
+            if norm is not None:
+                yield from norm.tensors(name, dim)
+        yield from self.attention.tensors(dim)
+        yield from self.ffn.tensors(dim)
+
+
+NORMS = ("attention_norm", "post_attention_norm", "ffn_norm", "post_ffn_norm")
+"""A layer's norms by their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """A whole network."""
+
+    family: str
+    """What its files call it, such as "llama"."""
+    vocab_size: int
+    context_length: int
+    dim: int
+    layers: tuple[Layer, ...]
+    norm: Norm
+    positions: int = 0
+    """How many learned positions are added to the embedding; 0: none."""
+    embedding_scale: float = 1.0
+    tied: bool = True
+    """Whether the output layer is the embedding."""
+    head_bias: bool = False
+    logit_scale: float = 1.0
+    final_softcap: float = 0.0
+    slides: bool = False
+    """Whether a text longer than the context goes on over its last tokens, with positions from 0."""
+
+    def tensors(self) -> dict[str, Shape]:
+        """The shape of every parameter by its name; a tied output layer is left out."""
+        shapes: dict[str, Shape] = {"embedding.weight": (self.vocab_size, self.dim)}
+        if self.positions:
+            shapes["positions.weight"] = (self.positions, self.dim)
+        shapes.update(self.norm.tensors("norm", self.dim))
+        if not self.tied:
+            shapes["head.weight"] = (self.vocab_size, self.dim)
+        if self.head_bias:
+            shapes["head.bias"] = (self.vocab_size,)
+        for index, layer in enumerate(self.layers):
+            shapes.update((f"layers.{index}.{name}", shape) for name, shape in layer.tensors(self.dim))
+        return shapes
+
+    def rope_length(self, length: int) -> int:
+        """How far positions are stretched at a length: texts for which this differs share no keys."""
+        limits = [
+            layer.attention.rope.scaling.original_context_length
+            for layer in self.layers
+            if layer.attention.rope and layer.attention.rope.scaling and layer.attention.rope.scaling.long_factors
+        ]
+        return int(bool(limits) and length > min(limits))
