@@ -240,13 +240,15 @@ class Facts:
             return RopeScaling("linear", self.number("rope.scaling.factor"))
         if kind == "yarn":
             factor = self.number("rope.scaling.factor")
-            log_mul = self.number("rope.scaling.yarn_log_multiplier", 0.1)
+            scale_all = self.number("rope.scaling.yarn_log_multiplier", 0.0)
             return RopeScaling(
                 "yarn",
                 factor,
                 original_context_length=original,
+                beta_fast=self.number("rope.scaling.yarn_beta_fast", 32.0),
+                beta_slow=self.number("rope.scaling.yarn_beta_slow", 1.0),
                 truncate=self.name != "gpt-oss",
-                magnitude=magnitude * (1.0 + log_mul * math.log(max(factor, 1.0))),
+                magnitude=magnitude * _yarn_scale(factor, 1.0) / _yarn_scale(factor, scale_all),
             )
         raise ModelLoadError(f"{self.path} stretches its positions by {kind[:40]!r}, which llmchat does not know.")
 
@@ -276,12 +278,14 @@ class Facts:
 
 def _yarn_magnitude(factor: float, rope: Facts) -> float:
     """What YaRN multiplies cosines and sines by, where the file does not say it (Peng et al. 2023)."""
-
-    def of(scale: float) -> float:
-        return 1.0 if factor <= 1.0 else 0.1 * scale * math.log(factor) + 1.0
-
     scale, scale_all = rope.number("mscale", 0.0), rope.number("mscale_all_dim", 0.0)
-    return of(scale) / of(scale_all) if scale > 0 and scale_all > 0 else of(1.0)
+    if scale > 0 and scale_all > 0:
+        return _yarn_scale(factor, scale) / _yarn_scale(factor, scale_all)
+    return _yarn_scale(factor, 1.0)
+
+
+def _yarn_scale(factor: float, scale: float) -> float:
+    return 1.0 if factor <= 1.0 or scale < 0 else 0.1 * scale * math.log(factor) + 1.0
 
 
 def _ratio(trained: int, original: int) -> float:

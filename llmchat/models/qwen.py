@@ -31,8 +31,8 @@ def _plan(facts: Facts) -> ModelPlan:
 
 def _mixture(facts: Facts) -> Experts:
     is_third = facts.name.startswith("qwen3")
-    # GGUF leaves it to the architecture.
-    renormalise = is_third if facts.is_gguf else facts.flag("norm_topk_prob")
+    # GGUF files mostly leave it to the architecture.
+    renormalise = facts.flag("expert_weights_norm", is_third) if facts.is_gguf else facts.flag("norm_topk_prob")
     return experts(facts, renormalise=renormalise, shared=not is_third)
 
 

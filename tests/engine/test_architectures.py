@@ -15,7 +15,7 @@ from llmchat.engine.engine import Engine, Logits
 from llmchat.engine.opening import open_engine
 from tests.conftest import DATA
 
-SMALL, VARIANTS = DATA / "architectures", DATA / "architecture-variants"
+SMALL, VARIANTS, CONVERTED = DATA / "architectures", DATA / "architecture-variants", DATA / "architectures-gguf"
 TOKENIZER = str(SMALL / "tokenizer")
 END_ID = 2
 """The end token, which was not to be drawn."""
@@ -98,3 +98,14 @@ def test_variants_equal_transformers(name: str, way: str) -> None:
     for token in ids[10:]:
         logits = engine.decode(token)
     assert np.abs(logits - expected[-1]).max() < 1e-4
+
+
+@pytest.mark.parametrize("way", PATHS)
+@pytest.mark.parametrize("path", sorted(CONVERTED.glob("*.gguf")), ids=lambda path: path.stem)
+def test_files_of_llama_cpps_converter_equal_transformers(path: Path, way: str) -> None:
+    """GGUF files that llama.cpp's own converter made of the small models give the models' own logits."""
+    engine = open_engine(ModelSpec(str(path), dtype=PATHS[way], threads=1), lambda stage, fraction: None)
+    with np.load(SMALL / path.stem / "reference.npz") as reference:
+        ids, positions, expected = reference["ids"].tolist(), reference["positions"].tolist(), reference["logits"]
+    for position, row in zip(positions, expected, strict=True):
+        assert np.abs(behind(engine, ids[: position + 1]) - row).max() < 1e-4
