@@ -16,6 +16,9 @@ _FLOATS: dict[str, tuple[tuple[int, float], ...]] = {
     "Q4_K": ((0, 1 / 170), (2, 7.5 / 170)),
     "Q5_K": ((0, 1 / 340), (2, 15.5 / 340)),
     "Q6_K": ((208, 1 / 1350),),
+    "IQ4_NL": ((0, 1 / 70),),
+    "IQ4_XS": ((0, 1 / 1300),),
+    "MXFP4": (),
 }
 """Where a block has its 16-bit floats, and what makes its weights of about unit size around zero."""
 
@@ -34,6 +37,9 @@ def random_matrix(kind: str, rows: int, cols: int, rng: np.random.Generator, siz
     factors = rng.uniform(0.5, 1.5, len(blocks)) * size
     for start, unit in _FLOATS[kind]:
         blocks[:, start : start + 2] = (factors * unit).astype(np.float16).view(np.uint8).reshape(-1, 2)
+    if kind == "MXFP4":
+        # One byte for the exponent: twice the levels have a size of about 6.
+        blocks[:, 0] = np.rint(np.log2(factors / 3)) + 127
     return RawTensor(kind, (rows, cols), blocks.reshape(rows, -1))
 
 

@@ -37,12 +37,22 @@ inline float half_to_float(uint16_t h) {
 }
 
 // The formats of ggml that are kept as they are; the numbers are those of model.py's list.
-enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K };
-constexpr int kFormats = 13;
+enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4 };
+constexpr int kFormats = 16;
+
+// What four stored bits stand for: themselves, or a place in a table.
+enum class Levels : int32_t { Even, IQ4, FP4 };
+
+// The numbers of such a table, with the layout's offset: ggml's levels of IQ4, and twice the floats of 4 bits.
+constexpr uint8_t kLevels[][16] = {
+    {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
+    {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241},
+    {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0},
+};
 
 // How a quantised weight is kept: weight = scale * (stored - offset), or scale * stored + least.
 // The stored bits lie in planes of 4, 2 and 1 bits, those that make up `bits` (8: bytes as they are).
-// Scales (and leasts) are 16-bit floats for each group; in superblocks they are signed bytes for
+// Where there are levels, `stored` is the level. Scales (and leasts) are 16-bit floats for each group; in superblocks they are signed bytes for
 // each `step` columns, times a 16-bit float for the superblock. So every number of the file is kept.
 struct Layout {
     int bits = 0;  // 0: floats
@@ -50,8 +60,13 @@ struct Layout {
     bool has_least = false;
     bool is_super = false;
     int step = kGroup;
+    Levels levels = Levels::Even;
+    bool is_brain = false;  // scales are bfloat16, which hold every power of two
 
     constexpr int columns() const { return is_super ? kSuper : kGroup; }
+    constexpr int level_bits() const {  // of the numbers that are multiplied
+        return levels == Levels::IQ4 ? 8 : levels == Levels::FP4 ? 5 : bits;
+    }
     constexpr int plane_bytes() const { return kRows * kGroup * bits / 8; }  // of one group
     constexpr int scale_bytes() const {  // of all scales in `columns()`, and of all leasts
         return is_super ? kSuper / step * kRows : 2 * kRows;
@@ -74,6 +89,9 @@ constexpr Layout layout_of(Format format) {
         case Format::Q4_K: return {4, 0, true, true};
         case Format::Q5_K: return {5, 0, true, true};
         case Format::Q6_K: return {6, 32, false, true, kHalf};
+        case Format::IQ4_NL: return {4, 128, false, false, kGroup, Levels::IQ4};
+        case Format::IQ4_XS: return {4, 128, false, true, kGroup, Levels::IQ4};
+        case Format::MXFP4: return {4, 12, false, false, kGroup, Levels::FP4, true};
         default: return {};
     }
 }
@@ -95,6 +113,9 @@ void with_format(Format format, Use use) {
         case Format::Q4_K: return use.template operator()<Format::Q4_K>();
         case Format::Q5_K: return use.template operator()<Format::Q5_K>();
         case Format::Q6_K: return use.template operator()<Format::Q6_K>();
+        case Format::IQ4_NL: return use.template operator()<Format::IQ4_NL>();
+        case Format::IQ4_XS: return use.template operator()<Format::IQ4_XS>();
+        case Format::MXFP4: return use.template operator()<Format::MXFP4>();
     }
 }
 

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-_FORMATS = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
+_FORMATS = (
+    *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
+    *("IQ4_NL", "IQ4_XS", "MXFP4"),
+)
 """Formats that are kept as they are, in the library's order; others become F16, or F32 where that is too small."""
 
 _ATTENTION = {"QKV": tuple(f"attention.{part}_proj" for part in "qkv"), "OUT": ("attention.o_proj",)}

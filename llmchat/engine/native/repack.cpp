@@ -16,8 +16,15 @@ constexpr uint16_t kHalfSign = 0x8000;
 struct Unit {
     uint8_t stored[kSuper];
     int8_t scales[kSuper / kHalf], leasts[kSuper / kHalf];  // of superblocks
-    uint16_t scale, least;                                  // 16-bit floats
+    uint16_t scale, least;                                  // 16-bit floats, of the layout's kind
 };
+
+float brain_to_float(uint16_t brain) {
+    const uint32_t bits = uint32_t(brain) << 16;
+    float f;
+    std::memcpy(&f, &bits, sizeof f);
+    return f;
+}
 
 uint16_t half_at(const uint8_t* p) {
     uint16_t half;
@@ -55,6 +62,19 @@ void six_bit_scales(const uint8_t* p, Unit& u) {
     fields(p, 8, 8, 4, values);
     add_fields(p + 8, 4, 4, 2, 4, values);
     for (int i = 0; i < 16; i++) u.scales[i] = int8_t(values[i] - 32);
+}
+
+// The 8 scales of IQ4_XS: 6 bits each, counted from -32, in 2 bytes of high bits and 4 of low ones.
+void eight_scales(const uint8_t* p, Unit& u) {
+    uint8_t values[8];
+    fields(p + 2, 4, 1, 4, values);
+    add_fields(p, 2, 1, 2, 4, values);
+    for (int i = 0; i < 8; i++) u.scales[i] = int8_t(values[i] - 32);
+}
+
+// 2 to the power of exponent - 128, as a bfloat16: half of what the byte of MXFP4 says, as its levels are doubled.
+uint16_t power_of_two(uint8_t exponent) {
+    return uint16_t(exponent < 2 ? 0x20 << exponent : (exponent - 1) << 7);
 }
 
 // Leasts of superblocks are taken away in the file, and added here.
@@ -106,6 +126,15 @@ void take_apart(const uint8_t* p, Unit& u) {
             std::memcpy(u.scales, p + 192, 16);
             u.scale = half_at(p + 208);
             return;
+        case Format::IQ4_NL:
+            u.scale = half_at(p);
+            return fields(p + 2, 16, 16, 4, u.stored);
+        case Format::IQ4_XS:
+            u.scale = half_at(p), eight_scales(p + 2, u);
+            return fields(p + 8, 128, 16, 4, u.stored);
+        case Format::MXFP4:
+            u.scale = power_of_two(p[0]);
+            return fields(p + 1, 16, 16, 4, u.stored);
         default: return;
     }
 }
@@ -164,6 +193,9 @@ constexpr int file_bytes(Format format) {  // of a block
         case Format::Q4_K: return 144;
         case Format::Q5_K: return 176;
         case Format::Q6_K: return 210;
+        case Format::IQ4_NL: return 18;
+        case Format::IQ4_XS: return 136;
+        case Format::MXFP4: return 17;
     }
     return 0;
 }
@@ -198,17 +230,16 @@ void read_numbers(const uint8_t* from, int cols, float* to) {
     } else if constexpr (F == Format::F16) {
         for (int i = 0; i < cols; i++) to[i] = half_to_float(half_at(from + 2 * i));
     } else if constexpr (F == Format::BF16) {
-        for (int i = 0; i < cols; i++) {
-            const uint32_t bits = uint32_t(half_at(from + 2 * i)) << 16;
-            std::memcpy(to + i, &bits, sizeof bits);
-        }
+        for (int i = 0; i < cols; i++) to[i] = brain_to_float(half_at(from + 2 * i));
     } else {
         Unit u;
         for (int at = 0; at < cols; at += L.columns(), from += file_bytes(F)) {
             take_apart<F>(from, u);
-            const float scale = half_to_float(u.scale), least = L.has_least ? half_to_float(u.least) : 0;
+            const float scale = L.is_brain ? brain_to_float(u.scale) : half_to_float(u.scale);
+            const float least = L.has_least ? half_to_float(u.least) : 0;
             for (int i = 0; i < L.columns(); i++) {
-                const int part = i / L.step, stored = u.stored[i] - L.offset;
+                const int level = L.levels == Levels::Even ? u.stored[i] : kLevels[int(L.levels)][u.stored[i]];
+                const int part = i / L.step, stored = level - L.offset;
                 const float product = (L.is_super ? scale * u.scales[part] : scale) * float(stored);
                 to[at + i] = L.has_least ? product + (L.is_super ? least * u.leasts[part] : least) : product;
             }

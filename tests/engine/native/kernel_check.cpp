@@ -62,6 +62,7 @@ struct Input {
 };
 
 static uint16_t power_of_two_half() { return uint16_t(random_from(12, 17) << 10 | random_below(2) << 15); }
+static uint16_t power_of_two_brain() { return uint16_t(random_from(124, 129) << 7 | random_below(2) << 15); }
 static uint8_t power_of_two_byte() {
     const int value = 1 << random_below(6);
     return uint8_t(random_below(2) ? value : -value);
@@ -75,7 +76,9 @@ static std::vector<uint8_t> random_blocks(Format format, int rows, int cols, boo
     for (uint8_t& byte : blocks) byte = uint8_t(full ? 255 : random_below(256));
     const auto put_halves = [&](size_t from, size_t end) {
         for (; from < end; from += 2) {
-            const uint16_t half = powers ? power_of_two_half() : uint16_t(random_from(0x2000, 0x3bff) | random_below(2) << 15);
+            const uint16_t power = layout.is_brain ? power_of_two_brain() : power_of_two_half();
+            const uint16_t least = layout.is_brain ? 0x3c00 : 0x2000;  // some numbers below 1, of either kind
+            const uint16_t half = powers ? power : uint16_t(random_from(least, layout.is_brain ? 0x3f7f : 0x3bff) | random_below(2) << 15);
             std::memcpy(&blocks[from], &half, 2);
         }
     };
