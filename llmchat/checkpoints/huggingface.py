@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -14,6 +15,7 @@ from llmchat.checkpoints.checkpoint import Checkpoint, Progress
 from llmchat.checkpoints.file_bytes import check_unchanged
 from llmchat.checkpoints.huggingface_weights import open_weights
 from llmchat.checkpoints.lazy_tensors import LazyTensors
+from llmchat.checkpoints.microscaled import take_pairs
 from llmchat.checkpoints.stored_tensor import FLOATS, StoredTensor
 from llmchat.errors import ModelLoadError
 from llmchat.files import expanded
@@ -44,14 +46,15 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
         raise ModelLoadError(f"{path} has no config.json: give a Hugging Face model directory or a model file.")
     family = _family(path, described)
     stored, contents = open_weights(path, progress)
-    weight_format = _main_dtype(path, stored)
-    shapes = {name: tensor.shape for name, tensor in stored.items()}
+    pairs = take_pairs(stored)
+    weight_format = _main_dtype(path, stored, pairs)
+    shapes = {name: tensor.shape for name, tensor in (stored | pairs).items()}
     plan = family.plan(Facts(str(path), "config", str(described["model_type"]), described, shapes))
     check_plan(path, plan)
     if plan.tied:
         stored = {name: tensor for name, tensor in stored.items() if not _is_head(name)}
     tensors = {name: FileTensor(tensor.dtype, tensor.shape, tensor.raw) for name, tensor in stored.items()}
-    raw = assemble(path, plan, family.layouts["config"], tensors)
+    raw = assemble(path, plan, family.layouts["config"], tensors | pairs)
     progress("reading the tokenizer", None)
     tokenizer_path = expanded(spec.tokenizer) if spec.tokenizer else path
     tokenizer = load_tokenizer(tokenizer_path)
@@ -83,7 +86,8 @@ def _family(path: Path, described: Mapping[str, Any]) -> Family:
             f"{path} is a model of the type {str(kind)[:40]!r}, which llmchat cannot run. "
             f"It runs {', '.join(known_names('config'))}."
         )
-    if described.get("quantization_config"):
+    quantised = described.get("quantization_config")
+    if quantised and (not isinstance(quantised, Mapping) or quantised.get("quant_method") not in family.quantised):
         raise ModelLoadError(
             f"{path} is a model with quantised weights (take the original, or a GGUF file), which llmchat cannot run."
         )
@@ -94,9 +98,11 @@ def _is_head(name: str) -> bool:
     return name.rpartition(".")[0].rpartition(".")[2] in CONFIG.globals["head"]
 
 
-def _main_dtype(path: Path, weights: Mapping[str, StoredTensor]) -> str:
-    """The type that most weights are in; every one must be a plain float."""
+def _main_dtype(path: Path, weights: Mapping[str, StoredTensor], pairs: Mapping[str, FileTensor]) -> str:
+    """The type that most weights are in; every one but the pairs must be a plain float."""
     sizes: Counter[str] = Counter()
+    for pair in pairs.values():
+        sizes[pair.kind] += math.prod(pair.shape)
     for name, weight in weights.items():
         if weight.dtype not in FLOATS:
             raise ModelLoadError(f"{path}: the tensor {name!r} is of type {weight.dtype}, which llmchat cannot read.")

@@ -16,7 +16,7 @@ from llmchat.errors import ModelLoadError
 from llmchat.file_kinds import HEAD_BYTES, kind_words
 from llmchat.files import describe
 
-_SAFE_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_SAFE_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "U8": "uint8"}
 _INDEX_LIMIT = 64 * 2**20
 _NAME_LIMIT = 255
 """Bytes; no file's name is longer."""

@@ -22,6 +22,8 @@ class Family:
     plan: Callable[[Facts], ModelPlan]
     """Reads a file's facts. Raises ModelLoadError where they are not of this kind after all."""
     layouts: Mapping[Source, Layout] = field(default_factory=lambda: LAYOUTS)
+    quantised: tuple[str, ...] = ()
+    """The `quant_method`s of directories whose tensors its layout has places for."""
 
 
 def find_family(source: Source, name: str) -> Family | None:

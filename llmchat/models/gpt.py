@@ -87,7 +87,7 @@ def _falcon(facts: Facts) -> ModelPlan:
     return _plan(facts, layer)
 
 
-_MATRICES = (*_QKV, "attention.o_proj", "ffn.up_proj", "ffn.down_proj")
+_MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 _GPT2 = CONFIG.changed(layer="h.{}.", transposed=_MATRICES, joined=(Joined("attn.c_attn", _QKV),))
 _NEOX = CONFIG.changed(joined=(Joined("attention.query_key_value", _QKV, grouped=True),))
 _FALCON = CONFIG.changed(

@@ -24,10 +24,20 @@ def _plan(facts: Facts) -> ModelPlan:
 
 
 _EXPERTS = ("ffn.experts.gate_proj", "ffn.experts.up_proj")
+_GATE_UP, _DOWN = "mlp.experts.gate_up_proj", "mlp.experts.down_proj"
 _CONFIG = CONFIG.changed(
-    joined=(Joined("mlp.experts.gate_up_proj", _EXPERTS, alternating=True),),
-    transposed=(*_EXPERTS, "ffn.experts.down_proj"),
+    parts={"ffn.experts.down_proj": (_DOWN, f"{_DOWN}_blocks")},
+    joined=tuple(Joined(name, _EXPERTS, alternating=True) for name in (_GATE_UP, f"{_GATE_UP}_blocks")),
+    transposed=(_GATE_UP, _DOWN),
+    bare=(*CONFIG.bare, f"{_GATE_UP}_blocks", f"{_DOWN}_blocks"),
 )
 _GGUF = GGUF.changed(parts={"ffn_norm": ("post_attention_norm",)})
 
-FAMILIES = (Family({"config": ("gpt_oss",), "gguf": ("gpt-oss",)}, _plan, {"config": _CONFIG, "gguf": _GGUF}),)
+FAMILIES = (
+    Family(
+        {"config": ("gpt_oss",), "gguf": ("gpt-oss",)},
+        _plan,
+        {"config": _CONFIG, "gguf": _GGUF},
+        quantised=("mxfp4",),
+    ),
+)

@@ -68,7 +68,7 @@ class Layout:
     prefixes: tuple[str, ...] = ()
     """What may stand before every name."""
     transposed: tuple[str, ...] = ()
-    """The parts that a file has columns first."""
+    """The file's parts that lie columns first."""
     norm_offset: float = 0.0
     """What the file left out of the weights of norms."""
     ignored: re.Pattern[str] | None = None
@@ -85,6 +85,7 @@ class Layout:
         transposed: tuple[str, ...] = (),
         joined: tuple[Joined, ...] = (),
         layer: str | None = None,
+        bare: tuple[str, ...] = (),
     ) -> Layout:
         """The layout of a family whose names differ in some."""
         return replace(
@@ -95,6 +96,7 @@ class Layout:
             transposed=transposed or self.transposed,
             joined=joined or self.joined,
             layer=layer or self.layer,
+            bare=bare or self.bare,
         )
 
 
@@ -254,7 +256,6 @@ class Places:
 
     def _find_part(self, name: str, index: int, part: str, kind: str) -> Stored | None:
         prefix, is_bias = self._layout.layer.format(index), kind == "bias"
-        transposed = part in self._layout.transposed and not is_bias
         for candidate in self._layout.parts.get(part, ()):
             if "{}" in candidate:
                 count = self._wanted[name][0]
@@ -264,12 +265,17 @@ class Places:
                 continue
             found = self._in_file(prefix, candidate, kind)
             if found is not None and not self._holds_others(candidate, found, name):
-                return Stored((found,), is_bias=is_bias, transposed=transposed, added=self._offset(name))
+                turned = self._is_transposed(candidate, kind)
+                return Stored((found,), is_bias=is_bias, transposed=turned, added=self._offset(name))
         for joined in self._layout.joined:
             if part in joined.parts and (found := self._in_file(prefix, joined.name, kind)) is not None:
                 share = self._share(joined, part, index)
-                return replace(share, names=(found,), is_bias=is_bias, transposed=transposed)
+                turned = self._is_transposed(joined.name, kind)
+                return replace(share, names=(found,), is_bias=is_bias, transposed=turned)
         return None
+
+    def _is_transposed(self, part: str, kind: str) -> bool:
+        return part in self._layout.transposed and kind == "weight"
 
     def _holds_others(self, candidate: str, found: str, name: str) -> bool:
         """Whether a tensor of a part's own name holds others too, as its height tells."""
