@@ -85,7 +85,10 @@ def write_mixture(path: Path, layers: int) -> None:
     rng = np.random.default_rng(5)
     writer = gguf.GGUFWriter(path, ARCHITECTURE, use_temp_file=False)
     for key, value in _facts(layers).items():
-        (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(f"{ARCHITECTURE}.{key}", value)
+        if isinstance(value, float):
+            writer.add_float32(f"{ARCHITECTURE}.{key}", value)
+        else:
+            writer.add_uint32(f"{ARCHITECTURE}.{key}", value)
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list([f"<{i}>" for i in range(VOCABULARY)])
     writer.add_token_types([1] * VOCABULARY)

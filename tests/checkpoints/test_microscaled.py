@@ -73,15 +73,13 @@ def test_numbers_are_those_of_the_floats(directories: tuple[Path, Path]) -> None
         one, other = floats.raw[name], quantised.raw[name]
         if "experts" in name and name.endswith("weight"):
             assert (other.kind, other.data.shape[-1]) == ("MXFP4", one.shape[-1] // 32 * 17)
-        values = [dequantise(raw.kind, raw.data.reshape(-1, raw.data.shape[-1])) for raw in (one, other)]
+        expected, got = (dequantise(raw.kind, raw.data.reshape(-1, raw.data.shape[-1])) for raw in (one, other))
         assert one.shape == other.shape
-        assert np.array_equal(*values)
+        assert np.array_equal(got, expected)
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float32"])
-def test_it_runs_as_in_floats(
-    directories: tuple[Path, Path], dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_runs_as_in_floats(directories: tuple[Path, Path], dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The native step takes the blocks as they are, and torch their numbers."""
     monkeypatch.delattr(native_model, "_dense")
     rows = []
