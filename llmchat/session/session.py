@@ -238,13 +238,17 @@ class ChatSession(Conversation):
 
     # ── files ──
 
-    def new(self) -> None:
+    def new(self, *, let_go: bool = False) -> None:
         """Begin a new conversation; the old one stays in its file.
+
+        Args:
+            let_go: Whether one that is in no file may go without being asked for twice.
 
         Raises:
             UsageError: The old one is in no file, and this is the first try.
         """
-        self.require_kept()
+        if not let_go:
+            self.require_kept()
         self._begin_anew()
 
     def _begin_anew(self) -> None:

@@ -27,7 +27,8 @@ class KeysInOrder(Base):
         if focused is not None and focused is not self and self.screen.is_current:
             event.stop()
             event.prevent_default()
-            focused._forward_event(event)
+            # A new one: what is stopped stays so.
+            focused._forward_event(events.Key(event.key, event.character))
             return
         if self.check_consume_key(event.key, event.character):
             return

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from llmchat.chat.quoting import written
 from llmchat.chat.turn import Reply, Turn, token_count
+from llmchat.chat.words import value_words
 from llmchat.errors import UsageError
 from llmchat.ui.blocks import SYSTEM_BLOCK
 from llmchat.ui.take_along import taken_along
@@ -101,10 +103,14 @@ def describe(turn: Turn) -> str:
 def _describe_reply(reply: Reply) -> list[str]:
     times = reply.timings
     moved = "; ".join(
-        f"from token {change.token_index}: " + ", ".join(f"{name} {value}" for name, value in change.values.items())
+        f"from token {change.token_index}: "
+        + ", ".join(f"{name} {value_words(name, value)}" for name, value in change.values.items())
         for change in reply.changes
     )
-    settings = ", ".join(f"{name} {value}" for name, value in reply.config.difference().items() if name != "seed")
+    differing = reply.config.difference().items()
+    settings = ", ".join(f"{name} {value_words(name, value)}" for name, value in differing if name != "seed")
+    if reply.prefill_text:
+        settings = ", ".join([*filter(None, [settings]), f"prefill {written(reply.prefill_text)}"])
     return [
         f"model {reply.model} · seed {reply.seed} · {'completion' if reply.raw else 'chat template'}",
         f"settings: {settings or 'the defaults'}" + (f"; {moved}" if moved else ""),

@@ -56,3 +56,17 @@ async def test_keys_follow_the_focus_that_a_key_before_them_moved() -> None:
         await it.pilot.pause()
         assert it.chat.prompt.text == "a"
         assert it.app.focused is not it.chat.prompt
+
+
+@pytest.mark.parametrize(("text", "value"), [("Tell me a story", None), ("7 dogs", None), ("/set", None), ("0.3", 0.3)])
+async def test_words_typed_on_a_slider_go_to_the_prompt(text: str, value: float | None) -> None:
+    """They move no setting; a value is a value still."""
+    async with window(ScriptedEngine()) as it:
+        await it.ready()
+        slider = it.app.screen.query(Slider).first()
+        before = slider.value
+        slider.focus()
+        await it.until(lambda: it.app.focused is slider, "the slider")
+        burst(it, *("space" if letter == " " else letter for letter in text), *(["enter"] if value is not None else []))
+        await it.until(lambda: it.chat.prompt.text == ("" if value is not None else text), text)
+        await it.until(lambda: slider.value == (before if value is None else value), "the value")

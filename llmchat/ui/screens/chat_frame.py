@@ -118,8 +118,12 @@ class ChatFrame(Screen[None]):
     @on(TranscriptView.TextTyped)
     def type_into_prompt(self, event: TranscriptView.TextTyped) -> None:
         """Whoever types or pastes in the transcript means the prompt."""
+        self.action_write_on(event.text)
+
+    def action_write_on(self, text: str) -> None:
+        """Go on in the prompt with what was begun elsewhere."""
         self.set_focus(self.prompt)
-        self.prompt.insert(event.text)
+        self.prompt.insert(text)
 
     def action_find(self) -> None:
         """Look for words in the transcript."""

@@ -120,7 +120,7 @@ class TrialStep(SetupStep):
 
     def _send(self, text: str) -> None:
         session = self._session = self._session or self._begin_session()
-        session.new()
+        session.new(let_go=True)
         config = resolve_generation(self._draft).config
         limit = min(config.max_new_tokens, SAMPLE_TOKENS)
         session.config = config.changed(max_new_tokens=limit, min_new_tokens=min(config.min_new_tokens, limit))

@@ -237,6 +237,8 @@ class TranscriptView(TranscriptPane):
 
     def on_key(self, event: events.Key) -> None:
         """Hand characters that mean nothing here to the screen, and those that other characters follow at once."""
+        if self.screen.focused is not self:
+            return  # An earlier key has moved the focus.
         active = self.screen.active_bindings.get(event.key)
         action = active.binding.action if active is not None else None
         if action != "turn('delete')":

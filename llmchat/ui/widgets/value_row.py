@@ -203,9 +203,16 @@ class ValueRow(KeysInOrder, Widget, can_focus=True):
             value = f"{value[: room - 4]}…{value[-3:]}"
         return [(self.label.ljust(NAME_WIDTH - len(value)), self._label_look), (value, self.value_look)]
 
-    def on_key(self, event: events.Key) -> None:
-        """Type, or correct what was typed."""
-        if self.draft is not None:
+    async def on_key(self, event: events.Key) -> None:
+        """Type, or correct what was typed. What is no value is meant for the prompt."""
+        if self.screen.focused is not self:
+            return  # An earlier key has moved the focus.
+        if (words := self._words(event)) is not None:
+            event.stop()
+            event.prevent_default()
+            self.close_editor()
+            await self.run_action(f"screen.write_on({words!r})")
+        elif self.draft is not None:
             self._edit(event)
         elif event.character and event.character in self.starts_typing:
             event.stop()
@@ -263,6 +270,15 @@ class ValueRow(KeysInOrder, Widget, can_focus=True):
         """Take what looks like a whole value; "-" and "1." want to go on."""
         if self.draft and self.draft[-1].isdigit():
             self._submit()
+
+    def _words(self, event: events.Key) -> str | None:
+        """What has been typed so far, if with this key it is no value but the beginning of a message."""
+        if not (event.is_printable and event.character) or event.character in self.starts_typing:
+            return None
+        if self.draft is not None:
+            return self.draft + event.character if self.draft and event.character.isspace() else None
+        is_bound = event.key in self.screen.active_bindings
+        return None if is_bound or event.character.isspace() else event.character
 
     def _edit(self, event: events.Key) -> None:
         """One key while typing. Keys that leave the row take the value first."""
