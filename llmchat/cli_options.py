@@ -102,7 +102,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(["-c", "--continue", "continue_last"], is_flag=True, help="Go on with the last conversation."),
     Option(["--resume"], metavar="FILE", help="Go on with the conversation in a file."),
     Option(["--save"], metavar="FILE", help="Keep the conversation in this file, or go on with the one in it."),
-    Option(["--no-save"], is_flag=True, help="Keep nothing of the conversation."),
+    Option(
+        ["--no-save"], is_flag=True, help="Keep no file of the conversation; what is sent stays under the up arrow."
+    ),
     Option(["--setup"], is_flag=True, help="Choose model, device, preset and theme, step by step."),
     Option(["--interactive"], is_flag=True, help="Open the window; this is the default."),
     Option(["--theme"], metavar="NAME", help="The window's colours."),
@@ -281,7 +283,7 @@ def to_path(given: str | None) -> Path | None:
     """
     if given is None:
         return None
-    from llmchat.files import located
+    from llmchat.paths import located
 
     return located(given)
 

@@ -12,8 +12,6 @@ from datetime import MAXYEAR, MINYEAR, date
 from pathlib import Path
 from typing import Any
 
-from llmchat.errors import UsageError
-
 try:
     import fcntl
 except ImportError:  # Windows
@@ -166,21 +164,6 @@ _CAUSES = {
 def expanded(place: str | Path) -> Path:
     """The path that a person typed, "~" standing for the home directory; where none is known, it stays as it is."""
     return Path(os.path.expanduser(place))
-
-
-def located(place: str | Path) -> Path:
-    """The path of a file that a person named.
-
-    Raises:
-        UsageError: The name is empty, or "~" stands before a name that is no user.
-    """
-    text = str(place)
-    if not text.strip():
-        raise UsageError("A file's name is empty. Give one, or leave the option out.")
-    path = expanded(place)
-    if text.startswith("~") and str(path).startswith("~") and not path.exists():
-        raise UsageError(f"There is no home directory for {path.parts[0]}: write the path out.")
-    return path
 
 
 def describe(error: OSError) -> str:

@@ -14,8 +14,8 @@ from llmchat.chat.model import ModelInfo
 from llmchat.chat.plain_text import visible
 from llmchat.chat.reply_metrics import Outcome, ReplyMetrics, check_table_path, measure, save_table
 from llmchat.chat.turn import Reply
-from llmchat.files import located
 from llmchat.once_output import describe_reply, write_json, write_out
+from llmchat.paths import located
 from llmchat.session.laboratory import Experiment
 
 _COLUMNS = f"{'tokens':>6}  {'log p':>6}  {'distinct-2':>10}  {'rep-4':>5}  {'end':<9}  text"

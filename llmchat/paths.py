@@ -13,9 +13,24 @@ from pathlib import Path
 from typing import Literal
 
 from llmchat.errors import UsageError
-from llmchat.files import describe, located
+from llmchat.files import describe, expanded
 
 HOME_VARIABLE = "LLMCHAT_HOME"
+
+
+def located(place: str | Path) -> Path:
+    """The path of a file that a person named.
+
+    Raises:
+        UsageError: The name is empty, or "~" stands before a name that is no user.
+    """
+    text = str(place)
+    if not text.strip():
+        raise UsageError("A file's name is empty. Give one, or leave the option out.")
+    path = expanded(place)
+    if text.startswith("~") and str(path).startswith("~") and not path.exists():
+        raise UsageError(f"There is no home directory for {path.parts[0]}: write the path out.")
+    return path
 
 
 def _root(kind: Literal["config", "data", "state"]) -> Path:

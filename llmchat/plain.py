@@ -116,11 +116,10 @@ class PlainConversation:
 
     def close(self) -> None:
         """Keep what there is of a running reply, end the worker, and say where the conversation is."""
-        path = self.session.path
-        self.session.close()
+        words = self.session.close()
         self._worker.close()
-        if path is not None and sys.stderr.isatty():
-            print(f"Saved: {path}", file=sys.stderr)
+        if words and sys.stderr.isatty():
+            print(words, file=sys.stderr)
 
     def _keep_where_asked(self) -> None:
         """Begin, or go on with, the file that was named at the start."""

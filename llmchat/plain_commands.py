@@ -18,7 +18,8 @@ from llmchat.chat.model import recorded_tokenizer
 from llmchat.chat.turn import Turn, token_count
 from llmchat.chat.words import value_words
 from llmchat.errors import UsageError
-from llmchat.files import describe, located, write_text
+from llmchat.files import describe, write_text
+from llmchat.paths import located
 from llmchat.session import ChatSession
 from llmchat.session.restoring import LAST, last_model, other_model
 from llmchat.settings import Settings

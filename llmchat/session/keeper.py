@@ -31,6 +31,8 @@ class Keeper:
             autosave: Whether a file is made without being asked for.
         """
         self.file: TranscriptFile | None = None
+        self.lacks_something = False
+        """Whether the file that was let go last could not take all that was said."""
         self._warn = warn
         self._autosave = autosave
         self._has_warned = False
@@ -80,6 +82,7 @@ class Keeper:
         if self.file is not None:
             with self._told_once():
                 self.file.keep_selection()
+            self.lacks_something = not self.file.has_all
             self.file.close()
             self.file = None
 

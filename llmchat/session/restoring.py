@@ -35,9 +35,6 @@ def restore(session: ChatSession, given: Collection[str]) -> str:
         A sentence that tells what is another than before; "" if nothing is.
     """
     transcript = session.transcript
-    if len(transcript) and not transcript.path():
-        # Left with everything taken back: an empty window would hide what the file has.
-        transcript.select(transcript.children(None)[-1].id)
     reply, state = last_reply(transcript), state_at_end(transcript)
     if state is None:
         if "system" not in given:

@@ -285,9 +285,18 @@ class ChatSession(Conversation):
         self.transcript, self.is_just_opened = transcript, True
         self.brought_back, self.begun_with = restore(self, given), begun(self)
 
-    def close(self) -> None:
-        """End the session: what there is of a running reply is kept."""
+    def close(self) -> str:
+        """End the session: what there is of a running reply is kept.
+
+        Returns:
+            Where the conversation is, and whether all of it is there; "" where it is in no file.
+        """
+        path = self.path
         self._leave("llmchat was closed")
+        if path is None:
+            return ""
+        lacks = self._keeper.lacks_something
+        return f"Not all is saved: {path} could not be written." if lacks else f"Saved: {path}"
 
     def _leave(self, reason: str) -> None:
         """Stop, keep what there is of a running reply, and let go of the file."""

@@ -14,7 +14,8 @@ from llmchat.chat.history import turn_count
 from llmchat.chat.model import recorded_tokenizer
 from llmchat.chat.words import value_words
 from llmchat.errors import UsageError
-from llmchat.files import describe, located, write_text
+from llmchat.files import describe, write_text
+from llmchat.paths import located
 from llmchat.session.restoring import LAST, last_model, other_model
 from llmchat.ui.commands import COMMAND_BY_NAME, COPY_FORMS, Command
 from llmchat.ui.rendering.heat import HEAT_MODES

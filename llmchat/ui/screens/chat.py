@@ -6,6 +6,7 @@ worker event ─▶ take ─▶ session ─▶ blocks, bars, sidebar
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from textual.widgets import Input
 from llmchat.chat.model import ModelSpec
 from llmchat.errors import LlmchatError
 from llmchat.options import StartOptions
+from llmchat.paths import transcripts_dir
 from llmchat.session import ChatSession
 from llmchat.ui.bars import show_bars
 from llmchat.ui.blocks import session_blocks
@@ -374,8 +376,12 @@ class ChatScreen(ChatFrame):
         """Keep what there is; returns a line for the terminal, after the window has closed."""
         path = self.session.path
         self.keep_draft()
-        self.session.close()
-        return f"Saved: {path}\nGo on with: llmchat --continue" if path is not None else ""
+        words = self.session.close()
+        if path is None:
+            return words
+        is_listed = path.parent == transcripts_dir()
+        flag = "--continue" if is_listed else f"--resume {shlex.quote(str(path))}"
+        return f"{words}\nGo on with: llmchat {flag}"
 
     def keep_draft(self) -> None:
         """Put what was written and not sent among the past prompts."""
