@@ -120,8 +120,8 @@ def _once(recipe: Recipe, setting_flags: list[str]) -> Iterator[str]:
         # As a flag's value, it would mean standard input.
         yield "printf %s - | "
     else:
-        # Of a flag's value, the last line feed is left out.
-        words += ["--prompt", f"{prompt}\n" if prompt.endswith("\n") else prompt]
+        # Of a flag's value, the last line feed is left out. What is piped in where it runs is no part of it.
+        words += ["--no-stdin", "--prompt", f"{prompt}\n" if prompt.endswith("\n") else prompt]
     if not reply.raw and (system := system_of(recipe.turns)):
         words += ["--system", system]
     words += ["--raw"] if reply.raw and recipe.has_template else []

@@ -114,7 +114,7 @@ def _describe_reply(reply: Reply) -> list[str]:
     return [
         f"model {reply.model} · seed {reply.seed} · {'completion' if reply.raw else 'chat template'}",
         f"settings: {settings or 'the defaults'}" + (f"; {moved}" if moved else ""),
-        f"ended by {reply.finish_detail}",
+        reply.finish_detail if reply.finish_reason == "cancelled" else f"ended by {reply.finish_detail}",
         f"prompt {token_count(reply.prompt_tokens)}, {reply.cached_tokens} of them from the cache · "
         f"reply {token_count(len(reply.token_ids))}",
         f"first token after {times.time_to_first_token_seconds:.2f} s · {times.tokens_per_second:.1f} tok/s",

@@ -38,7 +38,9 @@ def recipe(reply: Reply | None = None, **changed: Any) -> Recipe:
 
 def test_only_what_differs_from_the_defaults_is_said() -> None:
     """The model, the message and the dice; nothing that would be so anyway."""
-    assert as_command(recipe()) == "llmchat --once --model tiny --prompt 'Tell me about the sea.' --seed 8417"
+    assert (
+        as_command(recipe()) == "llmchat --once --model tiny --no-stdin --prompt 'Tell me about the sea.' --seed 8417"
+    )
     assert as_python(recipe()) == (
         "import llmchat\n"
         "from llmchat import GenerationConfig\n"
@@ -83,7 +85,7 @@ def test_everything_that_differs_is_said() -> None:
 def test_a_text_that_was_continued_says_raw_where_it_matters() -> None:
     """Models without a chat template need no word for it; each prompt stands alone, in a long conversation too."""
     raw = recipe(made(raw=True), turns=LONG)
-    assert as_command(raw) == "llmchat --once --model tiny --prompt 'What?' --raw --seed 8417"
+    assert as_command(raw) == "llmchat --once --model tiny --no-stdin --prompt 'What?' --raw --seed 8417"
     assert "raw=True" in as_python(raw)
     assert "--raw" not in as_command(replace(raw, has_template=False))
     assert "raw" not in as_python(replace(raw, has_template=False))

@@ -37,7 +37,7 @@ async def test_keys_and_commands_copy_what_makes_a_reply_again(copied: list[str]
         await it.send("/copy python")
         await it.until(lambda: len(copied) == 4)
         assert copied[0] == copied[2] and copied[1] == copied[3]
-        assert copied[0] == f"llmchat --once --model tiny --prompt Alice --seed {seed} --max-new-tokens 24"
+        assert copied[0] == f"llmchat --once --model tiny --no-stdin --prompt Alice --seed {seed} --max-new-tokens 24"
         assert "model = llmchat.load('tiny')" in copied[1] and f"seed={seed}" in copied[1]
         await it.send(f"/copy command {tmp_path / 'again.sh'}")
         await it.send(f"/copy python {tmp_path / 'again.py'}")
