@@ -62,7 +62,7 @@ FORMATS = {
 """Every format by its number in a GGUF file."""
 
 _BLOCK_BYTES = {form.name: form.bytes for form in FORMATS.values()}
-_NEED_GGUF = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "TQ1_0", "NVFP4")
+_NEED_GGUF = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "TQ1_0")
 
 
 def dequantise(kind: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:

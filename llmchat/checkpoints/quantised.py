@@ -22,6 +22,14 @@ _LEVELS_FP4 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12]
 """Twice the sixteen numbers of four bits: a sign, two bits of exponent and one of mantissa."""
 
 
+_BYTES = np.arange(256)
+_SCALES_E4M3 = np.ldexp((_BYTES & 7) + 8.0 * (_BYTES & 120 > 0), np.maximum(_BYTES >> 3 & 15, 1) - 11).astype(
+    np.float32
+)
+_SCALES_E4M3[127] = 0
+"""Half of the number that a byte is: four bits of exponent, three of mantissa; the one that is no number is 0."""
+
+
 def fields(data: Bytes, run: int, width: int) -> Bytes:
     """Fields of some bits: first the lowest of each of `run` bytes, then their next, and so on; then the next run."""
     runs = data.reshape(len(data), -1, 1, run)
@@ -125,6 +133,10 @@ def _mxfp4(blocks: Bytes) -> Floats:
     return _LEVELS_FP4[fields(blocks[:, 1:], 16, 4)] * scale
 
 
+def _nvfp4(blocks: Bytes) -> Floats:
+    return _scaled(_LEVELS_FP4[fields(blocks[:, 4:], 8, 4)], _SCALES_E4M3[blocks[:, :4]])
+
+
 READERS: Mapping[str, Callable[[Bytes], Floats]] = {
     "Q4_0": _q4_0,
     "Q4_1": _q4_1,
@@ -140,5 +152,6 @@ READERS: Mapping[str, Callable[[Bytes], Floats]] = {
     "IQ4_NL": _iq4_nl,
     "IQ4_XS": _iq4_xs,
     "MXFP4": _mxfp4,
+    "NVFP4": _nvfp4,
 }
 """By the name of the format."""

@@ -114,6 +114,7 @@ def _open_natively(spec: ModelSpec, progress: Progress) -> Engine:
         model = NativeModel(checkpoint, threads, progress, memory)
         style = _prompt_style(checkpoint, spec)
         info = _describe(checkpoint, spec, "cpu", f"native {kernels_name()}", threads, model.parameter_count)
+        info = replace(info, notes=(*info.notes, *model.notes))
         return NativeEngine(
             model,
             checkpoint.tokenizer,

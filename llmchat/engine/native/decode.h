@@ -36,9 +36,9 @@ inline float half_to_float(uint16_t h) {
     return f;
 }
 
-// The formats of ggml that are kept as they are; the numbers are those of model.py's list.
-enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4 };
-constexpr int kFormats = 16;
+// The formats of ggml that are kept as they are, and one that others become; the numbers are those of model.py's list.
+enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, SIGNED8 };
+constexpr int kFormats = 17;
 
 // What four stored bits stand for: themselves, or a place in a table.
 enum class Levels : int32_t { Even, IQ4, FP4 };
@@ -49,6 +49,9 @@ constexpr uint8_t kLevels[][16] = {
     {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241},
     {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0},
 };
+
+// What scales are: bfloat16 holds every power of two.
+enum class Scale : int32_t { Half, Brain, Float };
 
 // How a quantised weight is kept: weight = scale * (stored - offset), or scale * stored + least.
 // The stored bits lie in planes of 4, 2 and 1 bits, those that make up `bits` (8: bytes as they are).
@@ -61,7 +64,7 @@ struct Layout {
     bool is_super = false;
     int step = kGroup;
     Levels levels = Levels::Even;
-    bool is_brain = false;  // scales are bfloat16, which hold every power of two
+    Scale scale = Scale::Half;  // Float in superblocks alone
 
     constexpr int columns() const { return is_super ? kSuper : kGroup; }
     constexpr int level_bits() const {  // of the numbers that are multiplied
@@ -91,7 +94,8 @@ constexpr Layout layout_of(Format format) {
         case Format::Q6_K: return {6, 32, false, true, kHalf};
         case Format::IQ4_NL: return {4, 128, false, false, kGroup, Levels::IQ4};
         case Format::IQ4_XS: return {4, 128, false, true, kGroup, Levels::IQ4};
-        case Format::MXFP4: return {4, 12, false, false, kGroup, Levels::FP4, true};
+        case Format::MXFP4: return {4, 12, false, false, kGroup, Levels::FP4, Scale::Brain};
+        case Format::SIGNED8: return {8, 128, false, true, kHalf, Levels::Even, Scale::Float};
         default: return {};
     }
 }
@@ -116,6 +120,7 @@ void with_format(Format format, Use use) {
         case Format::IQ4_NL: return use.template operator()<Format::IQ4_NL>();
         case Format::IQ4_XS: return use.template operator()<Format::IQ4_XS>();
         case Format::MXFP4: return use.template operator()<Format::MXFP4>();
+        case Format::SIGNED8: return use.template operator()<Format::SIGNED8>();
     }
 }
 
@@ -202,6 +207,13 @@ size_t file_row_bytes(Format format, int cols);
 
 // The numbers of one row of the file's format.
 void read_row(Format format, const uint8_t* from, int cols, float* to);
+
+// Bytes of a block of SIGNED8 in its rows: a float, 16 scales and 256 numbers.
+constexpr int kSignedBytes = 4 + kSuper / kHalf + kSuper;
+
+// Blocks `first` to `end` of a format of interface.h's LookUp, unpacked into SIGNED8; and whether their sizes are right.
+bool look_up_fits(int kind, size_t blocks, size_t bytes, size_t table_bytes);
+void look_up(int kind, const uint8_t* from, size_t first, size_t end, const int8_t* table, uint8_t* to);
 
 // Puts rows of the file's format into blocks, as rows `first_row` and on of a matrix.
 void repack(Format format, const uint8_t* from, int first_row, int rows, int cols, uint8_t* to);

@@ -44,6 +44,9 @@ enum VectorSlot {
 // The vectors of layer -1.
 enum GlobalSlot { NORM, NORM_BIAS, POSITIONS, HEAD_BIAS, GLOBALS };
 
+// Formats that look numbers up, or pack them as digits of three.
+enum LookUp { IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, TQ1_0, TQ2_0, LOOK_UPS };
+
 enum Result { DONE, REFUSED, NO_MEMORY };
 
 extern "C" {
@@ -54,6 +57,7 @@ void llmchat_memory_free(Memory* memory);
 Model* llmchat_model_new(const Shape* shape, const LayerShape* layers, const char* kernels, Memory* memory);
 void llmchat_model_free(Model* model);
 int llmchat_set_matrix(Model* model, int layer, int slot, int expert, int parts, const int32_t* formats, const void* const* data, const size_t* sizes, const int32_t* rows, int cols);
+int llmchat_look_up(Model* model, int kind, const void* data, size_t size, const void* table, size_t table_size, void* to, size_t blocks);
 int llmchat_set_embedding(Model* model, int format, const void* data, size_t size);
 int llmchat_set_vector(Model* model, int layer, int slot, const float* data, size_t count);
 int llmchat_set_rope(Model* model, int rope, const float* cosines, const float* sines, int positions, int dim, int interleaved);

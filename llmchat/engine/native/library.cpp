@@ -80,6 +80,17 @@ int llmchat_set_matrix(Model* model, int layer, int slot, int expert, int parts,
     return NO_MEMORY;
 }
 
+// Unpacks blocks of a LookUp format with all threads into as many of SIGNED8. REFUSED if the sizes are not theirs.
+int llmchat_look_up(Model* model, int kind, const void* data, size_t size, const void* table, size_t table_size, void* to, size_t blocks) {
+    if (!look_up_fits(kind, blocks, size, table_size)) return REFUSED;
+    const int workers = model->team.size();
+    model->team.run(workers, [&](int worker) {
+        look_up(kind, static_cast<const uint8_t*>(data), blocks * worker / workers, blocks * (worker + 1) / workers,
+                static_cast<const int8_t*>(table), static_cast<uint8_t*>(to));
+    });
+    return DONE;
+}
+
 // Takes a row for each token of the vocabulary, which stay where they are. Returns 0, or 1 if they are no such rows.
 int llmchat_set_embedding(Model* model, int format, const void* data, size_t size) {
     const Shape& s = model->shape;

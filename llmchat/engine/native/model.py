@@ -16,6 +16,7 @@ from llmchat.checkpoints.checkpoint import Checkpoint, RawTensor
 from llmchat.engine.architectures.frequencies import rope_frequencies, rope_magnitude
 from llmchat.engine.native.interface import constants
 from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, TILE, PreparedMemory, load_library
+from llmchat.engine.native.lookup import LOOKED_UP, SIGNED, unpack
 from llmchat.engine.native.shapes import layer_shapes, model_shape, ropes_of
 from llmchat.errors import ModelLoadError
 from llmchat.models.plan import NORMS, Experts, Layer
@@ -27,9 +28,9 @@ Floats = NDArray[np.float32]
 
 _FORMATS = (
     *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
-    *("IQ4_NL", "IQ4_XS", "MXFP4"),
+    *("IQ4_NL", "IQ4_XS", "MXFP4", SIGNED),
 )
-"""Formats that are kept as they are, in the library's order; others become F16, or F32 where that is too small."""
+"""Formats that are kept as they are, in the library's order, and what others become before F16, or F32 if need be."""
 
 _ATTENTION = {"QKV": tuple(f"attention.{part}_proj" for part in "qkv"), "OUT": ("attention.o_proj",)}
 _NETWORK = {"GATE": "gate_proj", "UP": "up_proj", "DOWN": "down_proj"}
@@ -88,6 +89,7 @@ class NativeModel:
         self._raw: Mapping[str, RawTensor] = checkpoint.raw
         self.parameter_count = 0
         """How many numbers the model has."""
+        self._widened: dict[str, int] = {}
         self._ropes = ropes_of(self.plan)
         self._padded_vocab = -(-self.plan.vocab_size // BLOCK_ROWS) * BLOCK_ROWS
         kernels = os.environ.get(KERNELS_VARIABLE, "").encode()
@@ -119,6 +121,14 @@ class NativeModel:
     def position_bytes(self) -> int:
         """Bytes of one position in a KV cache."""
         return int(self.library.llmchat_position_bytes(self.handle))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about formats that are not kept as they are."""
+        return tuple(
+            f"Weights in {kind} are kept in {bits} bits: exact, but larger and slower than the file's size suggests."
+            for kind, bits in sorted(self._widened.items())
+        )
 
     def read(self, token_ids: Sequence[int], places: Sequence[int], caches: Sequence[NativeCache]) -> None:
         """Run tokens for what they leave in their caches alone; arguments as for `step`."""
@@ -280,7 +290,7 @@ class NativeModel:
             self._set_vector(-1, "NORM_BIAS", np.zeros(plan.dim))
         if not plan.tied:
             self._set_matrix(-1, "QKV", [self._take("head.weight")])
-        rows = _kept(self._take("embedding.weight"))
+        rows = self._kept(self._take("embedding.weight"))
         if plan.tied:
             self._set_matrix(-1, "QKV", [rows])
         self._embedding = np.ascontiguousarray(rows.data)  # The library reads rows from it.
@@ -301,9 +311,17 @@ class NativeModel:
         floats = np.ascontiguousarray(values, dtype=np.float32)
         _check(self.library.llmchat_set_vector(self.handle, layer, constants()[slot], floats.ctypes.data, floats.size))
 
+    def _kept(self, tensor: RawTensor) -> RawTensor:
+        """A tensor in its own format, or where the library has it not in another that loses nothing."""
+        if tensor.kind in _FORMATS:
+            return tensor
+        unpacked = unpack(self.library, self.handle, tensor) if tensor.kind in LOOKED_UP else None
+        self._widened[tensor.kind] = 8 if unpacked else 16
+        return unpacked or _dense(tensor)
+
     def _set_matrix(self, layer: int, slot: str, parts: Sequence[RawTensor], expert: int = 0) -> None:
         """Hand over matrices that lie one below the other."""
-        kept = [_kept(part) for part in parts]
+        kept = [self._kept(part) for part in parts]
         if len({part.kind for part in kept}) > 1 and any(part.shape[0] % BLOCK_ROWS for part in kept[:-1]):
             # Where the format changes a block must end, which it does in every model of usual sizes.
             kept = [_as_float32(part) for part in parts]
@@ -344,11 +362,6 @@ def _values(tensor: RawTensor) -> Floats:
 
 def _as_float32(tensor: RawTensor) -> RawTensor:
     return _from_floats(_values(tensor))
-
-
-def _kept(tensor: RawTensor) -> RawTensor:
-    """A tensor in its own format, or where the library has it not in another."""
-    return tensor if tensor.kind in _FORMATS else _dense(tensor)
 
 
 def _dense(tensor: RawTensor) -> RawTensor:

@@ -17,6 +17,7 @@ struct Unit {
     uint8_t stored[kSuper];
     int8_t scales[kSuper / kHalf], leasts[kSuper / kHalf];  // of superblocks
     uint16_t scale, least;                                  // 16-bit floats, of the layout's kind
+    float whole;                                            // the scale, where it is a float
 };
 
 float brain_to_float(uint16_t brain) {
@@ -135,6 +136,9 @@ void take_apart(const uint8_t* p, Unit& u) {
         case Format::MXFP4:
             u.scale = power_of_two(p[0]);
             return fields(p + 1, 16, 16, 4, u.stored);
+        case Format::SIGNED8:
+            std::memcpy(&u.whole, p, 4), std::memcpy(u.scales, p + 4, 16), std::memcpy(u.stored, p + 20, kSuper);
+            return;
         default: return;
     }
 }
@@ -174,7 +178,8 @@ void place(const Unit& u, int lane, uint8_t* to) {
         }
         scales = to + L.bytes() - 4 * kRows, leasts = scales + 2 * kRows;
     }
-    std::memcpy(scales + 2 * lane, &u.scale, 2);
+    if constexpr (L.scale == Scale::Float) std::memcpy(scales + 4 * lane, &u.whole, 4);
+    else std::memcpy(scales + 2 * lane, &u.scale, 2);
     if constexpr (L.has_least) std::memcpy(leasts + 2 * lane, &u.least, 2);
 }
 
@@ -196,6 +201,7 @@ constexpr int file_bytes(Format format) {  // of a block
         case Format::IQ4_NL: return 18;
         case Format::IQ4_XS: return 136;
         case Format::MXFP4: return 17;
+        case Format::SIGNED8: return kSignedBytes;
     }
     return 0;
 }
@@ -235,7 +241,7 @@ void read_numbers(const uint8_t* from, int cols, float* to) {
         Unit u;
         for (int at = 0; at < cols; at += L.columns(), from += file_bytes(F)) {
             take_apart<F>(from, u);
-            const float scale = L.is_brain ? brain_to_float(u.scale) : half_to_float(u.scale);
+            const float scale = L.scale == Scale::Float ? u.whole : L.scale == Scale::Brain ? brain_to_float(u.scale) : half_to_float(u.scale);
             const float least = L.has_least ? half_to_float(u.least) : 0;
             for (int i = 0; i < L.columns(); i++) {
                 const int level = L.levels == Levels::Even ? u.stored[i] : kLevels[int(L.levels)][u.stored[i]];

@@ -76,9 +76,9 @@ static std::vector<uint8_t> random_blocks(Format format, int rows, int cols, boo
     for (uint8_t& byte : blocks) byte = uint8_t(full ? 255 : random_below(256));
     const auto put_halves = [&](size_t from, size_t end) {
         for (; from < end; from += 2) {
-            const uint16_t power = layout.is_brain ? power_of_two_brain() : power_of_two_half();
-            const uint16_t least = layout.is_brain ? 0x3c00 : 0x2000;  // some numbers below 1, of either kind
-            const uint16_t half = powers ? power : uint16_t(random_from(least, layout.is_brain ? 0x3f7f : 0x3bff) | random_below(2) << 15);
+            const uint16_t power = layout.scale == Scale::Brain ? power_of_two_brain() : power_of_two_half();
+            const uint16_t least = layout.scale == Scale::Brain ? 0x3c00 : 0x2000;  // some numbers below 1, of either kind
+            const uint16_t half = powers ? power : uint16_t(random_from(least, layout.scale == Scale::Brain ? 0x3f7f : 0x3bff) | random_below(2) << 15);
             std::memcpy(&blocks[from], &half, 2);
         }
     };
@@ -97,7 +97,14 @@ static std::vector<uint8_t> random_blocks(Format format, int rows, int cols, boo
             floats = unit + layout.bytes() - 4 * kRows;
             for (size_t i = unit + planes; powers && i < floats; i++) blocks[i] = power_of_two_byte();
         }
-        put_halves(floats, unit + layout.bytes());
+        if (layout.scale != Scale::Float) {
+            put_halves(floats, unit + layout.bytes());
+            continue;
+        }
+        for (; floats < unit + layout.bytes(); floats += 4) {
+            const float scale = powers ? std::ldexp(1.0f, random_from(-3, 2)) : random_float();
+            std::memcpy(&blocks[floats], &scale, 4);
+        }
     }
     return blocks;
 }
@@ -327,8 +334,29 @@ static void check_activations(const Kernels& kernels) {
     require_near(got, expected, "the definition");
 }
 
+// Formats that look numbers up: any bits are unpacked within the table, into scales that are odd.
+static void check_look_up() {
+    const int sizes[LOOK_UPS] = {50, 56, 66, 74, 82, 98, 110, 54, 66}, tables[LOOK_UPS] = {16384, 16384, 2048, 4096, 8192, 1024, 2048, 0, 0};
+    for (int kind = 0; kind < LOOK_UPS; kind++) {
+        const size_t blocks = random_from(1, 5);
+        std::vector<uint8_t> from(blocks * sizes[kind]), to(blocks * kSignedBytes);
+        std::vector<int8_t> table(tables[kind]);
+        for (uint8_t& byte : from) byte = uint8_t(random_below(3) ? random_below(256) : 255);
+        for (int8_t& number : table) number = int8_t(random_below(64));
+        require(look_up_fits(kind, blocks, from.size(), table.size()), "sizes");
+        require(!look_up_fits(kind, blocks + 1, from.size(), table.size()), "other sizes");
+        look_up(kind, from.data(), 0, blocks, table.data(), to.data());
+        for (size_t i = 0; i < to.size(); i++) {
+            const size_t at = i % kSignedBytes;
+            if (at >= 4 && at < 20) require(int8_t(to[i]) > 0 && to[i] % 2, "scales");
+        }
+    }
+}
+
 int main(int count, char** arguments) {
     const int rounds = count > 1 ? std::atoi(arguments[1]) : 40;
+    place = "unpacking";
+    for (int round = 0; round < rounds; round++) check_look_up();
     for (const Kernels* kernels : {portable_kernels(), avx2_kernels(), avx512_kernels(), neon_kernels()}) {
         if (!kernels) continue;
         for (int round = 0; round < rounds; round++) {
