@@ -19,7 +19,8 @@ import numpy as np
 
 from llmchat.chat.model import ModelSpec
 from llmchat.engine.engine import Engine, Logits
-from llmchat.engine.opening import locate, open_engine
+from llmchat.engine.locating import locate
+from llmchat.engine.opening import open_engine
 
 
 class Peer(Protocol):

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmchat.chat.model import ModelInfo, ModelSpec, is_pattern
+from llmchat.chat.model import ModelInfo, ModelSpec
 from llmchat.engine.devices import choose_device, choose_dtype, gpu_sign, require_torch, torch_finds_gpu
+from llmchat.engine.locating import locate
 from llmchat.errors import ModelLoadError
-from llmchat.files import expanded
 
 if TYPE_CHECKING:
     import torch
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from llmchat.engine.torch_engine import TorchEngine
     from llmchat.tokenizers.prompt_style import PromptStyle
 
-_HUB_PREFIX = "hf:"
 _MOST_PREPARED = 2**29
 """Bytes. More cannot be got ready while a vocabulary is read, and a file may be larger than what it holds."""
-_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 
 def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | None = None) -> Engine:
@@ -57,6 +55,8 @@ def _open_on_torch(spec: ModelSpec, progress: Progress, reason: str, checkpoint:
         reason: Why it is torch, in a few words.
         checkpoint: The model's, if it has been opened already.
     """
+    from llmchat.checkpoints.loading import load_checkpoint
+
     progress("starting torch", None)
     require_torch(reason)
     import torch
@@ -64,7 +64,7 @@ def _open_on_torch(spec: ModelSpec, progress: Progress, reason: str, checkpoint:
     threads = spec.threads or default_threads(natively=False)
     torch.set_num_threads(threads)
     device = choose_device(spec.device)
-    checkpoint = checkpoint or _load_checkpoint(spec, progress)
+    checkpoint = checkpoint or load_checkpoint(spec, progress)
     progress("building the model", None)
     try:
         engine = _build(checkpoint, spec, device, choose_dtype(spec.dtype, device), threads)
@@ -101,11 +101,12 @@ def _open_natively(spec: ModelSpec, progress: Progress) -> Engine:
 
     memory = PreparedMemory(min(_size_of_weights(Path(spec.model)), _MOST_PREPARED))
     # What follows takes its time to import.
+    from llmchat.checkpoints.loading import load_checkpoint
     from llmchat.engine.native.model import NativeModel
     from llmchat.engine.native.shapes import supports
     from llmchat.engine.native_engine import NativeEngine
 
-    checkpoint = _load_checkpoint(spec, progress)
+    checkpoint = load_checkpoint(spec, progress)
     if missing := supports(checkpoint.plan):
         del memory
         return _open_on_torch(spec, progress, f"the native step cannot run this model: {missing}", checkpoint)
@@ -142,96 +143,6 @@ def default_threads(*, natively: bool) -> int:
     except AttributeError:
         cores = os.cpu_count() or 1
     return cores if natively else max(1, cores - 1)
-
-
-def locate(spec: ModelSpec, progress: Progress, cancel: threading.Event) -> ModelSpec:
-    """The spec with `model` a path that exists: of a pattern the newest checkpoint, a named model fetched at need.
-
-    Raises:
-        ModelLoadError: There is no such file, directory or named model, or the fetch failed.
-    """
-    if spec.model.startswith(_HUB_PREFIX):
-        return replace(spec, model=str(_hub_snapshot(spec.model.removeprefix(_HUB_PREFIX))))
-    if is_pattern(spec.model):
-        from llmchat.checkpoints.timeline import newest_checkpoint
-
-        return replace(spec, model=str(newest_checkpoint(spec.model)))
-    path = expanded(spec.model)
-    from llmchat.checkpoints import catalog
-    from llmchat.checkpoints.fetch import fetch
-
-    if spec.model and path.exists():
-        # A conversation names the model that it began with by its path.
-        entry = next((entry for entry in catalog.models() if entry.path == path.absolute()), None)
-        return replace(spec, model=str(path if entry is None else fetch(entry, progress, cancel)))
-    entry = catalog.find_model(spec.model)
-    if entry is None:
-        looks_like_path = path.suffix or os.sep in spec.model
-        what = "There is no file or directory" if looks_like_path else "There is no model called"
-        raise ModelLoadError(f"{what} {spec.model!r}. See the named ones with: llmchat models")
-    return replace(spec, model=str(fetch(entry, progress, cancel)))
-
-
-def _hub_snapshot(name: str) -> Path:
-    """Where Hugging Face's own tools keep a model that they have downloaded.
-
-    Raises:
-        ModelLoadError: It is not on this machine.
-    """
-    home = os.environ.get("HF_HOME") or expanded("~/.cache/huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
-    snapshots = hub / f"models--{name.replace('/', '--')}" / "snapshots"
-    found = sorted(snapshots.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise ModelLoadError(
-            f"{name} is not in Hugging Face's cache ({hub}). Download it with Hugging Face's tools, "
-            "then ask again, or give a directory or file with --model."
-        )
-    return found[-1].parent
-
-
-def _load_checkpoint(spec: ModelSpec, progress: Progress) -> Checkpoint:
-    """Read the file or directory with the loader of its format."""
-    path = Path(spec.model)
-    if path.is_dir():
-        return _load_directory(path, spec, progress)
-    if path.suffix == ".gguf" or _begins_with(path, b"GGUF"):
-        from llmchat.checkpoints.gguf import load_gguf
-
-        return load_gguf(spec, progress)
-    if path.suffix == ".safetensors":
-        return _load_directory(path.parent, replace(spec, model=str(path.parent)), progress)
-    from llmchat.checkpoints.llmbuilder import load_llmbuilder
-
-    return load_llmbuilder(spec, progress)
-
-
-def _load_directory(path: Path, spec: ModelSpec, progress: Progress) -> Checkpoint:
-    """A Hugging Face directory, or one that holds a single model file."""
-    weights = [*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]
-    if (path / "config.json").exists() and weights:
-        from llmchat.checkpoints.huggingface import load_huggingface
-
-        return load_huggingface(spec, progress)
-    files = sorted(item for item in path.iterdir() if item.suffix in (".gguf", *_TORCH_SUFFIXES))
-    if len(files) == 1 and not (path / "config.json").exists():
-        return _load_checkpoint(replace(spec, model=str(files[0])), progress)
-    if (path / "config.json").exists() and not files:
-        raise ModelLoadError(f"{path} has a config.json but no *.safetensors with the weights.")
-    if files:
-        names = ", ".join(item.name for item in files[:5])
-        raise ModelLoadError(f"{path} is a directory with several models. Name one with --model: {names}")
-    raise ModelLoadError(
-        f"{path} is a directory without a model. Give a .pt or .gguf file or a Hugging Face directory."
-    )
-
-
-def _begins_with(path: Path, magic: bytes) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(magic)) == magic
-    except OSError as error:
-        raise ModelLoadError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _build(

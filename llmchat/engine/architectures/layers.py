@@ -1,0 +1,287 @@
+"""The parts of a network's layer as torch modules: norm, attention, feed-forward and mixture of experts.
+
+Submodules are run through their `forward`: with small models a module call's hooks cost as much as its work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llmchat.engine.architectures.rope import rotate
+from llmchat.engine.kv_cache import AnyCache
+from llmchat.engine.linear import Linear, linear
+from llmchat.models import plan as plans
+from llmchat.models.plan import CLAMP_ALPHA, CLAMP_LIMIT, Activation, Dense, Experts, Rope
+
+_ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu2": lambda x: F.relu(x).square(),
+}
+
+
+class Norm(nn.Module):
+    """Normalises the last dimensions, in float32."""
+
+    def __init__(self, norm: plans.Norm, *shape: int) -> None:
+        super().__init__()
+        self._is_rms, self._eps, self._shape = norm.kind == "rms", norm.eps, shape[-1:]
+        self.weight = nn.Parameter(torch.ones(shape)) if norm.weight else None
+        self.bias = nn.Parameter(torch.zeros(shape)) if norm.bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The shape and type stay."""
+        values = x.float()
+        if self._is_rms:
+            values = F.rms_norm(values, self._shape, eps=self._eps)
+        else:
+            values = F.layer_norm(values, self._shape, eps=self._eps)
+        if self.weight is not None:
+            values = values * self.weight
+        if self.bias is not None:
+            values = values + self.bias
+        return values.to(x.dtype)
+
+
+class Place(NamedTuple):
+    """What the layers need to know of where new positions stand."""
+
+    rope: Mapping[Rope, tuple[Tensor, Tensor]]
+    """Cosines and sines of the new positions."""
+    masks: Mapping[int, Tensor | None]
+    """By window: what is added to the scores, shape (positions, all that the cache gives); None for nothing."""
+    positions: Tensor
+    """int64, shape (new positions,)."""
+
+
+class Attention(nn.Module):
+    """Causal attention of one layer."""
+
+    def __init__(self, attention: plans.Attention, dim: int) -> None:
+        super().__init__()
+        self._plan = attention
+        self.qkv_proj = Linear(dim, attention.q_dim + 2 * attention.kv_dim, bias=attention.bias)
+        self.o_proj = Linear(attention.q_dim, dim, bias=attention.out_bias)
+        norm, of = attention.qk_norm, attention.qk_norm_of
+        self.q_norm = self.k_norm = None
+        if norm is not None:
+            shapes = [
+                {
+                    "head": (attention.head_dim,),
+                    "each": (count, attention.head_dim),
+                    "all": (count * attention.head_dim,),
+                }[of]
+                for count in (attention.heads, attention.kv_heads)
+            ]
+            self.q_norm, self.k_norm = (Norm(norm, *shape) for shape in shapes)
+        self.sinks = Vector(attention.heads) if attention.sinks else None
+
+    def forward(self, x: Tensor, layer: int, cache: AnyCache | None, place: Place) -> Tensor:
+        """Mix each position with those before it.
+
+        Args:
+            x: Normalised hidden states, shape (batch, positions, dim).
+            layer: Which layer of the cache is ours.
+            cache: Takes the new keys and values; None if nothing comes before or after.
+            place: Where the positions stand.
+
+        Returns:
+            Shape (batch, positions, dim).
+        """
+        plan, (batch, positions, _) = self._plan, x.shape
+        qkv = self.qkv_proj.forward(x)
+        if plan.clip:
+            qkv = qkv.clamp(-plan.clip, plan.clip)
+        heads = qkv.view(batch, positions, -1, plan.head_dim)
+        q, k, v = torch.split(heads, [plan.heads, plan.kv_heads, plan.kv_heads], dim=2)
+        if not plan.qk_norm_last:
+            q, k = self._normed(q, k)
+        if plan.rope is not None:
+            cos, sin = place.rope[plan.rope]
+            q, k = (rotate(part, cos, sin, plan.rope) for part in (q, k))
+        if plan.qk_norm_last:
+            q, k = self._normed(q, k)
+        beta, length = plan.position_gain
+        if beta:
+            gain = 1 + beta * torch.log1p(torch.div(place.positions, length, rounding_mode="floor").float())
+            q = (q * gain[:, None, None]).to(q.dtype)
+        keys, values = k.transpose(1, 2), v.transpose(1, 2)
+        if cache is not None:
+            keys, values = cache.append(layer, keys, values)
+        mask = place.masks[plan.window]
+        if mask is None and plan.window and keys.shape[2] > plan.window:
+            keys, values = keys[:, :, -plan.window :], values[:, :, -plan.window :]
+
+        # The query heads that share keys stand as more positions, so that keys are never copied.
+        grouped = q.transpose(1, 2).reshape(batch, plan.kv_heads, -1, plan.head_dim)
+        group = plan.heads // plan.kv_heads
+        if mask is not None and positions > 1 and group > 1:
+            mask = mask.repeat(group, 1)
+        if plan.softcap or self.sinks is not None:
+            mixed = self._mixed(grouped, keys, values, mask)
+        else:
+            mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=plan.scale)
+        mixed = mixed.view(batch, -1, positions, plan.head_dim).transpose(1, 2).reshape(batch, positions, -1)
+        out: Tensor = self.o_proj.forward(mixed)
+        return out
+
+    def _normed(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        if self.q_norm is None or self.k_norm is None:
+            return q, k
+        if self._plan.qk_norm_of != "all":
+            return self.q_norm.forward(q), self.k_norm.forward(k)
+        return self.q_norm.forward(q.flatten(2)).view_as(q), self.k_norm.forward(k.flatten(2)).view_as(k)
+
+    def _mixed(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention with what torch's own has not: capped scores, and sinks."""
+        plan = self._plan
+        scores = q @ keys.transpose(2, 3) * plan.scale
+        if plan.softcap:
+            scores = torch.tanh(scores / plan.softcap) * plan.softcap
+        if mask is not None:
+            scores = scores + mask
+        if self.sinks is None:
+            return F.softmax(scores.float(), dim=-1).to(q.dtype) @ values
+        # Rows are (head of the group, position) of one head of keys.
+        repeats = q.shape[2] * plan.kv_heads // plan.heads
+        sinks = self.sinks.weight.view(1, plan.kv_heads, -1, 1).repeat_interleave(repeats, dim=2)
+        scores = torch.cat((scores, sinks.expand(len(scores), -1, -1, 1).to(scores.dtype)), dim=-1)
+        return F.softmax(scores.float(), dim=-1)[..., :-1].to(q.dtype) @ values
+
+
+class Vector(nn.Module):
+    """Some numbers."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(count))
+
+
+class FeedForward(nn.Module):
+    """down(act(gate(x)) * up(x)), or down(act(up(x)))."""
+
+    def __init__(self, dense: Dense, dim: int) -> None:
+        super().__init__()
+        self._plan = dense
+        if dense.gated:
+            self.gate_up_proj = Linear(dim, 2 * dense.dim, bias=dense.bias)
+        else:
+            self.up_proj = Linear(dim, dense.dim, bias=dense.bias)
+        self.down_proj = Linear(dense.dim, dim, bias=dense.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform each position by itself."""
+        if self._plan.gated:
+            hidden = _gated(self._plan.activation, *self.gate_up_proj.forward(x).chunk(2, dim=-1))
+        else:
+            hidden = _ACTIVATIONS[self._plan.activation](self.up_proj.forward(x))
+        out: Tensor = self.down_proj.forward(hidden)
+        return out
+
+
+def _gated(activation: Activation, gate: Tensor, up: Tensor) -> Tensor:
+    if activation == "clamped_swish":
+        gate, up = gate.clamp(max=CLAMP_LIMIT), up.clamp(-CLAMP_LIMIT, CLAMP_LIMIT)
+        return (up + 1) * gate * torch.sigmoid(CLAMP_ALPHA * gate)
+    return _ACTIVATIONS[activation](gate).mul_(up)
+
+
+class Stack(nn.Module):
+    """A matrix for each expert."""
+
+    def __init__(self, count: int, rows: int, cols: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(count, rows, cols))
+        self.bias = nn.Parameter(torch.empty(count, rows)) if bias else None
+
+    def of(self, expert: int, x: Tensor) -> Tensor:
+        """One expert's product."""
+        return linear(x, self.weight[expert], None if self.bias is None else self.bias[expert])
+
+
+class ExpertStacks(nn.Module):
+    """The matrices of all experts."""
+
+    def __init__(self, mixture: Experts, dim: int) -> None:
+        super().__init__()
+        each = mixture.each
+        self.gate_proj = Stack(mixture.count, each.dim, dim, bias=each.bias) if each.gated else None
+        self.up_proj = Stack(mixture.count, each.dim, dim, bias=each.bias)
+        self.down_proj = Stack(mixture.count, dim, each.dim, bias=each.bias)
+
+    def of(self, expert: int, activation: Activation, x: Tensor) -> Tensor:
+        """One expert's result for some positions, shape (positions, dim)."""
+        up = self.up_proj.of(expert, x)
+        if self.gate_proj is None:
+            return self.down_proj.of(expert, _ACTIVATIONS[activation](up))
+        return self.down_proj.of(expert, _gated(activation, self.gate_proj.of(expert, x), up))
+
+
+class Mixture(nn.Module):
+    """A weighted sum of the experts that the router chooses for each position."""
+
+    def __init__(self, mixture: Experts, dim: int) -> None:
+        super().__init__()
+        self._plan = mixture
+        self.router = Linear(dim, mixture.count, bias=mixture.router_bias)
+        self.experts = ExpertStacks(mixture, dim)
+        self.shared = None if mixture.shared is None else FeedForward(mixture.shared, dim)
+        self.shared_gate = Linear(dim, 1, bias=False) if mixture.shared_gate else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform each position by itself."""
+        plan, flat = self._plan, x.reshape(-1, x.shape[-1])
+        shares, chosen = F.softmax(self.router.forward(flat).float(), dim=-1).topk(plan.used, dim=-1)
+        if plan.renormalise:
+            shares = shares / shares.sum(dim=-1, keepdim=True)
+        out = torch.zeros_like(flat)
+        for expert in sorted(set(chosen.flatten().tolist())):
+            rows, places = (chosen == expert).nonzero(as_tuple=True)
+            result = self.experts.of(expert, plan.each.activation, flat[rows])
+            out.index_add_(0, rows, result * shares[rows, places, None].to(result.dtype))
+        if self.shared is not None:
+            shared = self.shared.forward(flat)
+            out += shared if self.shared_gate is None else torch.sigmoid(self.shared_gate.forward(flat)) * shared
+        return out.view_as(x)
+
+
+class Layer(nn.Module):
+    """One layer of the stream."""
+
+    def __init__(self, layer: plans.Layer, dim: int) -> None:
+        super().__init__()
+        self._parallel, self._scale = layer.parallel, layer.residual_scale
+        self.attention = Attention(layer.attention, dim)
+        self.ffn = Mixture(layer.ffn, dim) if isinstance(layer.ffn, Experts) else FeedForward(layer.ffn, dim)
+        self.attention_norm = _norm(layer.attention_norm, dim)
+        self.post_attention_norm = _norm(layer.post_attention_norm, dim)
+        self.ffn_norm = _norm(layer.ffn_norm, dim)
+        self.post_ffn_norm = _norm(layer.post_ffn_norm, dim)
+
+    def forward(self, x: Tensor, layer: int, cache: AnyCache | None, place: Place, *, last_only: bool) -> Tensor:
+        """The stream after this layer, with `last_only` that of the last position alone."""
+        normed = _normed(self.attention_norm, x)
+        mixed = _normed(self.post_attention_norm, self.attention.forward(normed, layer, cache, place))
+        if last_only:
+            x, mixed, normed = x[:, -1:], mixed[:, -1:], normed[:, -1:]
+        between = x + mixed * self._scale if self._scale != 1.0 else x + mixed
+        if self._parallel:
+            source = normed if self.ffn_norm is None else _normed(self.ffn_norm, x)
+        else:
+            source = _normed(self.ffn_norm, between)
+        out = _normed(self.post_ffn_norm, self.ffn.forward(source))
+        return between + out * self._scale if self._scale != 1.0 else between + out
+
+
+def _norm(norm: plans.Norm | None, dim: int) -> Norm | None:
+    return None if norm is None else Norm(norm, dim)
+
+
+def _normed(norm: Norm | None, x: Tensor) -> Tensor:
+    return x if norm is None else norm.forward(x)
