@@ -17,6 +17,7 @@ last plain key, and a reply ends with `[turns.settings]`, whose last key is `sto
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, cast
@@ -38,7 +39,6 @@ from llmchat.chat.turn import (
     Timings,
     TokenFacts,
     Turn,
-    new_id,
 )
 from llmchat.errors import TranscriptError, UsageError
 
@@ -204,7 +204,7 @@ def make_transcript(document: Document, name: str) -> Transcript:
             _apply(record, transcript)
             continue
         number += 1
-        turn = parse_turn(record.table, f"{name}, turn {number}", templates)
+        turn = parse_turn(record.table, f"{name}, turn {number}", templates, number)
         try:
             transcript.add(turn)
         except TranscriptError as error:
@@ -246,13 +246,14 @@ def _apply(record: Record, transcript: Transcript) -> None:
     transcript.note_selection()
 
 
-def parse_turn(table: Table, place: str, templates: Mapping[str, str] | None = None) -> Turn:
+def parse_turn(table: Table, place: str, templates: Mapping[str, str] | None = None, number: int = 0) -> Turn:
     """A turn from its table; keys that are not known are passed over.
 
     Args:
         table: The `[[turns]]` table.
         place: Where it stands, for messages, such as "sea.toml, turn 3".
         templates: The chat templates that the file holds, by their digests.
+        number: Which of the file's turns it is.
 
     Raises:
         TranscriptError: A value is missing or not of its kind.
@@ -263,10 +264,16 @@ def parse_turn(table: Table, place: str, templates: Mapping[str, str] | None = N
         role=cast(Role, read.choice("role", ROLES)),
         text=text,
         parent=read.text("parent") or None,
-        id=read.text("id") or new_id(),
+        id=read.text("id") or _id_of(table, number),
         created=read.moment("created"),
         reply=_parse_reply(read, text, templates or {}) if "finish_reason" in table else None,
     )
+
+
+def _id_of(table: Table, number: int) -> str:
+    """The name of a turn that has none, the same at each reading: what is kept of it later refers to it."""
+    said = [number, *(str(table.get(key, "")) for key in ("role", "parent", "text"))]
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:12]
 
 
 def _parse_reply(read: TableReader, turn_text: str, templates: Mapping[str, str]) -> Reply:

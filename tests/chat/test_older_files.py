@@ -56,3 +56,16 @@ def test_files_of_a_later_llmchat_can_be_read(tmp_path: Path) -> None:
     turn = read_transcript(path)[0].path()[-1]
     assert turn.text == "Hi" and turn.reply is not None
     assert turn.reply.config.sampler_order == OWN_ORDER
+
+
+def test_turns_written_by_hand_without_ids_keep_one(tmp_path: Path) -> None:
+    """What is kept of such a turn later, a deletion here, still means it when the file is read again."""
+    path = tmp_path / "by hand.toml"
+    said = '\n[[turns]]\nrole = "user"\ncreated = 2026-01-31 18:04:11+00:00\ntext = "alike"\n'
+    path.write_text(f'schema = 1\nid = "e15964fe08d4"\ncreated = 2026-01-31 18:04:11+00:00\n{said}{said}')
+    with TranscriptFile.open(path)[0] as file:
+        first, second = file.transcript
+        file.transcript.delete(first.id)
+        file.keep()
+    again, _ = read_transcript(path)
+    assert [turn.id for turn in again] == [second.id]

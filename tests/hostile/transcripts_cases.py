@@ -110,9 +110,8 @@ def write(rng: Random, place: Path) -> None:
             "transcript": tree["id"],
             "turns": [{**rng.choice(tree["turns"]), "id": "abcdef012345"}],
         }
-        (place / f"{_NAME}.partial").write_bytes(
-            damaged_text(rng, toml_text(damaged_tree(rng, side, toml=True) if rng.random() < 0.8 else side))
-        )
+        tree = damaged_tree(rng, side, toml=True) if rng.random() < 0.8 else side
+        (place / f"{_NAME}.partial").write_bytes(damaged_text(rng, toml_text(tree if isinstance(tree, dict) else side)))
 
 
 def _records(rng: Random, data: bytes) -> bytes:
