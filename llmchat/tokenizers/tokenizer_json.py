@@ -11,12 +11,13 @@ from typing import Any
 import tokenizers
 from tokenizers.pre_tokenizers import PreTokenizer
 
-from llmchat.errors import GenerationError, ModelLoadError
+from llmchat.errors import GenerationError, ModelLoadError, PromptTooLongError
 from llmchat.tokenizers.control_names import TURN_PIECES, mistyped_notes
 from llmchat.tokenizers.library_errors import LibraryErrors
 from llmchat.tokenizers.piece_bytes import piece_rules
 from llmchat.tokenizers.readable import encodable, readable_token
 from llmchat.tokenizers.text_files import read_object, read_text
+from llmchat.tokenizers.text_growth import MOST_BYTES, Growth, read_rules
 
 _BOS_NAMES = ("<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "<|bos|>", "[BOS]")
 _EOS_NAMES = (
@@ -25,6 +26,7 @@ _EOS_NAMES = (
 _UNK_NAMES = ("<unk>", "[UNK]", "<|unk|>")
 _ID_LIMIT = 2**31
 _FAILS = "The model's tokenizer fails on this text{}: pass another --tokenizer."
+_GROWS = "its rules can make a short text too long to be kept in memory."
 _TOKENIZER_LIMIT = 256 * 2**20
 """Bytes; the largest vocabularies take some thirty million."""
 
@@ -39,6 +41,7 @@ class TokenizerJson:
         unk_id: The token for what the vocabulary lacks; None for none.
         adds_bos: Whether plain texts are meant to begin with `bos_id`.
         vocab_size: One more than the highest id, where the caller knows it; looking for it takes a while.
+        growth: How long the rules of the vocabulary can make a text.
         notes: Sentences a person should see once.
     """
 
@@ -51,9 +54,11 @@ class TokenizerJson:
         unk_id: int | None,
         adds_bos: bool,
         vocab_size: int | None = None,
+        growth: Growth | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
         self._backend = backend
+        self._growth = growth or Growth()
         self.notes = notes
         self._rules = piece_rules(backend)
         self._added = backend.get_added_tokens_decoder()
@@ -69,7 +74,7 @@ class TokenizerJson:
         """Open a tokenizer.json, or the one in a directory, with the settings beside it.
 
         Raises:
-            ModelLoadError: There is none, or it is damaged.
+            ModelLoadError: There is none, it is damaged, or it can make texts grow without bound.
         """
         file = Path(path)
         file = file / "tokenizer.json" if file.is_dir() else file
@@ -79,6 +84,10 @@ class TokenizerJson:
         declared = _declared(file.parent)
         damaged = f"{file} is no tokenizer or is damaged{{}}: copy it again or pass another --tokenizer."
         with LibraryErrors(ModelLoadError, damaged):
+            # Before the library opens it: that already normalizes the added tokens.
+            rules = read_rules(text)
+            if not rules.is_bounded:
+                raise ModelLoadError(f"{file} is refused: {_GROWS} Pass another --tokenizer.")
             backend = _with_unknown(tokenizers.Tokenizer.from_str(text))
             # Before anything is encoded: a file may ask for gigabytes of padding.
             backend.no_truncation()
@@ -88,14 +97,18 @@ class TokenizerJson:
             unk_id = _token_id(backend, declared.get("unk_token"), _UNK_NAMES)
             adds_bos = declared.get("add_bos_token", bos_id in backend.encode("").ids[:1])
             notes = mistyped_notes(_mark_control_tokens(backend))
-            return cls(backend, bos_id=bos_id, eos_id=eos_id, unk_id=unk_id, adds_bos=adds_bos, notes=notes)
+            growth = rules.encoding
+            return cls(
+                backend, bos_id=bos_id, eos_id=eos_id, unk_id=unk_id, adds_bos=adds_bos, growth=growth, notes=notes
+            )
 
     def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
         """The ids of a text, without what a post-processor would add.
 
         Raises:
-            GenerationError: The library fails on it.
+            GenerationError: The library fails on it, or it can become too long.
         """
+        self._check_growth(text)
         with LibraryErrors(GenerationError, _FAILS):
             self._backend.encode_special_tokens = not parse_special
             return list(self._backend.encode(encodable(text), add_special_tokens=False).ids)
@@ -126,8 +139,9 @@ class TokenizerJson:
         """The ids of a text in which only the special tokens without a joint are meant.
 
         Raises:
-            GenerationError: The library fails on it.
+            GenerationError: The library fails on it, or it can become too long.
         """
+        self._check_growth(text)
         text, ids, at = encodable(text), list[int](), 0
         with LibraryErrors(GenerationError, _FAILS):
             self._backend.encode_special_tokens = False
@@ -167,6 +181,13 @@ class TokenizerJson:
         """The text of some ids, without the space that the vocabulary itself puts first."""
         text = b"".join(map(self.token_bytes, token_ids)).decode("utf-8", "replace")
         return text.removeprefix(" ") if self.adds_space_prefix else text
+
+    def _check_growth(self, text: str) -> None:
+        if self._growth.of(len(encodable(text).encode())) > MOST_BYTES:
+            raise PromptTooLongError(
+                f"The text has {len(text):,} characters; the rules of this model's tokenizer can make it too long to "
+                "be kept in memory. Shorten it."
+            )
 
     def _encode_stretch(self, text: str, *, is_first: bool) -> list[int]:
         """The ids of a plain text that stands at the beginning, or behind a control token."""
