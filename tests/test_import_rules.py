@@ -27,7 +27,12 @@ BASE = {"llmchat", "llmchat.errors", "llmchat.file_kinds", "llmchat.files", "llm
 
 ENGINE_ROOM = {"llmchat.engine", "llmchat.checkpoints", "llmchat.models", "llmchat.tokenizers", "llmchat.sampling"}
 
-FINDERS = {"llmchat.checkpoints.catalog", "llmchat.checkpoints.timeline", "llmchat.tokenizers.loading"}
+FINDERS = {
+    "llmchat.checkpoints.catalog",
+    "llmchat.checkpoints.formats",
+    "llmchat.checkpoints.timeline",
+    "llmchat.tokenizers.loading",
+}
 """What finds models and tokenizers on the disk without reading them."""
 
 SETTINGS = {"llmchat.settings", "llmchat.options"}

@@ -12,6 +12,7 @@ from llmchat.checkpoints.assembly import FileTensor, assemble
 from llmchat.checkpoints.checkpoint import Checkpoint, Progress, RawTensor
 from llmchat.checkpoints.file_bytes import check_unchanged
 from llmchat.checkpoints.lazy_tensors import LazyTensors
+from llmchat.checkpoints.purpose import gguf_purpose
 from llmchat.errors import ModelLoadError
 from llmchat.files import expanded
 from llmchat.models.check import check_plan
@@ -73,8 +74,10 @@ def _family(file: GGUFFile) -> Family:
     """The family of a file.
 
     Raises:
-        ModelLoadError: There is none.
+        ModelLoadError: There is none, or it writes no text.
     """
+    if words := gguf_purpose(file.metadata):
+        raise ModelLoadError(f"{file.path} {words}.")
     architecture = file.metadata.get("general.architecture")
     family = find_family("gguf", architecture) if isinstance(architecture, str) else None
     if family is None:

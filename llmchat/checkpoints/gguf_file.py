@@ -33,7 +33,7 @@ _MAX_DIMENSIONS = 4
 _MAX_ITEMS = 2**24
 """Items of one list; the largest, a vocabulary's merges, are some hundred thousand."""
 _MAX_PARTS = 10_000
-_PART_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
+_PART_NAME = re.compile(r"-\d{5}-of-\d{5}(\.gguf)$", re.IGNORECASE)
 """What the name of each file ends in where a model is in several, counted from 1."""
 _READ_AHEAD = 4 * 2**20
 """Bytes; a header is about as long."""
@@ -69,7 +69,7 @@ class GGUFTensor:
 
 @dataclass(frozen=True, slots=True)
 class GGUFFile:
-    """An opened GGUF file, and those with the rest of its tensors where it is the first of several."""
+    """An opened GGUF file, and those with the rest of its tensors where it is one of several."""
 
     path: Path
     metadata: Mapping[str, Any]
@@ -80,29 +80,31 @@ class GGUFFile:
 
     @classmethod
     def open(cls, path: Path) -> GGUFFile:
-        """Read the header of a file, and of the others where it is the first of several.
+        """Read the header of a file, and of the others where it is one of several, whichever.
 
         Raises:
-            ModelLoadError: There is no such file, it is no GGUF file, damaged, cut short, or not the first part.
+            ModelLoadError: There is no such file, it is no GGUF file, damaged, cut short, or a part is missing.
         """
         file = cls._open_part(path)
         count, number = file.metadata.get("split.count", 1), file.metadata.get("split.no", 0)
         if type(count) is not int or not 1 < count <= _MAX_PARTS:
             return file
-        if number != 0:
-            first = _part_path(path, 0, count)
-            raise ModelLoadError(f"{path} is a later part of a model in {count} files: give the first, {first.name}.")
-        tensors, contents = dict(file.tensors), [*file.contents]
-        for later in range(1, count):
-            other = _part_path(path, later, count)
+        which = f"part {number + 1} of {count}" if type(number) is int else f"one of {count} parts"
+        if not _PART_NAME.search(path.name):
+            names = f"{path.stem}-00001-of-{count:05}.gguf and so on"
+            raise ModelLoadError(f"{path} is {which} of a model, which are found by their names: call them {names}.")
+        metadata, tensors, contents = file.metadata, dict[str, GGUFTensor](), list[FileBytes]()
+        for place in range(count):
+            other = _part_path(path, place, count)
             if not other.is_file():
-                raise ModelLoadError(f"{path} is part 1 of {count} of a model, and {other.name} is not beside it.")
+                raise ModelLoadError(f"{path} is {which} of a model, and {other.name} is not beside it: fetch it too.")
             part = cls._open_part(other)
             if twice := tensors.keys() & part.tensors.keys():
                 raise ModelLoadError(f"{path}: two of its parts hold the tensor {min(twice)[:80]!r}.")
+            metadata = metadata if place else part.metadata
             tensors |= part.tensors
             contents += part.contents
-        return cls(path, file.metadata, tensors, tuple(contents))
+        return cls(_part_path(path, 0, count), metadata, tensors, tuple(contents))
 
     @classmethod
     def _open_part(cls, path: Path) -> GGUFFile:
@@ -118,7 +120,7 @@ class GGUFFile:
 
 def _part_path(path: Path, number: int, count: int) -> Path:
     """Where a part of a model lies that is in several files, by the name of another; parts count from 0."""
-    return path.with_name(_PART_NAME.sub(f"-{number + 1:05}-of-{count:05}.gguf", path.name))
+    return path.with_name(_PART_NAME.sub(rf"-{number + 1:05}-of-{count:05}\1", path.name))
 
 
 def _open(path: Path) -> FileBytes:

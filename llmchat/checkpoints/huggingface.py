@@ -16,7 +16,9 @@ from llmchat.checkpoints.file_bytes import check_unchanged
 from llmchat.checkpoints.huggingface_weights import open_weights
 from llmchat.checkpoints.lazy_tensors import LazyTensors
 from llmchat.checkpoints.microscaled import take_pairs
+from llmchat.checkpoints.purpose import config_purpose
 from llmchat.checkpoints.stored_tensor import FLOATS, StoredTensor
+from llmchat.checkpoints.weight_files import weight_files
 from llmchat.errors import ModelLoadError
 from llmchat.files import expanded
 from llmchat.models.check import check_plan
@@ -33,19 +35,24 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
     """Open a directory. Its tensors are read one by one, when the model is built from them.
 
     Args:
-        spec: `model` is the directory; `tokenizer`, if given, replaces its own.
+        spec: `model` is the directory, or one file of weights in it that is to be used in place of the others;
+            `tokenizer`, if given, replaces its own.
         progress: Told how far the tensors have been read, also after this returns.
 
     Raises:
         ModelLoadError: Something is missing or damaged, or is of a kind llmchat cannot run.
     """
     progress("opening the files", None)
-    path = expanded(spec.model)
+    given = expanded(spec.model)
+    path = given if given.is_dir() else given.parent
     described = read_object(path / "config.json")
     if not described:
         raise ModelLoadError(f"{path} has no config.json: give a Hugging Face model directory or a model file.")
     family = _family(path, described)
-    stored, contents = open_weights(path, progress)
+    files = weight_files(path) if given.is_dir() else [given]
+    if not files:
+        raise ModelLoadError(f"{path} has a config.json but no weights: fetch its model*.safetensors too.")
+    stored, contents = open_weights(files, progress)
     pairs = take_pairs(stored)
     weight_format = _main_dtype(path, stored, pairs)
     shapes = {name: tensor.shape for name, tensor in (stored | pairs).items()}
@@ -59,8 +66,8 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
     tokenizer_path = expanded(spec.tokenizer) if spec.tokenizer else path
     tokenizer = load_tokenizer(tokenizer_path)
     return Checkpoint(
-        name=_model_name(path),
-        path=str(path),
+        name=_model_name(given),
+        path=str(given),
         plan=plan,
         tensors=LazyTensors(raw, progress),
         weight_format=weight_format,
@@ -77,19 +84,25 @@ def _family(path: Path, described: Mapping[str, Any]) -> Family:
     """The family of a configuration.
 
     Raises:
-        ModelLoadError: There is none, or the weights are in a form that llmchat cannot run.
+        ModelLoadError: There is none, it writes no text, or its weights are in a form that llmchat cannot run.
     """
+    if words := config_purpose(path, described):
+        raise ModelLoadError(f"{path} {words}.")
     kind = described.get("model_type")
     family = find_family("config", kind) if isinstance(kind, str) else None
     if family is None:
+        sees = ", which reads pictures too" if "vision_config" in described else ""
         raise ModelLoadError(
-            f"{path} is a model of the type {str(kind)[:40]!r}, which llmchat cannot run. "
+            f"{path} is a model of the type {str(kind)[:40]!r}{sees}, which llmchat cannot run. "
             f"It runs {', '.join(known_names('config'))}."
         )
     quantised = described.get("quantization_config")
-    if quantised and (not isinstance(quantised, Mapping) or quantised.get("quant_method") not in family.quantised):
+    method = quantised.get("quant_method") if isinstance(quantised, Mapping) else None
+    if quantised and method not in family.quantised:
+        named = f" by {method[:40]}" if isinstance(method, str) else ""
         raise ModelLoadError(
-            f"{path} is a model with quantised weights (take the original, or a GGUF file), which llmchat cannot run."
+            f"{path} has weights quantised{named}, which llmchat cannot run: "
+            "take the original model, or a GGUF file of it."
         )
     return family
 
@@ -131,8 +144,10 @@ def _end_ids(path: Path, described: Mapping[str, Any], tokenizer: Tokenizer) -> 
 
 
 def _model_name(path: Path) -> str:
-    """The directory's name; in Hugging Face's own cache that of the model."""
+    """The name of the directory or the file; in Hugging Face's own cache that of the model."""
     path = path.absolute()
+    if path.is_file():
+        return path.stem
     if path.parent.name == "snapshots":
         return path.parent.parent.name.split("--")[-1]
     return path.name

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,72 +16,27 @@ from llmchat.file_kinds import HEAD_BYTES, kind_words
 from llmchat.files import describe
 
 _SAFE_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "U8": "uint8"}
-_INDEX_LIMIT = 64 * 2**20
-_NAME_LIMIT = 255
-"""Bytes; no file's name is longer."""
 _HEADER_LIMIT = 100_000_000
 """Bytes, as the format's own reader allows."""
 
 
-def open_weights(path: Path, progress: Progress) -> tuple[dict[str, StoredTensor], list[FileBytes]]:
-    """Every tensor of a directory by the file's name for it, and the files in which they lie.
-
-    safetensors files are preferred to those of `torch.save`.
+def open_weights(files: Sequence[Path], progress: Progress) -> tuple[dict[str, StoredTensor], list[FileBytes]]:
+    """Every tensor of some files by their name for it, and what they lie in.
 
     Raises:
-        ModelLoadError: There are none, one is missing or damaged, or two hold the same tensor.
+        ModelLoadError: One is damaged, or two hold the same tensor.
     """
-    files = _listed(path, "model.safetensors") or _listed(path, "pytorch_model.bin")
-    if not files:
-        raise ModelLoadError(f"{path} has no weights: neither model.safetensors nor pytorch_model.bin is there.")
     tensors: dict[str, StoredTensor] = {}
     contents = []
     for file in files:
-        found, content = _open_safetensors(file) if file.suffix == ".safetensors" else _open_torch(file, progress)
+        found, content = (
+            _open_safetensors(file) if file.suffix.lower() == ".safetensors" else _open_torch(file, progress)
+        )
         if twice := tensors.keys() & found.keys():
-            raise ModelLoadError(f"{path}: two files hold the tensor {min(twice)!r}.")
+            raise ModelLoadError(f"{file.parent}: two files hold the tensor {min(twice)!r}.")
         tensors |= found
         contents.append(content)
     return tensors, contents
-
-
-def _listed(path: Path, name: str) -> list[Path]:
-    """The file of this name, or the parts that its index lists, or parts that look like its own."""
-    if (path / name).is_file():
-        return [path / name]
-    index = path / f"{name}.index.json"
-    if not index.is_file():
-        stem, _, suffix = name.partition(".")
-        return sorted(path.glob(f"{stem}-*-of-*.{suffix}"))
-    files = [path / part for part in sorted(set(_parts(index)))]
-    for file in files:
-        if not file.is_file():
-            raise ModelLoadError(f"{path} is incomplete: {file.name} is missing.")
-    return files
-
-
-def _parts(index: Path) -> list[str]:
-    """The names of the files in an index."""
-    try:
-        if index.stat().st_size > _INDEX_LIMIT:
-            raise ModelLoadError(f"{index} is too large to be what its name says.")
-        parts = list(json.loads(index.read_text("utf-8-sig"))["weight_map"].values())
-    except OSError as error:
-        raise ModelLoadError(f"{index} cannot be read: {describe(error)}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelLoadError(f"{index} is damaged: it has no list of files.") from error
-    for part in parts:
-        # A name with a directory in it would lead out of the model's own.
-        if not isinstance(part, str) or not _is_file_name(part):
-            raise ModelLoadError(f"{index} names a file that is not beside it: {str(part)[:80]!r}.")
-    return parts
-
-
-def _is_file_name(name: str) -> bool:
-    try:
-        return Path(name).name == name and 0 < len(os.fsencode(name)) <= _NAME_LIMIT and "\0" not in name
-    except UnicodeEncodeError:
-        return False
 
 
 def _open_safetensors(file: Path) -> tuple[dict[str, StoredTensor], FileBytes]:

@@ -18,17 +18,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmchat.checkpoints.formats import SUFFIXES, TORCH, has_model_name
 from llmchat.checkpoints.training_record import read_training
 from llmchat.errors import ModelLoadError, UsageError
 
-SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".gguf", ".safetensors")
-"""How the names of checkpoint files end; a directory is one if it has a config.json."""
-
 SETTLED_SECONDS = 2.0
 """A file that was last written to this long ago is taken for whole at first sight."""
-
-_ZIPPED = (".pt", ".pth", ".ckpt", ".bin")
-"""What `torch.save` writes: zip files, whose index comes last."""
 
 Training = Mapping[str, int | float]
 """step, epoch and loss, as far as a checkpoint says."""
@@ -165,7 +160,7 @@ class Timeline:
 def _matches(pattern: str) -> list[Path]:
     """The files and directories of the pattern that may be checkpoints, by their whole paths."""
     found = (Path(name).absolute() for name in glob.glob(os.path.expanduser(pattern), recursive=True))
-    return [path for path in found if path.suffix in SUFFIXES or (path / "config.json").is_file()]
+    return [path for path in found if has_model_name(path)]
 
 
 def _signature(path: Path) -> tuple[int, int]:
@@ -185,9 +180,10 @@ def _is_whole(path: Path, signature: tuple[int, int], *, is_stable: bool) -> boo
     """
     size, changed = signature
     is_directory = path.is_dir()
-    if path.suffix in _ZIPPED and not is_directory:
+    if path.suffix.lower() in TORCH.suffixes and not is_directory:
+        # torch.save writes zip files, whose index comes last.
         return zipfile.is_zipfile(path)
-    has_weights = not is_directory or any(item.suffix in SUFFIXES for item in path.iterdir())
+    has_weights = not is_directory or any(item.suffix.lower() in SUFFIXES for item in path.iterdir())
     return size > 0 and has_weights and (is_stable or time.time() - changed / 1e9 >= SETTLED_SECONDS)
 
 

@@ -17,11 +17,11 @@ from typing import BinaryIO
 
 from llmchat.checkpoints.checkpoint import Progress
 from llmchat.checkpoints.file_bytes import FileBytes, Span
+from llmchat.checkpoints.strangers import stranger_words
 from llmchat.checkpoints.torch_pickle import INDEX_LIMIT
 from llmchat.errors import ModelLoadError
-from llmchat.file_kinds import HEAD_BYTES, kind_words
+from llmchat.file_kinds import HEAD_BYTES
 
-_LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 _INDEX = "data.pkl"
 _CHUNK = 2**20
 
@@ -130,9 +130,7 @@ def open_torch_file(path: Path) -> BinaryIO:
 
 
 def _check_magic(path: Path, head: bytes) -> None:
-    if head.startswith(_LEGACY_MAGIC):
-        raise ModelLoadError(f"{path} is in the format of torch before 1.6. Save it again with a newer torch.")
-    if not head.startswith(b"PK") and (words := kind_words(head)):
+    if not head.startswith(b"PK") and (words := stranger_words(path, head)):
         raise ModelLoadError(f"{path} {words}.")
     if not head.startswith(b"PK"):
         raise ModelLoadError(f"{path} was not written by torch.save: it is no model checkpoint.")

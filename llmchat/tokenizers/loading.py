@@ -19,7 +19,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
         ModelLoadError: There is none, or it is damaged.
     """
     path = expanded(path)
-    file = _file_in(path) if path.is_dir() else path
+    file = tokenizer_in(path) if path.is_dir() else path
     if file is None:
         raise ModelLoadError(f"There is no tokenizer in {path}: it needs one of {', '.join(_FILE_NAMES)}.")
     if not file.exists():
@@ -46,8 +46,9 @@ def find_tokenizer(model_path: Path | str) -> Path | None:
     home = path if path.is_dir() else path.parent
     above, top = home.parent, home.parent.parent
     places = (home, home / "tokenizer", above / "tokenizer", above, top / "tokenizer")
-    return next((found for place in places if (found := _file_in(place))), None)
+    return next((found for place in places if (found := tokenizer_in(place))), None)
 
 
-def _file_in(directory: Path) -> Path | None:
+def tokenizer_in(directory: Path) -> Path | None:
+    """The tokenizer file of a directory; None if it has none."""
     return next((directory / name for name in _FILE_NAMES if (directory / name).is_file()), None)

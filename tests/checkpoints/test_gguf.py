@@ -248,6 +248,12 @@ def test_the_container_is_read_as_the_gguf_package_reads_it(default_model_path: 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"qwen2.pooling_type": 1}, "is an embedding model ('qwen2'): it gives vectors, not tokens"),
+        ({"qwen2.pooling_type": 4}, "scores or sorts texts: it gives numbers"),
+        ({"qwen2.attention.causal": False}, "is an embedding model"),
+        ({"general.architecture": "bert"}, "is an embedding model ('bert')"),
+        ({"general.type": "adapter", "general.base_model.0.name": "Qwen2"}, "a LoRA adapter of 'Qwen2', no model"),
+        ({"general.architecture": "clip"}, "turns pictures into its input: give the model itself"),
         ({"general.architecture": "rwkv7"}, "'rwkv7', which llmchat cannot run. It runs GGUF files of arcee, cohere2"),
         ({"qwen2.expert_count": 8}, "does not say its qwen2.expert_used_count"),
         ({"qwen2.expert_count": 8, "qwen2.expert_used_count": 9}, "expert_count is wrong"),
@@ -370,18 +376,23 @@ def parts(directory: Path) -> list[Path]:
     return paths
 
 
-def test_a_model_in_several_files_is_opened_by_the_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [0, 1])
+def test_a_model_in_several_files_is_opened_by_any_of_them(tmp_path: Path, given: int) -> None:
     """Its tensors come from all of them; its name is that of the whole."""
-    checkpoint = load(parts(tmp_path)[0])
+    checkpoint = load(parts(tmp_path)[given])
     assert checkpoint.name == "Small-1B"
     np.testing.assert_allclose(logits(checkpoint), np.load(DATA / "qwen2" / "logits.npy"), rtol=1e-4, atol=1e-4)
 
 
 def test_parts_of_a_model_are_named_as_such(tmp_path: Path) -> None:
-    """A later part names the first; a missing one is named; a piece of a file that was cut says so."""
+    """A missing part is named, also the first; parts under other names, and a piece of a file that was cut, say so."""
     first, second = parts(tmp_path)
-    assert f"a later part of a model in 2 files: give the first, {first.name}" in refused(second)
+    kept, renamed = first.read_bytes(), tmp_path / "other.gguf"
+    first.rename(renamed)
+    assert "is part 1 of 2 of a model, which are found by their names: call them other-00001" in refused(renamed)
+    assert f"is part 2 of 2 of a model, and {first.name} is not beside it" in refused(second)
     second.unlink()
+    first.write_bytes(kept)
     assert f"part 1 of 2 of a model, and {second.name} is not beside it" in refused(first)
     first.write_bytes(first.read_bytes()[:400])
     assert "(by its name part 1 of 2)" in refused(first)
@@ -431,3 +442,8 @@ def test_unreadable_types(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(crafted(keys, tensors) + bytes(256 * 256 * 2))
     assert "weights of the type Q8_K" in refused(path)
+
+
+def write_model(path: Path, name: str) -> Path:
+    """A reference model as a GGUF file."""
+    return write(path, keys_of(name), tensors_of(name))

@@ -133,7 +133,7 @@ def test_a_tokenizer_of_ones_own(copy: Path, tiny_dir: Path) -> None:
         ({"model_type": "rwkv7"}, "'rwkv7', which llmchat cannot run. It runs arcee, cohere, cohere2"),
         ({"model_type": "gemma2"}, "'model.layers.0.pre_feedforward_layernorm.weight' is missing"),
         ({"model_type": None}, "'None', which llmchat cannot run"),
-        ({"quantization_config": {"bits": 4}}, "quantised weights"),
+        ({"quantization_config": {"bits": 4}}, "weights quantised"),
         ({"hidden_act": "sine"}, "the activation 'sine'"),
         ({"partial_rotary_factor": 0.3}, "the rotated part of each head is wrong"),
         ({"partial_rotary_factor": "half"}, "partial_rotary_factor should be a number"),
@@ -181,9 +181,9 @@ def test_no_tokenizer(copy: Path) -> None:
 
 
 def test_no_weights(copy: Path) -> None:
-    """A directory without weights says which files it looked for."""
+    """A directory without weights says which files it lacks."""
     (copy / "model.safetensors").unlink()
-    assert "neither model.safetensors nor pytorch_model.bin" in refused(copy)
+    assert "no weights: fetch its model*.safetensors" in refused(copy)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_other_quantisations_are_refused(family: str, quantisation: object, tmp_
     """What was made by a method, or for a family, whose tensors have no place here."""
     path = Path(shutil.copytree(SMALL / family, tmp_path / family))
     describe(path, quantisation)
-    with pytest.raises(ModelLoadError, match="quantised weights"):
+    with pytest.raises(ModelLoadError, match="weights quantised"):
         load(path)
 
 
