@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import tokenizers
-from tokenizers import AddedToken, decoders, models
+from tokenizers import AddedToken
 
 from llmchat.errors import ModelLoadError
 from llmchat.tokenizers.control_names import looks_like_control, mistyped_notes
 from llmchat.tokenizers.library_errors import LibraryErrors
+from llmchat.tokenizers.merged import build_bpe
 from llmchat.tokenizers.model_proto import Piece, PieceType, build_bpe_model
 from llmchat.tokenizers.piece_bytes import BYTE_PIECE
-from llmchat.tokenizers.pre_tokenizers import build_pre_tokenizer, pre_tokenizer_rules
+from llmchat.tokenizers.pre_tokenizers import pre_tokenizer_rules
 from llmchat.tokenizers.readable import conventional_end_ids
 from llmchat.tokenizers.tokenizer import Tokenizer
 from llmchat.tokenizers.tokenizer_json import TokenizerJson
@@ -46,18 +46,18 @@ def load_gguf_vocab(metadata: Mapping[str, Any]) -> GGUFVocab:
     """
     prefix = "tokenizer.ggml."
     keys = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    kind, pieces = keys.get("model"), _listed(keys, "tokens", str)
+    kind, pieces = str(keys.get("model")), _listed(keys, "tokens", str)
     if not pieces:
         raise ModelLoadError("The GGUF file holds no tokenizer: pass one with --tokenizer.")
     types = _piece_types(_listed(keys, "token_type", int), len(pieces))
     types, type_notes = _with_control_types(pieces, types)
-    if kind in ("gpt2", "llama"):
+    if kind in _READERS:
         with LibraryErrors(ModelLoadError, "The GGUF file's tokenizer is damaged{}: fetch the file again."):
-            tokenizer, notes = (_byte_level if kind == "gpt2" else _sentencepiece)(keys, pieces, types)
+            tokenizer, notes = _READERS[kind](keys, pieces, types)
     else:
         raise ModelLoadError(
-            f"The GGUF file's tokenizer is of the kind {str(kind)[:40]!r}, which llmchat cannot read "
-            "(it reads gpt2 and llama): pass another with --tokenizer."
+            f"The GGUF file's tokenizer is of the kind {kind[:40]!r}, which llmchat cannot read "
+            f"(it reads {', '.join(_READERS)}): pass another with --tokenizer."
         )
     end_ids = conventional_end_ids(tokenizer, (_token_id(keys, key) for key in _END_KEYS))
     return GGUFVocab(tokenizer, end_ids, (*notes, *type_notes))
@@ -93,11 +93,11 @@ def _damaged(reason: str) -> ModelLoadError:
     return ModelLoadError(f"The GGUF file's tokenizer is damaged ({reason}): fetch the file again.")
 
 
-def _byte_level(
+def _merged(
     keys: Mapping[str, Any], pieces: Sequence[str], types: Sequence[PieceType]
 ) -> tuple[Tokenizer, tuple[str, ...]]:
-    """A byte-level BPE vocabulary, as GPT-2, Llama 3, Qwen and SmolLM have."""
-    pre = str(keys.get("pre", "default"))
+    """A BPE vocabulary with merges: of bytes as GPT-2, Llama 3 and Qwen have, or of characters as Gemma 4 has."""
+    pre = "gemma4" if keys.get("model") == "gemma4" else str(keys.get("pre", "default"))
     rules = pre_tokenizer_rules(pre)
     notes: tuple[str, ...] = ()
     if rules is None:
@@ -111,9 +111,7 @@ def _byte_level(
     vocab = dict(zip(reversed(pieces), range(len(pieces) - 1, -1, -1), strict=True))
     merges = _merges(_listed(keys, "merges", str))
     with LibraryErrors(ModelLoadError, _damaged("a merge names no token").message):
-        backend = tokenizers.Tokenizer(models.BPE(vocab, merges, ignore_merges=rules.ignore_merges))
-    backend.pre_tokenizer = build_pre_tokenizer(rules)
-    backend.decoder = decoders.ByteLevel()
+        backend = build_bpe(vocab, merges, rules)
     typed = [(piece, kind) for piece, kind in zip(pieces, types, strict=True) if kind is not PieceType.NORMAL]
     backend.add_special_tokens([_added(p, True) for p, kind in typed if kind in (PieceType.CONTROL, PieceType.UNKNOWN)])
     backend.add_tokens([_added(piece, False) for piece, kind in typed if kind is PieceType.USER_DEFINED])
@@ -173,3 +171,9 @@ def _token_id(keys: Mapping[str, Any], name: str) -> int | None:
     """A special id, if the file has it and it lies inside the vocabulary."""
     value = keys.get(name)
     return value if isinstance(value, int) and 0 <= value < len(keys["tokens"]) else None
+
+
+_READERS: Mapping[
+    str, Callable[[Mapping[str, Any], Sequence[str], Sequence[PieceType]], tuple[Tokenizer, tuple[str, ...]]]
+] = {"gpt2": _merged, "llama": _sentencepiece, "gemma4": _merged}
+"""By GGUF's name of the kind of vocabulary."""

@@ -114,6 +114,25 @@ def test_llama3_adds_bos_by_default() -> None:
         ("gpt-4o", "HelloWorld's 1234", ["Hello", "World's", "Ġ", "123", "4"]),
         ("falcon", "a`b 1234", ["a", "`", "b", "Ġ", "123", "4"]),
         ("deepseek-v3", "ab 1234.x", ["ab", "Ġ", "123", "4", ".x"]),
+        ("seed-coder", "a!!\n\nb 12", ["a", "!!", "ĊĊ", "b", "Ġ", "1", "2"]),
+        ("bailingmoe", "Don't\n\nGo 12", ["Don", "'t", "ĊĊ", "Go", "Ġ", "1", "2"]),
+        ("bailingmoe", "a!\n\nGo", ["a", "!ĊĊ", "Go"]),
+        ("superbpe", "by the way 1234567", ["byĠtheĠwayĠ", "1", "234", "567"]),
+        ("afmoe", "by 1234567x", ["by", "Ġ", "1", "234", "567", "x"]),
+        ("tiny_aya", "by 1234567 x", ["by", "Ġ", "1", "234", "567", "Ġx"]),
+        ("viking", "one, two12", ["one", ",", "Ġtwo", "1", "2"]),
+        ("poro-chat", "one, two12!", ["one", ",", "Ġtwo12", "!"]),
+        ("bloom", "a.b  c", ["a", ".", "b", "Ġ", "Ġc"]),
+        ("kimi-k2", "HelloWorld's 1234", ["Hello", "World's", "Ġ", "123", "4"]),
+        ("minicpm5", "ab 12345", ["ab", "Ġ", "123", "45"]),
+        ("deepseek-llm", "ab 12345\n\nc", ["ab", "Ġ", "12345", "Ċ", "Ċ", "c"]),
+        ("a.x-4.0", "I'm 123", ["I", "'m", "Ġ123"]),
+        ("gigachat", "I'm 123", ["I", "'m", "Ġ123"]),
+        ("jais-2", "a     b", ["a", "ĠĠĠĠ", "Ġb"]),
+        ("exaone-moe", "New York, 12", ["NewĠYork", ",", "Ġ", "1", "2"]),
+        ("ufakzeka", "Ankara'da 12", ["Ankara", "'da", "Ġ", "1", "2"]),
+        ("laguna", "a \nb", ["a", "Ġ", "Ċ", "b"]),
+        ("chameleon", "a  12!", ["a", "ĠĠ", "1", "2", "!"]),
     ],
 )
 def test_words_of_common_pre_tokenizers(pre: str, text: str, words: list[str]) -> None:
@@ -121,6 +140,45 @@ def test_words_of_common_pre_tokenizers(pre: str, text: str, words: list[str]) -
     rules = pre_tokenizer_rules(pre)
     assert rules is not None
     assert [piece for piece, _ in build_pre_tokenizer(rules).pre_tokenize_str(text)] == words
+
+
+NAMES = """
+    default minicpm5 llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano deepseek-llm
+    deepseek-coder deepseek-v3 spark2_5 youtu falcon mpt starcoder gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es
+    jina-v2-de a.x-4.0 mellum modern-bert jais-2 gemma4 granite-embed-multi-311m sarvam-moe jina-v1-en jina-v2-code
+    roberta-bpe refact command-r qwen2 deepseek-r1-qwen kormo f2llmv2 qwen35 stablelm2 olmo dbrx smaug-bpe poro-chat
+    glm4 chatglm-bpe viking jais tekken smollm codeshell bloom gpt3-finnish exaone exaone4 exaone-moe chameleon
+    minerva-7b megrez gpt-4o llama4 kanana2 talkie granite-embed-multi-97m tiny_aya cohere2moe superbpe trillion
+    granite-docling bailingmoe bailingmoe2 llada-moe seed-coder hunyuan hunyuan-dense hy_v4 joyai-llm kimi-k2
+    ufakzeka grok-2 afmoe laguna minimax-m2 solar-open mellum2
+"""
+
+
+def test_every_name_of_llama_cpp_is_known() -> None:
+    """The names in `llama-vocab.cpp` of November 2026, but for that of models that only give vectors."""
+    assert [name for name in NAMES.split() if pre_tokenizer_rules(name) is None] == []
+    for rules in filter(None, map(pre_tokenizer_rules, NAMES.split())):
+        assert build_pre_tokenizer(rules).pre_tokenize_str("Some words, 123.")
+
+
+def test_a_vocabulary_of_characters() -> None:
+    """Gemma 4's: blanks are U+2581, runs of line breaks one token, and what is in no piece is written in bytes."""
+    pieces = ["<bos>", "<turn|>", *(f"<0x{byte:02X}>" for byte in range(256)), *"\u2581abc\n", "ab", "\u2581ab", "\n\n"]
+    keys = byte_level_metadata(
+        model="gemma4",
+        pre=None,
+        tokens=pieces,
+        token_type=[3, 3, *[6] * 256, *[1] * (len(pieces) - 258)],
+        merges=["a b", "\u2581 ab"],
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    vocab = load_gguf_vocab(keys)
+    ids = vocab.tokenizer.encode("ab abc\n\né<turn|>", parse_special=True)
+    names = [vocab.tokenizer.token_text(token_id) for token_id in ids]
+    assert names == ["ab", " ab", "c", "\\n\\n", "<0xC3>", "<0xA9>", "<turn|>"]
+    assert vocab.tokenizer.decode(ids) == "ab abc\n\né"
+    assert vocab.tokenizer.adds_bos and vocab.end_ids[0] == 1 and vocab.notes == ()
 
 
 @pytest.mark.parametrize(
