@@ -8,8 +8,8 @@ from llmchat.errors import ModelLoadError
 from llmchat.files import expanded
 from llmchat.tokenizers.tokenizer import Tokenizer
 
-_FILE_NAMES = ("tokenizer.json", "tokenizer.model", "sentencepiece.model")
-# A tokenizer.json comes first: where a directory has both, it alone knows the added chat tokens.
+_FILE_NAMES = ("tokenizer.json", "tokenizer.model", "sentencepiece.model", "vocab.json")
+# A tokenizer.json comes first: it is the most exact. A vocab.json is one with its merges.txt alone.
 
 
 def load_tokenizer(path: Path | str) -> Tokenizer:
@@ -21,18 +21,22 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
     path = expanded(path)
     file = tokenizer_in(path) if path.is_dir() else path
     if file is None:
-        raise ModelLoadError(f"There is no tokenizer in {path}: it needs one of {', '.join(_FILE_NAMES)}.")
+        raise ModelLoadError(
+            f"There is no tokenizer in {path}: it needs one of {', '.join(_FILE_NAMES)}, the last with merges.txt."
+        )
     if not file.exists():
         raise ModelLoadError(f"There is no tokenizer at {path}: check the path given with --tokenizer.")
+    if file.name == "vocab.json":
+        from llmchat.tokenizers.merged import load_vocab_json
+
+        return load_vocab_json(file)
     if file.suffix == ".json":
         from llmchat.tokenizers.tokenizer_json import TokenizerJson
 
         return TokenizerJson.from_path(file)
     from llmchat.tokenizers.sentencepiece import SentencePieceTokenizer
-    from llmchat.tokenizers.text_files import read_object
 
-    settings = read_object(file.parent / "tokenizer_config.json")
-    return SentencePieceTokenizer(file, adds_bos=settings.get("add_bos_token") is True)
+    return SentencePieceTokenizer.from_file(file)
 
 
 def find_tokenizer(model_path: Path | str) -> Path | None:
@@ -51,4 +55,5 @@ def find_tokenizer(model_path: Path | str) -> Path | None:
 
 def tokenizer_in(directory: Path) -> Path | None:
     """The tokenizer file of a directory; None if it has none."""
-    return next((directory / name for name in _FILE_NAMES if (directory / name).is_file()), None)
+    names = _FILE_NAMES if (directory / "merges.txt").is_file() else _FILE_NAMES[:-1]
+    return next((directory / name for name in names if (directory / name).is_file()), None)

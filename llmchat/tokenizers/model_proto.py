@@ -6,7 +6,7 @@ Field numbers and enum values are those of `sentencepiece_model.proto`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -17,6 +17,7 @@ _PIECE_TEXT, _PIECE_SCORE, _PIECE_TYPE = 1, 2, 3
 _NORMALIZER_NAME, _ADD_DUMMY_PREFIX, _REMOVE_EXTRA_WHITESPACES = 1, 3, 4
 _MODEL_TYPE, _VOCAB_SIZE, _BYTE_FALLBACK, _UNK_PIECE = 3, 4, 35, 45
 _BPE = 2
+_MOST_FILLED = 2**17
 
 
 class PieceType(IntEnum):
@@ -83,6 +84,40 @@ def read_facts(proto: bytes) -> ModelFacts:
     return ModelFacts(special, dummy_prefix, is_verbatim and has_bytes)
 
 
+def with_added(proto: bytes, added: Mapping[int, Piece]) -> bytes:
+    """A model with more pieces, or some of its pieces under another name or of another type.
+
+    Args:
+        proto: A serialized ModelProto.
+        added: What stands at an id. The unknown piece and bytes stay what they are, and a name that another piece has
+            is passed over; ids between the vocabulary's end and the highest are filled with pieces that are not used.
+
+    Raises:
+        ValueError: It is no ModelProto, or far more ids would have to be filled than there are pieces.
+    """
+    rest, pieces = bytearray(), list[bytes]()
+    for number, value, raw in _raw_fields(proto):
+        if number == _PIECES and isinstance(value, bytes):
+            pieces.append(value)
+        else:
+            rest += raw
+    if added and max(added) > 2 * len(pieces) + _MOST_FILLED:
+        raise ValueError("an added token has an impossible id")
+    heads = [_piece_head(piece) for piece in pieces]
+    used = {text: token_id for token_id, (text, _) in enumerate(heads)}
+    fixed = (PieceType.UNKNOWN, PieceType.BYTE)
+    for token_id in range(max(added, default=-1) + 1):
+        piece = added.get(token_id)
+        if token_id >= len(pieces):
+            is_new = piece is not None and piece.text not in used
+            pieces.append(_piece(piece if piece and is_new else Piece(f"<unused {token_id}>", 0.0, PieceType.UNUSED)))
+        elif piece is not None and heads[token_id][1] not in fixed and used.get(piece.text, token_id) == token_id:
+            pieces[token_id] = _piece(piece)
+        if piece is not None:
+            used.setdefault(piece.text, token_id)
+    return b"".join(_message(_PIECES, piece) for piece in pieces) + bytes(rest)
+
+
 def build_bpe_model(pieces: Iterable[Piece], *, add_dummy_prefix: bool) -> bytes:
     """A serialized BPE ModelProto without normalisation, as Llama's vocabularies are."""
     listed = list(pieces)
@@ -113,20 +148,26 @@ def _piece_head(data: bytes) -> tuple[str, int]:
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     """The fields of a message: number, and value as a number or as bytes."""
+    return ((number, value) for number, value, _ in _raw_fields(data))
+
+
+def _raw_fields(data: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
+    """The same with all bytes of each field."""
     position = 0
     while position < len(data):
+        start = position
         tag, position = _read_varint(data, position)
         kind = tag & 7
         if kind == _VARINT:
             value, position = _read_varint(data, position)
-            yield tag >> 3, value
+            yield tag >> 3, value, data[start:position]
             continue
         size = {_FIXED64: 8, _FIXED32: 4}.get(kind)
         if kind == _BYTES:
             size, position = _read_varint(data, position)
         if size is None or position + size > len(data):
             raise ValueError("the message is cut off or malformed")
-        yield tag >> 3, data[position : position + size]
+        yield tag >> 3, data[position : position + size], data[start : position + size]
         position += size
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from sentencepiece import SentencePieceProcessor
 
 from llmchat.errors import GenerationError, ModelLoadError
 from llmchat.file_kinds import HEAD_BYTES, kind_words
+from llmchat.tokenizers.declared import AddedName, added_tokens, declared_id, declared_tokens
 from llmchat.tokenizers.library_errors import LibraryErrors
-from llmchat.tokenizers.model_proto import WITHOUT_DUMMY_PREFIX, read_facts
+from llmchat.tokenizers.model_proto import WITHOUT_DUMMY_PREFIX, Piece, PieceType, read_facts, with_added
 from llmchat.tokenizers.name_finder import NameFinder
 from llmchat.tokenizers.readable import encodable, readable_token
 from llmchat.tokenizers.text_files import read_data
@@ -35,6 +36,7 @@ class SentencePieceTokenizer:
         bos_id: The begin token, if the model's own is not meant.
         eos_id: The end token, if the model's own is not meant.
         adds_bos: Whether plain texts are meant to begin with `bos_id`.
+        added: What a directory adds to the model, by its ids.
 
     Raises:
         ModelLoadError: There is no model there, or it is damaged.
@@ -49,6 +51,7 @@ class SentencePieceTokenizer:
         bos_id: int | None = None,
         eos_id: int | None = None,
         adds_bos: bool = False,
+        added: Mapping[int, AddedName] | None = None,
     ) -> None:
         self._proto = source if isinstance(source, bytes) else _read(Path(source))
         name = "The vocabulary in the file" if isinstance(source, bytes) else str(source)
@@ -56,6 +59,8 @@ class SentencePieceTokenizer:
             raise ModelLoadError(f"{name} {words}.")
         damaged = f"{name} is no SentencePiece model or is damaged{{}}: copy it again or pass another --tokenizer."
         with LibraryErrors(ModelLoadError, damaged):
+            if added:
+                self._proto = with_added(self._proto, {token_id: _as_piece(one) for token_id, one in added.items()})
             facts = read_facts(self._proto)
             self._processor = SentencePieceProcessor(model_proto=self._proto)
         self._special = facts.special
@@ -64,8 +69,36 @@ class SentencePieceTokenizer:
         self.bos_id = bos_id if bos_id is not None else _known(self._processor.bos_id())
         self.eos_id = eos_id if eos_id is not None else _known(self._processor.eos_id())
         self.unk_id = _known(self._processor.unk_id())
-        self.adds_bos = adds_bos and self.bos_id is not None
+        self._adds_bos = adds_bos
         self._unknown_text = str(self._processor.decode([self._processor.unk_id()])).encode()
+
+    @classmethod
+    def from_file(cls, file: Path) -> SentencePieceTokenizer:
+        """Open a model with what the files beside it say: added tokens, and which begin and end texts.
+
+        Raises:
+            ModelLoadError: There is no model there, or something is damaged.
+        """
+        declared = declared_tokens(file.parent)
+        tokenizer = cls(file, added=added_tokens(file.parent), adds_bos=declared.get("add_bos_token") is True)
+        tokenizer.bos_id = tokenizer._declared_id(declared.get("bos_token"), tokenizer.bos_id)
+        tokenizer.eos_id = tokenizer._declared_id(declared.get("eos_token"), tokenizer.eos_id)
+        return tokenizer
+
+    def _declared_id(self, declared: object, own: int | None) -> int | None:
+        """The id of a token that a file names, else the model's own."""
+
+        def find(piece: str) -> int | None:
+            token_id = int(self._processor.piece_to_id(piece))
+            return None if token_id == self.unk_id and piece != self._piece(token_id) else token_id
+
+        found = declared_id(declared, find, lambda token_id: token_id < self.vocab_size)
+        return own if found is None else found
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether plain texts are meant to begin with `bos_id`."""
+        return self._adds_bos and self.bos_id is not None
 
     @property
     def vocab_size(self) -> int:
@@ -185,6 +218,12 @@ class SentencePieceTokenizer:
     @cached_property
     def _user_defined_finder(self) -> NameFinder:
         return _finder(self._special.keys() - set(self.control_names))
+
+
+def _as_piece(added: AddedName) -> Piece:
+    if added.is_control:
+        return Piece(added.name, 0.0, PieceType.CONTROL)
+    return Piece(added.name.replace(" ", _SPACE), 0.0, PieceType.USER_DEFINED)
 
 
 def _known(token_id: int) -> int | None:

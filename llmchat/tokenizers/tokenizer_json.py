@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 from tokenizers.pre_tokenizers import PreTokenizer
 
 from llmchat.errors import GenerationError, ModelLoadError, PromptTooLongError
 from llmchat.tokenizers.control_names import TURN_PIECES, mistyped_notes
+from llmchat.tokenizers.declared import declared_id, declared_tokens
 from llmchat.tokenizers.library_errors import LibraryErrors
 from llmchat.tokenizers.piece_bytes import piece_rules
 from llmchat.tokenizers.readable import encodable, readable_token
-from llmchat.tokenizers.text_files import read_object, read_text
+from llmchat.tokenizers.text_files import read_text
 from llmchat.tokenizers.text_growth import MOST_BYTES, Growth, read_rules
 
 _BOS_NAMES = ("<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "<|bos|>", "[BOS]")
@@ -24,7 +24,6 @@ _EOS_NAMES = (
     "</s>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<eos>", "<|endoftext|>", "<|eos|>",
 )  # fmt: skip
 _UNK_NAMES = ("<unk>", "[UNK]", "<|unk|>")
-_ID_LIMIT = 2**31
 _FAILS = "The model's tokenizer fails on this text{}: pass another --tokenizer."
 _GROWS = "its rules can make a short text too long to be kept in memory."
 _TOKENIZER_LIMIT = 256 * 2**20
@@ -81,7 +80,6 @@ class TokenizerJson:
         text = read_text(file, _TOKENIZER_LIMIT)
         if text is None:
             raise ModelLoadError(f"There is no tokenizer {file}: check the path given with --tokenizer.")
-        declared = _declared(file.parent)
         damaged = f"{file} is no tokenizer or is damaged{{}}: copy it again or pass another --tokenizer."
         with LibraryErrors(ModelLoadError, damaged):
             # Before the library opens it: that already normalizes the added tokens.
@@ -92,15 +90,23 @@ class TokenizerJson:
             # Before anything is encoded: a file may ask for gigabytes of padding.
             backend.no_truncation()
             backend.no_padding()
-            bos_id = _token_id(backend, declared.get("bos_token"), _BOS_NAMES)
-            eos_id = _token_id(backend, declared.get("eos_token"), _EOS_NAMES)
-            unk_id = _token_id(backend, declared.get("unk_token"), _UNK_NAMES)
-            adds_bos = declared.get("add_bos_token", bos_id in backend.encode("").ids[:1])
-            notes = mistyped_notes(_mark_control_tokens(backend))
-            growth = rules.encoding
-            return cls(
-                backend, bos_id=bos_id, eos_id=eos_id, unk_id=unk_id, adds_bos=adds_bos, growth=growth, notes=notes
-            )
+            return cls.of(backend, file.parent, rules.encoding)
+
+    @classmethod
+    def of(cls, backend: tokenizers.Tokenizer, directory: Path, growth: Growth | None = None) -> TokenizerJson:
+        """A tokenizer of the library's with what the files of a directory say of its special tokens.
+
+        Raises:
+            ModelLoadError: One of the files is damaged.
+            Exception: The library fails; its own, see `LibraryErrors`.
+        """
+        declared = declared_tokens(directory)
+        bos_id = _token_id(backend, declared.get("bos_token"), _BOS_NAMES)
+        eos_id = _token_id(backend, declared.get("eos_token"), _EOS_NAMES)
+        unk_id = _token_id(backend, declared.get("unk_token"), _UNK_NAMES)
+        adds_bos = declared.get("add_bos_token", bos_id in backend.encode("").ids[:1])
+        notes = mistyped_notes(_mark_control_tokens(backend))
+        return cls(backend, bos_id=bos_id, eos_id=eos_id, unk_id=unk_id, adds_bos=adds_bos, growth=growth, notes=notes)
 
     def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
         """The ids of a text, without what a post-processor would add.
@@ -243,31 +249,10 @@ def _mark_control_tokens(backend: tokenizers.Tokenizer) -> list[str]:
     return mistyped
 
 
-def _declared(directory: Path) -> dict[str, Any]:
-    """What the files beside a tokenizer.json say of its tokens; the most specific file wins."""
-    declared: dict[str, Any] = {}
-    for name in ("config.json", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json"):
-        values = read_object(directory / name)
-        if name == "tokenizer_config.json" and isinstance(values.get("special_tokens"), Mapping):
-            declared.update(values["special_tokens"])
-        for key in ("bos_token", "eos_token", "unk_token"):
-            if values.get(f"{key}_id") is not None:
-                declared[key] = values[f"{key}_id"]
-            if values.get(key) is not None:
-                declared[key] = values[key]
-        if isinstance(values.get("add_bos_token"), bool):
-            declared["add_bos_token"] = values["add_bos_token"]
-    return declared
-
-
 def _token_id(backend: tokenizers.Tokenizer, declared: object, names: Iterable[str]) -> int | None:
     """The id of a declared token (a name, an id, several of these), else of the first usual name there is."""
-    if isinstance(declared, Mapping):
-        declared = declared.get("content")
-    for one in declared if isinstance(declared, list) else [declared]:
-        if isinstance(one, int) and 0 <= one < _ID_LIMIT and backend.id_to_token(one) is not None:
-            return one
-        if isinstance(one, str) and (found := backend.token_to_id(encodable(one))) is not None:
-            return int(found)
+    found = declared_id(declared, backend.token_to_id, lambda one: backend.id_to_token(one) is not None)
+    if found is not None:
+        return found
     special = {token.content: token_id for token_id, token in backend.get_added_tokens_decoder().items()}
     return next((special[name] for name in names if name in special), None)
