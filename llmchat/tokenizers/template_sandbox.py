@@ -66,7 +66,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
     """In seconds of the processor."""
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols])
+        # What is computed while a template is read would not be bounded, so nothing is.
+        extensions = [_GenerationBlock, loopcontrols]
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=extensions, optimized=False)
         self.filters["tojson"] = _to_json
         for name in _GROWING_FILTERS:
             self.filters[name] = _limited(name, self.filters[name])
