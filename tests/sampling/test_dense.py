@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from functools import cache
 from typing import NamedTuple
@@ -136,16 +137,33 @@ def check(case: Case) -> None:
         there = np.flatnonzero(way.scores > dense.GONE)
         assert np.array_equal(branch.candidates.ids, there)
         assert np.abs(branch.candidates.probabilities() - dense.softmax(way.scores)[there]).max() <= 1e-9
-    check_explanation(prospect, expected, case.seed)
+    check_explanation(prospect, expected, dense.softmax(logits.astype(np.float64)), case.seed)
+    check_draw(prospect, expected, logits.astype(np.float64), case.seed)
     assert prospect.throw(case.seed) == dense.drawn(expected, case.seed, place.index)
 
 
-def check_explanation(prospect: Prospect, expected: list[dense.Way], seed: int) -> None:
-    """What the panel says: final probabilities, and the stage that removed each token."""
+def check_draw(prospect: Prospect, expected: list[dense.Way], scores: dense.Scores, seed: int) -> None:
+    """What is kept of a token, drawn or chosen: its probabilities, its rank, the entropy."""
+    raw = dense.softmax(scores)
+    mixture = np.sum([way.share * dense.softmax(way.scores) for way in expected], axis=0)
+    entropy = -float((raw * np.log(np.maximum(raw, 1e-300))).sum())
+    for chosen in (None, int(np.argsort(-scores)[7])):
+        draw = prospect.draw(seed, chosen)
+        assert math.exp(draw.raw_logprob) == pytest.approx(raw[draw.token_id], abs=1e-9)
+        assert math.exp(draw.final_logprob) == pytest.approx(mixture[draw.token_id], abs=1e-9)
+        assert draw.rank == int((scores > scores[draw.token_id]).sum())
+        assert draw.entropy == pytest.approx(entropy, abs=1e-6)
+
+
+def check_explanation(prospect: Prospect, expected: list[dense.Way], raw: dense.Scores, seed: int) -> None:
+    """What the panel says: probabilities before and after the chain, and the stage that removed each token."""
     mixture = np.sum([way.share * dense.softmax(way.scores) for way in expected], axis=0)
     explanation = explain(prospect, 12, seed)
     last = expected[-1]
+    held = np.any([way.scores > dense.GONE for way in expected], axis=0)
+    assert explanation.mass == pytest.approx(raw[held].sum(), abs=1e-9)
     for row in explanation.rows:
+        assert row.probability == pytest.approx(raw[row.token_id], abs=1e-9)
         assert row.final_probability == pytest.approx(mixture[row.token_id], abs=1e-9)
         removers = [stage for stage, gone in last.removed.items() if row.token_id in gone]
         assert row.removed_by == (removers[0] if removers and not mixture[row.token_id] else None)
