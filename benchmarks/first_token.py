@@ -27,6 +27,7 @@ from benchmarks.rounds import Goal, Rounds
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec
 from llmchat.chat.turn import Turn
+from llmchat.engine.opening import PreparedModel
 from llmchat.engine.prompt import build_prompt
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import (
@@ -57,7 +58,9 @@ class OurWorker:
 
     def __init__(self, engine: OurEngine) -> None:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._worker = InferenceWorker(self._events.put, lambda request, progress: engine.engine)
+        self._worker = InferenceWorker(
+            self._events.put, lambda request, progress: PreparedModel("the model", lambda: engine.engine)
+        )
         self._worker.start()
         self._worker.submit(LoadRequest(ModelSpec()))
         self.prompt_tokens = self.cached_tokens = 0

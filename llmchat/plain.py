@@ -20,7 +20,7 @@ from types import FrameType
 
 from llmchat.chat.plain_text import VisibleStream, visible
 from llmchat.chat.turn import Reply, token_count
-from llmchat.errors import LlmchatError, PromptTooLongError
+from llmchat.errors import LlmchatError, ModelLoadError, PromptTooLongError
 from llmchat.files import describe
 from llmchat.options import StartOptions
 from llmchat.plain_commands import PlainCommands
@@ -176,7 +176,7 @@ class PlainConversation:
                 self._show(event, name)
             self.session.handle(event)
             if is_ours and isinstance(event, ModelLoadFailed):
-                raise event.error
+                raise ModelLoadError(event.words)
 
     def _show_prompt(self, text: str) -> None:
         """Print what the model is given for a message, or for the last reply.

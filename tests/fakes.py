@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from llmchat.chat.model import ModelInfo
-from llmchat.engine.engine import Logits, Prefill, PrefillProgress, StopSignal
+from llmchat.checkpoints.checkpoint import Progress
+from llmchat.engine.engine import Engine, Logits, Prefill, PrefillProgress, StopSignal
+from llmchat.engine.opening import PreparedModel
 from llmchat.tokenizers.prompt_style import PromptStyle
+from llmchat.worker.messages import LoadRequest
+from llmchat.worker.model_slot import Prepare
 
 
 class ByteTokenizer:
@@ -153,3 +157,8 @@ class ScriptedFork:
 
     def keep(self, lanes: Sequence[int]) -> None:
         """All lanes say the same."""
+
+
+def prepares(make: Callable[[LoadRequest, Progress], Engine]) -> Prepare:
+    """For a worker: whatever model is asked for can be opened, and is what this makes on the worker's thread."""
+    return lambda request, progress: PreparedModel("scripted", lambda: make(request, progress))

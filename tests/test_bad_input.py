@@ -22,7 +22,7 @@ from llmchat.options import StartOptions
 from llmchat.worker.inference_worker import InferenceWorker
 from tests.checkpoints.torch_files import Call, write_archive
 from tests.conftest import DATA
-from tests.fakes import ScriptedEngine
+from tests.fakes import ScriptedEngine, prepares
 from tests.faults import file_size_limit, open_directory, read_only
 from tests.patience import PATIENCE_SECONDS
 from tests.program import TINY, Here, Outcome, command, needs_full_device, run_program
@@ -148,7 +148,9 @@ def test_an_interrupt_ends_a_run_whose_model_does_not_answer(monkeypatch: pytest
 
     options = OnceOptions(StartOptions(prompt="hi"))
     try:
-        code = run(options, lambda post: InferenceWorker(post, lambda request, progress: Stuck("abc", gate=gate)))
+        code = run(
+            options, lambda post: InferenceWorker(post, prepares(lambda request, progress: Stuck("abc", gate=gate)))
+        )
     finally:
         gate.release(1000)
     assert code == 128 + signal.SIGTERM
@@ -339,7 +341,9 @@ def test_a_transcript_that_may_only_be_read(capsys: pytest.CaptureFixture[str]) 
             prompt="And?", save=None if path.exists() else path, resume=path if path.exists() else None
         )
         options = OnceOptions(start, keep=keep)
-        return run(options, lambda post: InferenceWorker(post, lambda request, progress: ScriptedEngine("Yes.")))
+        return run(
+            options, lambda post: InferenceWorker(post, prepares(lambda request, progress: ScriptedEngine("Yes.")))
+        )
 
     with open_directory() as directory:
         path = directory / "story.toml"

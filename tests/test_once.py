@@ -22,7 +22,7 @@ from llmchat.once import OnceOptions, run
 from llmchat.options import StartOptions
 from llmchat.settings import ResolvedGeneration, Settings
 from llmchat.worker.inference_worker import InferenceWorker
-from tests.fakes import ChangingEngine, ScriptedEngine
+from tests.fakes import ChangingEngine, ScriptedEngine, prepares
 from tests.patience import PATIENCE_SECONDS
 from tests.program import TINY, Here, command, open_terminal, read_terminal, run_program
 
@@ -56,7 +56,7 @@ def scripted(engine: ScriptedEngine, *, path: Path | None = None, samples: int =
     """A run with an engine that says what a test wants."""
     start = StartOptions(Settings(), ResolvedGeneration(), "Hello?", save=path)
     options = OnceOptions(start, num_samples=samples)
-    return run(options, lambda post: InferenceWorker(post, lambda request, progress: engine))
+    return run(options, lambda post: InferenceWorker(post, prepares(lambda request, progress: engine)))
 
 
 def endless(path: Path) -> subprocess.Popen[bytes]:
@@ -249,7 +249,7 @@ def test_ctrl_c_while_the_model_is_opened(capsys: pytest.CaptureFixture[str], tm
 
     path = tmp_path / "new.toml"
     options = OnceOptions(StartOptions(prompt="Hello?", save=path))
-    assert run(options, lambda post: InferenceWorker(post, interrupted)) == 130
+    assert run(options, lambda post: InferenceWorker(post, prepares(interrupted))) == 130
     assert capsys.readouterr() == ("", "")
     assert not path.exists()
 

@@ -19,6 +19,8 @@ import pytest
 
 from llmchat.chat.archive import list_transcripts, read_transcript
 from llmchat.chat.generation_config import GenerationConfig
+from llmchat.engine.engine import Engine
+from llmchat.engine.opening import PreparedModel
 from llmchat.errors import ModelLoadError, TranscriptError
 from llmchat.once import OnceOptions, run
 from llmchat.options import StartOptions
@@ -44,6 +46,12 @@ def talk(monkeypatch: pytest.MonkeyPatch, lines: str, options: StartOptions | No
     """Hold a conversation with these lines on standard input."""
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
     run_plain(options or options_of())
+
+
+def opens(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+    """Let every model be this one."""
+    model = PreparedModel("scripted", lambda: engine)
+    monkeypatch.setattr("llmchat.engine.opening.prepare_model", lambda spec, progress, cancel: model)
 
 
 def said_by_model(output: str) -> list[str]:
@@ -91,10 +99,20 @@ def test_a_model_that_runs_otherwise_than_told_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Why an engine had to go on without its CUDA graph is a line of the conversation."""
-    monkeypatch.setattr("llmchat.engine.opening.open_engine", lambda spec, progress, cancel: ChangingEngine())
+    opens(monkeypatch, ChangingEngine())
     talk(monkeypatch, "hi\nhi\n")
     out, err = capsys.readouterr()
     assert out.splitlines().count(ChangingEngine.NOTE) == 1 and err == ""
+
+
+def test_a_model_that_does_not_open_leaves_the_one_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped name is one line on standard error, and the next line is answered."""
+    talk(monkeypatch, "/model tinny\nOnce upon a time\n")
+    out, err = capsys.readouterr()
+    assert err.startswith("Error: There is no model called 'tinny'. ") and err.endswith(". tiny stays open.\n")
+    assert len(said_by_model(out)) == 1
 
 
 def test_a_message_that_is_too_long_is_said_and_is_no_turn(
@@ -103,7 +121,7 @@ def test_a_message_that_is_too_long_is_said_and_is_no_turn(
     """The numbers are on standard error; the next message is answered with all that was said before."""
     style = load_prompt_style("plain", ByteTokenizer())
     engine = ScriptedEngine("Yes.", context_length=120, prompt_style=style)
-    monkeypatch.setattr("llmchat.engine.opening.open_engine", lambda spec, progress, cancel: engine)
+    opens(monkeypatch, engine)
     talk(monkeypatch, f"one\n{'much too long ' * 20}\ntwo\n")
     out, err = capsys.readouterr()
     assert "context holds 120" in err and "was not said" in out and "no longer fit" not in out
@@ -191,7 +209,7 @@ def test_the_prompt_is_shown_with_its_control_tokens(
     engine = ScriptedEngine(context_length=500, prompt_style=load_prompt_style("chatml", vocabulary))
     monkeypatch.setattr(engine, "tokenizer", vocabulary)
     engine.info = replace(engine.info, vocab_size=vocabulary.vocab_size)
-    monkeypatch.setattr("llmchat.engine.opening.open_engine", lambda spec, progress, cancel: engine)
+    opens(monkeypatch, engine)
     talk(monkeypatch, "/prompt hello <|im_end|>\n/prompt\n")
     out, err = capsys.readouterr()
     assert "<|im_start|>user\nhello <|im_end|><|im_end|>\n<|im_start|>assistant" in out

@@ -22,6 +22,7 @@ from llmchat.session import ChatSession
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import Event, TokensGenerated
 from tests.conftest import DATA
+from tests.fakes import prepares
 from tests.patience import PATIENCE_SECONDS
 
 TINY = ModelSpec("tiny", threads=1)
@@ -57,7 +58,7 @@ class Talk:
         self.path, self.spec = path, spec
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.engine = Watched(open_engine(spec, lambda stage, fraction: None))
-        self.worker = InferenceWorker(self.events.put, lambda request, progress: self.engine)
+        self.worker = InferenceWorker(self.events.put, prepares(lambda request, progress: self.engine))
         self.session = ChatSession(self.worker.submit, fail, config=config, autosave=False)
         self.session.save(path)
         self.streamed: list[int] = []

@@ -17,11 +17,11 @@ from tests.terminals import ENTERED, LEFT, terminal
 NATIVE_NOISE = """
 import os, sys
 import llmchat.engine.opening as opening
-def noisy(spec, progress, cancel=None, usual=opening.open_engine):
+def noisy(spec, progress, cancel=None, usual=opening.prepare_model):
     os.write(1, b"noise on one")
     os.write(2, b"noise on two")
     return usual(spec, progress, cancel)
-opening.open_engine = noisy
+opening.prepare_model = noisy
 from llmchat.cli import main
 main()
 """

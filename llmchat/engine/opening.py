@@ -1,10 +1,15 @@
-"""Opening a model: from what a person typed to an engine that is ready."""
+"""Opening a model, in two steps.
+
+spec ─ prepare: found, read but for its weights ─▶ PreparedModel ─ build: its weights ─▶ Engine
+"""
 
 from __future__ import annotations
 
 import os
 import threading
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,26 +19,37 @@ from llmchat.engine.locating import locate
 from llmchat.errors import ModelLoadError
 
 if TYPE_CHECKING:
-    import torch
-
     from llmchat.checkpoints.checkpoint import Checkpoint, Progress
     from llmchat.engine.engine import Engine
-    from llmchat.engine.torch_engine import TorchEngine
+    from llmchat.engine.native.library import PreparedMemory
     from llmchat.tokenizers.prompt_style import PromptStyle
 
 _MOST_PREPARED = 2**29
 """Bytes. More cannot be got ready while a vocabulary is read, and a file may be larger than what it holds."""
 
 
-def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | None = None) -> Engine:
-    """Open a model, fetching it first if it is a named one that is not on disk.
+@dataclass(frozen=True, slots=True)
+class PreparedModel:
+    """A model that was found and whose files were read, but for its weights."""
 
-    Runs on the thread that will use the engine: torch is imported and its
-    thread count set here.
+    name: str
+    build: Callable[[], Engine]
+    """Reads the weights. To be called once, on the thread that will use the engine. Raises ModelLoadError."""
+
+
+def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | None = None) -> Engine:
+    """Open a model in one go, on the thread that will use the engine; arguments and errors as for `prepare_model`."""
+    return prepare_model(spec, progress, cancel).build()
+
+
+def prepare_model(spec: ModelSpec, progress: Progress, cancel: threading.Event | None = None) -> PreparedModel:
+    """Find out whether a model opens, as far as that costs little, fetching it first if it is not on disk.
+
+    May run on any thread, also while another model is open: what it takes is a tokenizer's memory.
 
     Args:
         spec: What to open.
-        progress: Told what is being done.
+        progress: Told what is being done, also when the model is built.
         cancel: Set to give up a fetch.
 
     Raises:
@@ -41,37 +57,104 @@ def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | N
     """
     spec = locate(spec, progress, cancel or threading.Event())
     reason = why_torch(spec)
-    if not reason:
-        return _open_natively(spec, progress)
-    return _open_on_torch(spec, progress, reason)
-
-
-def _open_on_torch(spec: ModelSpec, progress: Progress, reason: str, checkpoint: Checkpoint | None = None) -> Engine:
-    """Open a model on torch.
-
-    Args:
-        spec: What to open.
-        progress: Told what is being done.
-        reason: Why it is torch, in a few words.
-        checkpoint: The model's, if it has been opened already.
-    """
+    if reason:
+        _start_torch(spec, reason, progress)
+    memory = None if reason else _memory_for(spec)
+    # What follows takes its time to import.
     from llmchat.checkpoints.loading import load_checkpoint
+    from llmchat.engine.native.shapes import supports
 
+    checkpoint = load_checkpoint(spec, progress)
+    if not reason and (missing := supports(checkpoint.plan)):
+        reason, memory = f"the native step cannot run this model: {missing}", None
+        _start_torch(spec, reason, progress)
+    style = _prompt_style(checkpoint, spec)
+    if reason:
+        return PreparedModel(checkpoint.name, partial(_build_on_torch, checkpoint, spec, style, reason, progress))
+    return PreparedModel(checkpoint.name, partial(_build_natively, checkpoint, spec, style, memory, progress))
+
+
+def _start_torch(spec: ModelSpec, reason: str, progress: Progress) -> None:
+    """Make sure that torch is there, and has the device and the precision."""
     progress("starting torch", None)
     require_torch(reason)
+    choose_dtype(spec.dtype, choose_device(spec.device))
+
+
+def _memory_for(spec: ModelSpec) -> PreparedMemory:
+    """Memory that is got ready for a model's weights while its files are read."""
+    from llmchat.engine.native.library import PreparedMemory
+
+    return PreparedMemory(min(_size_of_weights(Path(spec.model)), _MOST_PREPARED))
+
+
+def _build_on_torch(
+    checkpoint: Checkpoint, spec: ModelSpec, style: PromptStyle | None, reason: str, progress: Progress
+) -> Engine:
+    """Put the tensors into a module and the module into an engine.
+
+    Args:
+        checkpoint: The model.
+        spec: What was asked for.
+        style: How a chat becomes a prompt.
+        reason: Why it is torch, in a few words.
+        progress: Told what is being done.
+    """
     import torch
+
+    from llmchat.engine.architectures.network import Network
+    from llmchat.engine.cuda_graph import capture_cuda_graph
+    from llmchat.engine.torch_engine import TorchEngine
 
     threads = spec.threads or default_threads(natively=False)
     torch.set_num_threads(threads)
     device = choose_device(spec.device)
-    checkpoint = checkpoint or load_checkpoint(spec, progress)
+    dtype = choose_dtype(spec.dtype, device)
     progress("building the model", None)
     try:
-        engine = _build(checkpoint, spec, device, choose_dtype(spec.dtype, device), threads)
+        model = Network.build(checkpoint.plan, checkpoint.tensors, device=device, dtype=dtype)
+        checkpoint.check_unchanged()
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        precision = str(dtype).removeprefix("torch.")
+        info = _describe(checkpoint, spec, style, str(device), precision, threads, parameters)
+        return TorchEngine(
+            model,
+            checkpoint.tokenizer,
+            replace(info, path_reason=reason),
+            end_ids=_end_ids(checkpoint, style),
+            prompt_style=style,
+            device=device,
+            capture=capture_cuda_graph if device.type == "cuda" else None,
+        )
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.") from error
-    engine.info = replace(engine.info, path_reason=reason)
-    return engine
+
+
+def _build_natively(
+    checkpoint: Checkpoint,
+    spec: ModelSpec,
+    style: PromptStyle | None,
+    memory: PreparedMemory | None,
+    progress: Progress,
+) -> Engine:
+    """Have the native step repack the tensors; arguments as for torch, and the memory that was got ready."""
+    from llmchat.engine.native.library import MOST_THREADS, kernels_name
+    from llmchat.engine.native.model import NativeModel
+    from llmchat.engine.native_engine import NativeEngine
+
+    threads = min(spec.threads or default_threads(natively=True), MOST_THREADS)
+    try:
+        model = NativeModel(checkpoint, threads, progress, memory)
+        info = _describe(checkpoint, spec, style, "cpu", f"native {kernels_name()}", threads, model.parameter_count)
+        return NativeEngine(
+            model,
+            checkpoint.tokenizer,
+            replace(info, notes=(*info.notes, *model.notes)),
+            end_ids=_end_ids(checkpoint, style),
+            prompt_style=style,
+        )
+    except MemoryError as error:
+        raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.") from error
 
 
 def why_torch(spec: ModelSpec) -> str:
@@ -95,38 +178,6 @@ def path_reason(spec: ModelSpec) -> str:
     return f"torch finds no GPU behind {sign}" if sign else ""
 
 
-def _open_natively(spec: ModelSpec, progress: Progress) -> Engine:
-    """Open a model on the native decode step, or on torch if that does not know its kind."""
-    from llmchat.engine.native.library import MOST_THREADS, PreparedMemory, kernels_name
-
-    memory = PreparedMemory(min(_size_of_weights(Path(spec.model)), _MOST_PREPARED))
-    # What follows takes its time to import.
-    from llmchat.checkpoints.loading import load_checkpoint
-    from llmchat.engine.native.model import NativeModel
-    from llmchat.engine.native.shapes import supports
-    from llmchat.engine.native_engine import NativeEngine
-
-    checkpoint = load_checkpoint(spec, progress)
-    if missing := supports(checkpoint.plan):
-        del memory
-        return _open_on_torch(spec, progress, f"the native step cannot run this model: {missing}", checkpoint)
-    threads = min(spec.threads or default_threads(natively=True), MOST_THREADS)
-    try:
-        model = NativeModel(checkpoint, threads, progress, memory)
-        style = _prompt_style(checkpoint, spec)
-        info = _describe(checkpoint, spec, "cpu", f"native {kernels_name()}", threads, model.parameter_count)
-        info = replace(info, notes=(*info.notes, *model.notes))
-        return NativeEngine(
-            model,
-            checkpoint.tokenizer,
-            _with_style(info, style, spec),
-            end_ids=_end_ids(checkpoint, style),
-            prompt_style=style,
-        )
-    except MemoryError as error:
-        raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.") from error
-
-
 def _size_of_weights(path: Path) -> int:
     """About how much memory a model's weights take, where its files hold little else; 0 for others."""
     files = path.glob("*.safetensors") if path.is_dir() else [path]
@@ -145,31 +196,6 @@ def default_threads(*, natively: bool) -> int:
     return cores if natively else max(1, cores - 1)
 
 
-def _build(
-    checkpoint: Checkpoint, spec: ModelSpec, device: torch.device, dtype: torch.dtype, threads: int
-) -> TorchEngine:
-    """Put the tensors into a module and the module into an engine."""
-    from llmchat.engine.architectures.network import Network
-    from llmchat.engine.cuda_graph import capture_cuda_graph
-    from llmchat.engine.torch_engine import TorchEngine
-
-    model = Network.build(checkpoint.plan, checkpoint.tensors, device=device, dtype=dtype)
-    checkpoint.check_unchanged()
-    style = _prompt_style(checkpoint, spec)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    precision = str(dtype).removeprefix("torch.")
-    info = _describe(checkpoint, spec, str(device), precision, threads, parameters)
-    return TorchEngine(
-        model,
-        checkpoint.tokenizer,
-        _with_style(info, style, spec),
-        end_ids=_end_ids(checkpoint, style),
-        prompt_style=style,
-        device=device,
-        capture=capture_cuda_graph if device.type == "cuda" else None,
-    )
-
-
 def _prompt_style(checkpoint: Checkpoint, spec: ModelSpec) -> PromptStyle | None:
     """The chat template that was asked for, or else the model's own."""
     from llmchat.tokenizers.prompt_style import load_prompt_style
@@ -178,27 +204,27 @@ def _prompt_style(checkpoint: Checkpoint, spec: ModelSpec) -> PromptStyle | None
     return load_prompt_style(template, checkpoint.tokenizer) if template else None
 
 
-def _with_style(info: ModelInfo, style: PromptStyle | None, spec: ModelSpec) -> ModelInfo:
-    """What was opened, with the chat template that it is talked to through."""
-    from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES
-
-    given = spec.chat_template or ""
-    if style is not None and given and given not in BUILT_IN_TEMPLATES:
-        # A file may be changed or deleted.
-        given = style.source
-    return replace(info, has_chat_template=style is not None, chat_template=given)
-
-
 def _end_ids(checkpoint: Checkpoint, style: PromptStyle | None) -> tuple[int, ...]:
     """Every token that ends a reply: those that the files name, and the one that the template writes behind replies."""
     return tuple(dict.fromkeys((*checkpoint.end_ids, *(style.end_ids if style else ()))))
 
 
 def _describe(
-    checkpoint: Checkpoint, spec: ModelSpec, device: str, dtype: str, threads: int, parameters: int
+    checkpoint: Checkpoint,
+    spec: ModelSpec,
+    style: PromptStyle | None,
+    device: str,
+    dtype: str,
+    threads: int,
+    parameters: int,
 ) -> ModelInfo:
     """What was opened, for people and transcripts."""
-    plan = checkpoint.plan
+    from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES
+
+    plan, template = checkpoint.plan, spec.chat_template or ""
+    if style is not None and template and template not in BUILT_IN_TEMPLATES:
+        # A file may be changed or deleted.
+        template = style.source
     return ModelInfo(
         name=checkpoint.name,
         path=checkpoint.path,
@@ -211,7 +237,8 @@ def _describe(
         vocab_size=plan.vocab_size,
         context_length=plan.context_length,
         parameter_count=parameters,
-        has_chat_template=False,
+        has_chat_template=style is not None,
+        chat_template=template,
         training=checkpoint.training,
         path_reason=path_reason(spec),
         parse_special=spec.parse_special,

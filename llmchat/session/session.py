@@ -9,7 +9,6 @@ neither widgets nor torch. All calls come from the front end's thread.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
@@ -35,6 +34,7 @@ from llmchat.worker.messages import (
     ModelChanged,
     ModelLoaded,
     ModelLoadFailed,
+    ModelPrepared,
     PromptProcessed,
     Request,
     TokensGenerated,
@@ -73,17 +73,23 @@ class ChatSession(Conversation):
         self._submit = submit
         self.live = LiveConfig(config or GenerationConfig())
         self.prefill_text = prefill_text
+        self.spec = ModelSpec()
+        """What the open model was asked for as; without one, that which could not be opened last."""
         self.load: LoadRequest | None = None
+        """A model that is to be opened, as soon as a running reply is done."""
         self.last_seed: int | None = None
         self.returned = ""
-        """What the latest reply that failed left unsaid: a message too long for the model, and those behind it."""
+        """What the latest reply or model that failed left unsaid: a message too long for it, and those behind it."""
         self.returned_edit: str | None = None
         """The turn that it was to be put in place of, where it begins with an edit."""
         self.brought_back = ""
         """A sentence on the settings that the conversation brought when it was opened; "" if they were those before."""
         self.is_just_opened = False
         """Whether the model of the opened conversation is still to be compared with the one that is open."""
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: list[Waiting] = []
+        self._meant_before = 0
+        """How much of it was asked for before that model was."""
+        self._is_urgent = False
         self.begun_with = begun(self)
 
     # ── state ──
@@ -118,13 +124,28 @@ class ChatSession(Conversation):
 
     # ── the model ──
 
-    def load_model(self, spec: ModelSpec) -> None:
-        """Open a model; the conversation stays, and a running reply is stopped."""
-        self.stop()
+    def load_model(self, spec: ModelSpec, *, at_once: bool = False) -> str:
+        """Open a model once a running reply is done; the conversation stays, and so does the open model if this fails.
+
+        What waits, and what is said from now on, is for the new model; what waited for one that has not come is not.
+
+        Args:
+            spec: The model.
+            at_once: Stop a running reply as soon as it is known that the model opens; what waits does not follow.
+
+        Returns:
+            The prompts that do not wait any more, to be given back to the person.
+        """
+        given_back = ""
         if self.load is not None:
             self.load.cancel.set()
+            given_back = self._take_back(self._meant_before)
+        if at_once:
+            given_back = self._take_back(0)
+        self._meant_before, self._is_urgent = len(self._waiting), at_once
         self.load = LoadRequest(spec)
         self._submit(self.load)
+        return given_back
 
     # ── talking ──
 
@@ -217,8 +238,7 @@ class ChatSession(Conversation):
         Returns:
             The prompts that were waiting, to be given back to the person.
         """
-        waiting = "\n\n".join(self.queued)
-        self._waiting.clear()
+        waiting = self._take_back(0)
         if self.running is not None:
             self.running.request.cancel.set()
         return waiting or None
@@ -315,12 +335,16 @@ class ChatSession(Conversation):
         """Take in what the worker reports; events of requests that were given up are passed over."""
         match event:
             case ModelLoaded() if self.load is not None and event.request_id == self.load.request_id:
-                self.load, self.model, self.load_seconds = None, event.info, event.load_seconds
+                self.spec, self.load = self.load.spec, None
+                self.model, self.load_seconds = event.info, event.load_seconds
                 self._next()
             case ModelChanged() if self.model is not None:
                 self.model = event.info
+            case ModelPrepared() if self.load is not None and event.request_id == self.load.request_id:
+                if self._is_urgent and self.running is not None:
+                    self.running.request.cancel.set()
             case ModelLoadFailed() if self.load is not None and event.request_id == self.load.request_id:
-                self.load = self.model = None
+                self._go_on_without(event, self.load)
             case PromptProcessed() | TokensGenerated() | GenerationFinished() | GenerationFailed():
                 running = self.running
                 if running is not None and event.request_id == running.request.request_id:
@@ -346,6 +370,20 @@ class ChatSession(Conversation):
 
     # ── inside ──
 
+    def _go_on_without(self, event: ModelLoadFailed, load: LoadRequest) -> None:
+        """Hand back what was meant for a model that could not be opened."""
+        self.load, self.model = None, event.info
+        self.returned, self.returned_edit = self._take_back(0 if self.model is None else self._meant_before), None
+        if self.model is None:
+            self.spec = load.spec
+        self._next()
+
+    def _take_back(self, first: int) -> str:
+        """Let what waits not follow, from some place on; returns its prompts."""
+        texts = [item.text for item in self._waiting[first:] if item.text is not None]
+        del self._waiting[first:]
+        return "\n\n".join(texts)
+
     def _give_up(self, event: GenerationFailed, running: Running) -> None:
         """Hand back what a failed reply leaves unsaid."""
         unsaid = list(self.queued)
@@ -367,7 +405,7 @@ class ChatSession(Conversation):
         """Start what waits first, if the model is free."""
         if self.state != "ready" or not self._waiting:
             return
-        item = self._waiting.popleft()
+        item = self._waiting.pop(0)
         if item.text is not None:
             self._start(self.say(item.text).id, is_to_new=True)
         elif item.turn_id is not None and item.turn_id in self.transcript:

@@ -35,15 +35,15 @@ class Checkpoints:
         self._screen = screen
         self.timeline: Timeline | None = None
         self._asked: Path | None = None
-        """The checkpoint that was asked for last; None for whichever is the newest."""
+        """The checkpoint of the run that was asked for last, whether it opened or not."""
 
     @property
     def current(self) -> Path | None:
-        """The checkpoint that is open, or is being opened; None while that is not known."""
-        model = self._screen.session.model
-        if self._asked is not None or model is None:
+        """The checkpoint that is being opened, or else the one that is open; None if there is neither."""
+        session = self._screen.session
+        if session.load is not None and self._asked is not None:
             return self._asked
-        return Path(model.path).absolute()
+        return None if session.model is None else Path(session.model.path).absolute()
 
     @property
     def words(self) -> str:
@@ -63,14 +63,21 @@ class Checkpoints:
         if self.timeline is not None:
             self._screen.run_worker(self._watch(self.timeline), group="checkpoints", exclusive=True)
 
+    def opened(self, spec: ModelSpec) -> None:
+        """A model is open: if it is no checkpoint of the run, watch the run that it is of."""
+        run = None if self.timeline is None else self.timeline.pattern
+        if spec.model != run and (self._asked is None or spec.model != str(self._asked)):
+            self.follow(spec)
+
     def step(self, by: int) -> None:
-        """Open the checkpoint before (-1) or after (1) the present one.
+        """Open the checkpoint before (-1) or after (1) the present one, or one that could not be opened.
 
         Raises:
             UsageError: There is none.
         """
         # Where none could be opened yet, either way leads to the newest.
-        self.open(self._run().beside(self.current, by if self.current is not None else -1))
+        here = self._asked or self.current
+        self.open(self._run().beside(here, by if here is not None else -1))
 
     def go(self, word: str) -> None:
         """Open a checkpoint by its number, or "newest", "previous", "next"; "" lists them.
@@ -96,8 +103,8 @@ class Checkpoints:
         if path == self.current and session.state != "empty":
             raise UsageError("This checkpoint is open already.")
         last, seed = self._last_reply()
-        screen.load(replace(screen.spec, model=str(path)))
         self._asked = path
+        screen.open_model(replace(screen.spec, model=str(path)), at_once=True)
         if last is not None:
             session.regenerate(last.id, seed=seed)
 

@@ -17,6 +17,7 @@ from llmchat.worker.messages import (
     ModelLoaded,
     ModelLoadFailed,
     ModelLoading,
+    ModelPrepared,
     PromptProcessed,
     PromptProcessing,
     TokensGenerated,
@@ -45,7 +46,10 @@ class WorkerReports:
         match event:
             case ModelLoading() if ours:
                 self._show_loading(event)
+            case ModelPrepared() if ours:
+                self._show_prepared(event)
             case ModelLoaded() if ours:
+                self._screen.checkpoints.opened(self._screen.session.spec)
                 self._remember_model()
                 self._show_model()
             case ModelChanged():
@@ -68,12 +72,18 @@ class WorkerReports:
         return ids | {running.request.request_id} if running is not None else ids
 
     def _show_loading(self, event: ModelLoading) -> None:
+        if self._screen.session.running is not None:
+            return
         fetching = event.stage.startswith("fetching")
         self._screen.status.show_state("fetching" if fetching else "loading", event.stage, event.fraction)
 
+    def _show_prepared(self, event: ModelPrepared) -> None:
+        if self._screen.session.state == "generating":
+            self._screen.notify(f"{event.name} opens when this reply is done; Esc stops it.", markup=False)
+
     def _remember_model(self) -> None:
         """Offer the model again another time; of a run, the pattern, and not each checkpoint."""
-        spec = self._screen.spec
+        spec = self._screen.session.spec
         if self._screen.checkpoints.timeline is None or is_pattern(spec.model):
             remember(spec)
 
@@ -90,8 +100,11 @@ class WorkerReports:
             self._screen.notify(note, title="The model", severity="warning", timeout=10, markup=False)
 
     def _show_load_failure(self, event: ModelLoadFailed) -> None:
-        self._screen.give_back(self._screen.session.stop())
-        self._screen.notes.fail(event.error.message)
+        self._screen.give_back(self._screen.session.returned)
+        if event.info is None:
+            self._screen.notes.fail(event.error.message)
+        else:
+            self._screen.note(event.words, is_error=True)
         self._screen.refresh_bars()
         self._screen.refresh_turns()
         self._screen.view.follow()

@@ -14,13 +14,13 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmchat.chat.turn import Reply, SettingsChange, TokenFacts
-from llmchat.errors import GenerationError, LlmchatError, ModelLoadError
+from llmchat.errors import LlmchatError, ModelLoadError
 from llmchat.worker import laboratory
+from llmchat.worker.failures import dead, failure_of, kind_of_error
 from llmchat.worker.messages import (
     BatchRequest,
     Event,
@@ -33,7 +33,6 @@ from llmchat.worker.messages import (
     ModelChanged,
     ModelLoaded,
     ModelLoadFailed,
-    ModelLoading,
     PromptProcessed,
     PromptProcessing,
     PromptRequest,
@@ -41,16 +40,13 @@ from llmchat.worker.messages import (
     RequestFailed,
     TokensGenerated,
 )
+from llmchat.worker.model_slot import ModelSlot, Post, Prepare, prepare_model
 
 if TYPE_CHECKING:
     from llmchat.chat.model import ModelInfo
-    from llmchat.checkpoints.checkpoint import Progress
     from llmchat.engine.engine import Engine
     from llmchat.engine.generation import ReplyStream
     from llmchat.engine.reply_writer import ReplyPiece
-
-Post = Callable[[Event], object]
-OpenEngine = Callable[[LoadRequest, "Progress"], "Engine"]
 
 POST_INTERVAL_SECONDS = 0.04
 """Text is gathered this long, so that fast models do not flood the window."""
@@ -63,26 +59,17 @@ _RATE_WINDOW_SECONDS = 2.0
 _log = logging.getLogger("llmchat")
 
 
-def open_engine(request: LoadRequest, progress: Progress) -> Engine:
-    """Open the model that a request names; torch is imported here, on the worker's thread."""
-    from llmchat.engine import opening
-
-    return opening.open_engine(request.spec, progress, request.cancel)
-
-
 class InferenceWorker:
     """Serves requests one after the other until it is closed."""
 
-    def __init__(self, post: Post, open_engine: OpenEngine = open_engine) -> None:
+    def __init__(self, post: Post, prepare: Prepare = prepare_model) -> None:
         self.explained_rows = 0
         """How many candidates to report while a reply runs; 0, when nobody looks, costs nothing."""
         self._post_event = post
-        self._open_engine = open_engine
+        self._slot = ModelSlot(prepare, post)
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._current: Request | None = None
-        self._engine: Engine | None = None
         self._told: ModelInfo | None = None
-        self._stream: ReplyStream | None = None
         self._closing = threading.Event()
         self._has_ended = False
         self._thread = threading.Thread(target=self._run, name="llmchat-inference", daemon=True)
@@ -97,6 +84,8 @@ class InferenceWorker:
 
     def submit(self, request: Request) -> None:
         """Add a request to the queue. Its `cancel` event stops it, also before its turn comes."""
+        if isinstance(request, LoadRequest):
+            self._slot.expect(request)
         self._queue.put(request)
         if self._has_ended:
             self._refuse_all()
@@ -104,8 +93,8 @@ class InferenceWorker:
     def close(self, timeout_seconds: float = 2.0) -> None:
         """Stop what runs, answer what waits, and end the thread.
 
-        A model that is being read cannot be interrupted; the thread is a daemon
-        and never keeps the process alive.
+        A model's weights stop being read at the next tensor, its vocabulary does not; the threads are
+        daemons and never keep the process alive.
         """
         self._closing.set()
         if (current := self._current) is not None:
@@ -130,76 +119,69 @@ class InferenceWorker:
         """Nobody serves any more: what waits and what comes fails, so that no front end waits for ever."""
         self._has_ended = True
         if self._current is not None:
-            self._fail(self._current, _dead(self._current))
+            self._fail(self._current, dead(self._current))
         self._refuse_all()
 
     def _refuse_all(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
                 if (request := self._queue.get_nowait()) is not None:
-                    self._fail(request, _dead(request))
+                    self._fail(request, dead(request))
 
     def _serve(self, request: Request) -> None:
         """Answer one request with its events, the last of them terminal."""
-        error: LlmchatError
-        try:
-            match request:
-                case LoadRequest():
-                    self._load(request)
-                case GenerationRequest():
-                    self._generate(request)
-                case _:
-                    self._serve_laboratory(request)
+        error = failure_of(lambda: self._answer(request), kind_of_error(request))
+        if error is None:
             return
-        except LlmchatError as known:
-            error = known
-        except BaseException as unknown:  # The thread must outlive any fault of model, driver, library or file.
-            _log.exception("request %d failed", request.request_id)
-            error = _explained(unknown, request)
+        if isinstance(request, LoadRequest) and not self._closing.is_set():
+            error = self._slot.recover(request, error)
         self._fail(request, error, self._broken_reply(error) if isinstance(request, GenerationRequest) else None)
+
+    def _answer(self, request: Request) -> None:
+        match request:
+            case LoadRequest():
+                self._load(request)
+            case GenerationRequest():
+                self._generate(request)
+            case _:
+                self._serve_laboratory(request)
 
     def _fail(self, request: Request, error: LlmchatError, reply: Reply | None = None) -> None:
         """Post the terminal event of a request that failed."""
         match request:
             case LoadRequest():
-                self._post(ModelLoadFailed(request.request_id, error))
+                self._told = self._slot.info
+                if self._slot.settle(request.request_id):
+                    self._post(ModelLoadFailed(request.request_id, error, self._told))
             case GenerationRequest():
                 self._post(GenerationFailed(request.request_id, error, reply))
             case _:
                 self._post(RequestFailed(request.request_id, error))
 
     def _post(self, event: Event) -> None:
-        """Post an event, and before it that the model has changed the way it runs, if it has."""
-        if self._engine is not None and self._engine.info is not self._told:
-            self._told = self._engine.info
-            self._post_event(ModelChanged(event.request_id, self._told))
+        """Post an event, and before it what became known of models: of this one, and of those that are to follow."""
+        info = self._slot.info
+        if info is not None and info is not self._told:
+            self._told = info
+            self._post_event(ModelChanged(event.request_id, info))
+        if info is not None and not isinstance(self._current, LoadRequest):
+            for request_id, reason in self._slot.refused():
+                self._slot.settle(request_id)
+                self._post_event(ModelLoadFailed(request_id, reason, info))
         self._post_event(event)
 
     def _broken_reply(self, error: LlmchatError) -> Reply | None:
         """What had been generated when it went wrong."""
-        if self._stream is None or not (reply := self._stream.reply()).token_ids:
+        if (stream := self._slot.stream) is None or not (reply := stream.reply()).token_ids:
             return None
         return replace(reply, finish_reason="error", finish_detail=error.message)
 
     def _load(self, request: LoadRequest) -> None:
-        if self._engine is not None:
-            # Two models may not fit into memory together.
-            self._engine = self._stream = None
-            gc.unfreeze()
-            gc.collect()
         began = time.perf_counter()
-
-        def progress(stage: str, fraction: float | None) -> None:
-            self._post(ModelLoading(request.request_id, stage, fraction))
-
-        if request.cancel.is_set():
-            raise ModelLoadError("Loading was stopped.")
-        self._engine = self._open_engine(request, progress)
-        self._told = self._engine.info
-        # Collecting garbage among all that torch made would halt the window for a tenth of a second, time and again.
-        gc.freeze()
-        seconds = time.perf_counter() - began
-        self._post(ModelLoaded(request.request_id, self._told, seconds))
+        if (info := self._slot.switch(request)) is not None:
+            self._told = info
+            self._slot.settle(request.request_id)
+            self._post(ModelLoaded(request.request_id, info, time.perf_counter() - began))
 
     def _serve_laboratory(self, request: BatchRequest | ExplainRequest | InspectRequest | PromptRequest) -> None:
         engine = self._open_model()
@@ -207,19 +189,19 @@ class InferenceWorker:
             case BatchRequest():
                 laboratory.serve_batch(engine, request, self._post)
             case ExplainRequest():
-                laboratory.serve_explain(engine, self._stream, request, self._post)
+                laboratory.serve_explain(engine, self._slot.stream, request, self._post)
             case InspectRequest():
                 laboratory.serve_inspect(engine, request, self._post)
             case PromptRequest():
                 laboratory.serve_prompt(engine, request, self._post)
 
     def _open_model(self) -> Engine:
-        if self._engine is None:
+        if self._slot.engine is None:
             raise ModelLoadError("No model is open. Choose one with /model.")
-        return self._engine
+        return self._slot.engine
 
     def _generate(self, request: GenerationRequest) -> None:
-        self._stream = None
+        self._slot.stream = None
         from llmchat.engine.generation import ReplyStream
         from llmchat.engine.prompt import build_prompt
 
@@ -235,7 +217,7 @@ class InferenceWorker:
             moment=request.moment,
             should_stop=request.cancel.is_set,
         )
-        stream = self._stream = ReplyStream(
+        stream = self._slot.stream = ReplyStream(
             engine, prompt, request.config, request.seed, request.cancel.is_set, request.forced, request.continued_from
         )
 
@@ -334,21 +316,3 @@ class _Batch:
             times.popleft()
         span = times[-1] - times[0] if len(times) > 1 else 0.0
         return (len(times) - 1) / span if span > 0 else 0.0
-
-
-def _dead(request: Request) -> LlmchatError:
-    """What is said once nobody serves any more."""
-    return _kind_of_error(request)("The part of llmchat that runs models has stopped: start llmchat again.")
-
-
-def _kind_of_error(request: Request) -> type[LlmchatError]:
-    return ModelLoadError if isinstance(request, LoadRequest) else GenerationError
-
-
-def _explained(error: BaseException, request: Request) -> LlmchatError:
-    """An unforeseen failure as one line for a person; the log has the traceback."""
-    kind = _kind_of_error(request)
-    text = " ".join(str(error).split())[:200]
-    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text.lower():
-        return kind("There is not enough memory. Choose a smaller model, or end other programs.")
-    return kind(f"Unexpected {type(error).__name__}: {text or 'no details'}. The log has more: llmchat --paths")

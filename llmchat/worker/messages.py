@@ -1,6 +1,6 @@
 """What goes to the inference worker and what comes back. Frozen values.
 
-    LoadRequest        → ModelLoading* → ModelLoaded | ModelLoadFailed
+    LoadRequest        → ModelLoading* → ModelPrepared → ModelLoading* → ModelLoaded | ModelLoadFailed
     GenerationRequest  → PromptProcessing* → PromptProcessed → (TokensGenerated | NextToken)*
                          → GenerationFinished | GenerationFailed
     BatchRequest       → PromptProcessing* → PromptProcessed → (LaneGenerated | LaneFinished)*
@@ -10,8 +10,9 @@
     PromptRequest      → PromptTokens | RequestFailed
 
 Every request gets exactly one terminal event, also when it is cancelled and when
-the worker closes. A ModelChanged may come before any event of a request. Every event
-carries the id of its request.
+the worker closes. Requests are served in turn, but a model is looked at as soon as it is asked
+for: its ModelLoading and ModelPrepared come while a reply runs, and so does its ModelLoadFailed where it does
+not open. A ModelChanged may come before any event of a request. Every event carries the id of its request.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class LiveConfig:
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """Open a model; the one that was open is let go."""
+    """Open a model in the place of the one that is open, which stays, or comes back, where this fails."""
 
     spec: ModelSpec
     cancel: threading.Event = field(default_factory=threading.Event)
@@ -162,6 +163,14 @@ class ModelLoading:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelPrepared:
+    """All but the weights of a model was read: it is opened when its turn comes."""
+
+    request_id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelLoaded:
     """The model is open and ready."""
 
@@ -172,10 +181,18 @@ class ModelLoaded:
 
 @dataclass(frozen=True, slots=True)
 class ModelLoadFailed:
-    """The model could not be opened; the one that was open before is gone."""
+    """The model could not be opened."""
 
     request_id: int
     error: LlmchatError
+    info: ModelInfo | None = None
+    """The model that is open now: the one before; None if there is none."""
+
+    @property
+    def words(self) -> str:
+        """What went wrong, and what is open all the same."""
+        message = self.error.message
+        return message if self.info is None else f"{message.removesuffix('.')}. {self.info.name} stays open."
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +382,7 @@ class RequestFailed:
     error: LlmchatError
 
 
-ModelEvent = ModelLoading | ModelLoaded | ModelLoadFailed | ModelChanged
+ModelEvent = ModelLoading | ModelPrepared | ModelLoaded | ModelLoadFailed | ModelChanged
 GenerationEvent = PromptProcessing | PromptProcessed | TokensGenerated | GenerationFinished | GenerationFailed
 LaboratoryEvent = NextToken | LaneGenerated | LaneFinished | BatchFinished | PromptTokens | RequestFailed
 Event = ModelEvent | GenerationEvent | LaboratoryEvent

@@ -20,7 +20,7 @@ from llmchat.tokenizers.prompt_style import load_prompt_style
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.laboratory import LANES_AT_ONCE
 from llmchat.worker.messages import BatchFinished, Event, LaneFinished, LaneGenerated, PromptProcessed
-from tests.fakes import ByteTokenizer, ScriptedEngine
+from tests.fakes import ByteTokenizer, ScriptedEngine, prepares
 from tests.patience import PATIENCE_SECONDS
 
 BASE = GenerationConfig(max_new_tokens=24, seed=5)
@@ -34,7 +34,7 @@ class Bench:
         if engine is None:
             self.worker = InferenceWorker(self.events.put)
         else:
-            self.worker = InferenceWorker(self.events.put, lambda request, progress: engine())
+            self.worker = InferenceWorker(self.events.put, prepares(lambda request, progress: engine()))
         self.session = ChatSession(self.worker.submit, print, config=BASE)
         self.worker.start()
         self.session.load_model(ModelSpec(model, threads=1))

@@ -21,7 +21,7 @@ from llmchat.session import ChatSession
 from llmchat.tokenizers.prompt_style import load_prompt_style
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import Event, TokensGenerated
-from tests.fakes import ByteTokenizer, ScriptedEngine
+from tests.fakes import ByteTokenizer, ScriptedEngine, prepares
 from tests.patience import PATIENCE_SECONDS
 
 GREEDY = GenerationConfig(do_sample=False, repetition_penalty=1.0)
@@ -34,7 +34,7 @@ class Talk:
         self, engine: Callable[[], Engine], config: GenerationConfig = GREEDY, *, autosave: bool = True
     ) -> None:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.worker = InferenceWorker(self.events.put, lambda request, progress: engine())
+        self.worker = InferenceWorker(self.events.put, prepares(lambda request, progress: engine()))
         self.warnings: list[LlmchatError] = []
         self.session = ChatSession(self.worker.submit, self.warnings.append, config=config, autosave=autosave)
         self.worker.start()
@@ -257,7 +257,7 @@ def test_a_failed_load_is_told_and_leaves_no_model(talk: Callable[..., Talk]) ->
     one.session.send("hi")
     one.settle()
     assert one.session.state == "empty"
-    assert one.session.stop() == "hi"
+    assert one.session.returned == "hi" and one.session.queued == ()
     with pytest.raises(UsageError, match="No model is open"):
         one.session.send("again")
 

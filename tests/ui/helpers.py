@@ -22,7 +22,7 @@ from llmchat.tokenizers.prompt_style import load_prompt_style
 from llmchat.ui.app import LlmchatApp, MakeWorker
 from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.worker.inference_worker import InferenceWorker
-from tests.fakes import ByteTokenizer, ScriptedEngine
+from tests.fakes import ByteTokenizer, ScriptedEngine, prepares
 from tests.patience import PATIENCE_SECONDS
 
 GREEDY = GenerationConfig(do_sample=False, repetition_penalty=1.0)
@@ -235,7 +235,7 @@ def _heard(app: LlmchatApp) -> list[str]:
 def worker_of(engine: Engine | Callable[[], Engine]) -> MakeWorker:
     """Makes workers that open this engine, whatever model is asked for."""
     make = engine if callable(engine) else lambda: engine
-    return lambda post: InferenceWorker(post, lambda request, progress: make())
+    return lambda post: InferenceWorker(post, prepares(lambda request, progress: make()))
 
 
 def chat_engine(text: str = "Hello.", *, gate: Semaphore | None = None, context_length: int = 4096) -> ScriptedEngine:

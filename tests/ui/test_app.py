@@ -16,7 +16,7 @@ from llmchat.ui.widgets.prompt_input import PromptInput
 from llmchat.ui.widgets.status_bar import State, StatusBar
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import LoadRequest
-from tests.fakes import ScriptedEngine
+from tests.fakes import ScriptedEngine, prepares
 from tests.patience import PATIENCE_SECONDS
 from tests.ui.helpers import GREEDY, chat_engine, options_of, tiny_options, window
 
@@ -315,7 +315,7 @@ async def test_escape_stops_a_download() -> None:
         assert request.cancel.wait(PATIENCE_SECONDS)
         raise ModelLoadError("The download was stopped.")
 
-    async with window(make_worker=lambda post: InferenceWorker(post, load)) as it:
+    async with window(make_worker=lambda post: InferenceWorker(post, prepares(load))) as it:
         await it.until(lambda: "fetching a model 25%" in it.status and "Esc stop" in it.status)
         await it.press("escape")
         await it.until(lambda: it.session.state == "empty")

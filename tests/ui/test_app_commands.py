@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from threading import Semaphore
+from threading import Event, Semaphore
 
 import pytest
 
@@ -12,13 +12,16 @@ from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.storage import read_transcript
 from llmchat.checkpoints.checkpoint import Progress
 from llmchat.engine.engine import Engine
+from llmchat.engine.opening import PreparedModel
+from llmchat.errors import ModelLoadError
 from llmchat.ui.commands import COMMANDS
 from llmchat.ui.screens.help import HelpScreen
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import LoadRequest
-from tests.fakes import ChangingEngine, ScriptedEngine
+from tests.fakes import ChangingEngine, ScriptedEngine, prepares
+from tests.patience import PATIENCE_SECONDS
 from tests.session.test_session import ContinuingEngine
-from tests.ui.helpers import GREEDY, Window, chat_engine, window
+from tests.ui.helpers import GREEDY, Window, chat_engine, tiny_options, window
 from tests.ui.test_app_turns import CountingEngine
 
 
@@ -312,7 +315,7 @@ async def test_a_model_that_runs_otherwise_than_told_says_so() -> None:
 
 
 async def test_model_opens_another_and_keeps_the_conversation() -> None:
-    """A running reply is stopped, what waited comes back, and the new model knows what was said."""
+    """A running reply comes to its end, what waits is for the new model, and that knows what was said."""
     gate = Semaphore(0)
     engines = {"": chat_engine("First.", gate=gate), "other": chat_engine("Other.")}
     asked: list[str] = []
@@ -321,18 +324,74 @@ async def test_model_opens_another_and_keeps_the_conversation() -> None:
         asked.append(request.spec.model)
         return engines[request.spec.model]
 
-    async with window(make_worker=lambda post: InferenceWorker(post, load), gate=gate) as it:
+    async with window(make_worker=lambda post: InferenceWorker(post, prepares(load)), gate=gate) as it:
         await it.ask_without_waiting("one")
         await it.send("two")
         await it.send("/model other")
-        assert it.chat.prompt.text == "two" and it.session.state == "stopping"
-        gate.release(1)
-        await it.ready()
-        await it.press("enter")
+        await it.until(lambda: "opens when this reply is done" in it.toasts)
+        assert it.session.state == "generating" and asked == [""]
+        gate.release(100)
         await it.until(lambda: len(it.said) == 4 and it.is_idle)
         assert asked == ["", "other"]
-        assert [text for _, text in it.said] == ["one", "F", "two", "Other."]
-        assert "one" in last_prompt(engines["other"]) and "F" in last_prompt(engines["other"])
+        assert [text for _, text in it.said] == ["one", "First.", "two", "Other."]
+        assert "one" in last_prompt(engines["other"]) and "First." in last_prompt(engines["other"])
+
+
+async def test_a_model_that_does_not_open_costs_nothing() -> None:
+    """A typo in mid-reply is a line; the reply, what waits and the open model go on, and ^R does not ask again."""
+    gate = Semaphore(0)
+
+    def load(request: LoadRequest, progress: Progress) -> PreparedModel:
+        if request.spec.model == "smolm":
+            raise ModelLoadError("There is no model called 'smolm'.")
+        return PreparedModel("scripted", lambda: chat_engine("First.", gate=gate))
+
+    async with window(make_worker=lambda post: InferenceWorker(post, load), gate=gate) as it:
+        await it.ask_without_waiting("one")
+        await it.send("two")
+        await it.send("/model smolm")
+        gate.release(1)
+        await it.until(lambda: "There is no model called 'smolm'. Scripted stays open." in it.notes)
+        assert it.session.state == "generating" and it.session.queued == ("two",)
+        gate.release(100)
+        await it.until(lambda: len(it.said) == 4 and it.is_idle)
+        assert [text for _, text in it.said] == ["one", "First.", "two", "First."]
+        assert "no model" not in it.status and "Scripted" in it.lines()[0]
+        await it.press("ctrl+r")
+        await it.until(lambda: len(it.session.transcript) == 5 and it.is_idle)
+
+
+async def test_what_was_said_to_a_model_that_does_not_open_comes_back() -> None:
+    """The model before is not asked what was meant for the other."""
+    wanted = Event()
+
+    def load(request: LoadRequest, progress: Progress) -> PreparedModel:
+        if request.spec.model:
+            assert wanted.wait(PATIENCE_SECONDS)
+            raise ModelLoadError("It is damaged.")
+        return PreparedModel("scripted", chat_engine)
+
+    async with window(make_worker=lambda post: InferenceWorker(post, load)) as it:
+        await it.ready()
+        await it.send("/model other.gguf")
+        await it.send("hello, other")
+        wanted.set()
+        await it.until(lambda: "It is damaged. Scripted stays open." in it.notes)
+        assert it.chat.prompt.text == "hello, other" and it.session.state == "ready" and not it.said
+
+
+async def test_a_damaged_file_leaves_the_real_model_open(tmp_path: Path, default_model_path: Path) -> None:
+    """A download that was cut off, a mistyped name: each is one line, and the next message is answered."""
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(default_model_path.read_bytes()[: 2**21])
+    async with window(options=tiny_options()) as it:
+        await it.ask("Once")
+        for line, words in ((f"/model {cut}", "cut.gguf"), ("/model tinny", "There is no model called 'tinny'")):
+            await it.send(line)
+            await it.until(lambda words=words: words in it.notes)  # type: ignore[misc]
+            assert "tiny stays open." in it.notes and it.session.state == "ready"
+        await it.ask("upon a time")
+        assert len(it.said) == 4 and it.chat.spec.model == "tiny"
 
 
 @pytest.mark.parametrize("line", ["/exit", "/quit", "/bye"])

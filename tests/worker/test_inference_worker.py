@@ -28,7 +28,7 @@ from llmchat.worker.messages import (
     Request,
     TokensGenerated,
 )
-from tests.fakes import ChangingEngine, ScriptedEngine
+from tests.fakes import ChangingEngine, ScriptedEngine, prepares
 from tests.patience import PATIENCE_SECONDS
 
 TERMINAL = (ModelLoaded, ModelLoadFailed, GenerationFinished, GenerationFailed)
@@ -40,7 +40,7 @@ class Desk:
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.worker = InferenceWorker(self.events.put, lambda request, progress: engine())
+        self.worker = InferenceWorker(self.events.put, prepares(lambda request, progress: engine()))
         self.worker.start()
 
     def serve(self, request: Request) -> list[Event]:

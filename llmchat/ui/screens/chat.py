@@ -100,12 +100,17 @@ class ChatScreen(ChatFrame):
         self.prompt_display: PromptDisplay = PromptDisplay(self)
         self.changes: Changes = Changes(self)
         self.reports = WorkerReports(self)
-        self.spec = settings.model_spec()
+        self.session.spec = settings.model_spec()
         self._notices = self._open_transcript(options)
         self.notes = Notes()
         self.quit_key = QuitKey()
         self.editing: str | None = None
         """The turn whose text is in the prompt to be changed."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model that is to be opened, or else the one that is open."""
+        return self.session.spec if self.session.load is None else self.session.load.spec
 
     def _open_transcript(self, options: StartOptions) -> list[str]:
         if options.resume is not None:
@@ -246,16 +251,9 @@ class ChatScreen(ChatFrame):
         self.refresh_turns()
         self.refresh_bars()
 
-    def open_model(self, spec: ModelSpec) -> None:
-        """Open another model, or follow another run; the conversation stays."""
-        self.checkpoints.follow(spec)
-        self.load(spec)
-
-    def load(self, spec: ModelSpec) -> None:
-        """Open another model of the same run; the conversation stays."""
-        self.spec = spec
-        self.give_back(self.session.stop())
-        self.session.load_model(spec)
+    def open_model(self, spec: ModelSpec, *, at_once: bool = False) -> None:
+        """Open another model when a running reply is done, or stop that for it; the conversation stays."""
+        self.give_back(self.session.load_model(spec, at_once=at_once))
         self.refresh_turns()
         self.refresh_bars()
 
@@ -273,7 +271,7 @@ class ChatScreen(ChatFrame):
         self.attempt(lambda: self.checkpoints.step(by))
 
     def action_stop(self) -> None:
-        """Stop the reply; else close what is open; else stop a download; else go to the prompt."""
+        """Stop the reply; else close what is open; else stop opening another model; else go to the prompt."""
         if self.session.running is not None or self.session.queued:
             self.give_back(self.session.stop())
             self.refresh_turns()
@@ -290,8 +288,8 @@ class ChatScreen(ChatFrame):
             self.find_bar.close()
             self.view.find("")
             self.set_focus(self.prompt)
-        elif self.status.state == "fetching" and self.session.load is not None:
-            self.session.load.cancel.set()
+        elif (load := self.session.load) is not None and (self.status.state == "fetching" or self.session.model):
+            load.cancel.set()
         else:
             self.set_focus(self.prompt)
 
@@ -331,7 +329,7 @@ class ChatScreen(ChatFrame):
     def action_regenerate(self) -> None:
         """Answer the last message again; without a model, try again to open it."""
         self.clear_notes()
-        self.attempt(self.session.regenerate if self.session.state != "empty" else lambda: self.load(self.spec))
+        self.attempt(self.session.regenerate if self.session.state != "empty" else lambda: self.open_model(self.spec))
 
     def action_new(self) -> None:
         """Begin a new conversation."""
