@@ -43,6 +43,11 @@ def quantised(method: str) -> Make:
     return described(quantization_config={"quant_method": method})
 
 
+def awq(version: str) -> Make:
+    """The same by AWQ, in one of its layouts."""
+    return described(quantization_config={"quant_method": "awq", "bits": 4, "version": version})
+
+
 def file(name: str, content: bytes | str) -> Make:
     """One file."""
 
@@ -162,6 +167,15 @@ MISTAKES: dict[str, tuple[Make, str]] = {
     "no output layer": (described(tie_word_embeddings=False), "has no output layer: it gives vectors, not tokens"),
     "a reward model": (described(architectures=["Qwen2ForSequenceClassification"]), "scores or sorts texts"),
     "bitsandbytes": (quantised("bitsandbytes"), "quantised by bitsandbytes, .* take the original model, or a GGUF"),
+    "AWQ in another layout": (awq("gemv"), "quantised by awq in a way that llmchat cannot run .* take the original"),
+    "GPTQ in 3 bits": (
+        described(quantization_config={"quant_method": "gptq", "bits": 3}),
+        "quantised by gptq in a way .*3 bits.*: take the original model, or a GGUF file of it",
+    ),
+    "MLX in another mode": (
+        described(quantization={"bits": 4, "mode": "nvfp4"}, architectures=["Qwen2ForCausalLM"]),
+        "a directory of MLX quantised by nvfp4, which llmchat cannot run: take the original model, or a GGUF",
+    ),
     "FP8": (quantised("fp8"), "quantised by fp8, .* take the original model, or a GGUF"),
     "EXL2": (quantised("exl2"), "quantised by exl2, .* take the original model, or a GGUF"),
     "a cut file": (cut("model.safetensors"), r"model.safetensors is damaged or cut short .*: fetch or copy it again"),

@@ -61,7 +61,10 @@ FORMATS = {
 }
 """Every format by its number in a GGUF file."""
 
-_BLOCK_BYTES = {form.name: form.bytes for form in FORMATS.values()}
+_AFFINE8 = BlockFormat("AFFINE8", 32, 36)
+"""No format of GGUF: Q4_1 with a byte for each number, see `affine`."""
+
+_BLOCK_BYTES = {form.name: form.bytes for form in (*FORMATS.values(), _AFFINE8)}
 _NEED_GGUF = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "TQ1_0")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llmchat.chat.model import ModelSpec
+from llmchat.checkpoints.affine import take_affine
 from llmchat.checkpoints.assembly import FileTensor, assemble
 from llmchat.checkpoints.checkpoint import Checkpoint, Progress
 from llmchat.checkpoints.file_bytes import check_unchanged
@@ -19,6 +20,7 @@ from llmchat.checkpoints.microscaled import take_pairs
 from llmchat.checkpoints.purpose import config_purpose
 from llmchat.checkpoints.stored_tensor import FLOATS, StoredTensor
 from llmchat.checkpoints.weight_files import weight_files
+from llmchat.checkpoints.zero_points import METHODS, take_zero_points
 from llmchat.errors import ModelLoadError
 from llmchat.files import expanded
 from llmchat.models.check import check_plan
@@ -29,6 +31,8 @@ from llmchat.tokenizers.loading import load_tokenizer
 from llmchat.tokenizers.readable import conventional_end_ids, encodable
 from llmchat.tokenizers.text_files import read_object, read_text
 from llmchat.tokenizers.tokenizer import Tokenizer
+
+_KEPT_BITS = {"AFFINE8": 8, "Q8_0": 8, "F16": 16}
 
 
 def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
@@ -53,7 +57,9 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
     if not files:
         raise ModelLoadError(f"{path} has a config.json but no weights: fetch its model*.safetensors too.")
     stored, contents = open_weights(files, progress)
-    pairs = take_pairs(stored)
+    pairs = take_pairs(stored) | take_affine(path, stored, described)
+    if _method(described) in METHODS:
+        pairs |= take_zero_points(path, stored, described["quantization_config"])
     weight_format = _main_dtype(path, stored, pairs)
     shapes = {name: tensor.shape for name, tensor in (stored | pairs).items()}
     plan = family.plan(Facts(str(path), "config", str(described["model_type"]), described, shapes))
@@ -77,6 +83,7 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
         end_ids=_end_ids(path, described, tokenizer),
         raw=raw,
         check_unchanged=partial(check_unchanged, contents),
+        notes=_size_notes(described, pairs.values()),
     )
 
 
@@ -96,15 +103,21 @@ def _family(path: Path, described: Mapping[str, Any]) -> Family:
             f"{path} is a model of the type {str(kind)[:40]!r}{sees}, which llmchat cannot run. "
             f"It runs {', '.join(known_names('config'))}."
         )
-    quantised = described.get("quantization_config")
-    method = quantised.get("quant_method") if isinstance(quantised, Mapping) else None
-    if quantised and method not in family.quantised:
+    method = _method(described)
+    is_mlx = method is None and isinstance(described.get("quantization"), Mapping)
+    if described.get("quantization_config") and not is_mlx and method not in (*family.quantised, *METHODS):
         named = f" by {method[:40]}" if isinstance(method, str) else ""
         raise ModelLoadError(
             f"{path} has weights quantised{named}, which llmchat cannot run: "
             "take the original model, or a GGUF file of it."
         )
     return family
+
+
+def _method(described: Mapping[str, Any]) -> object:
+    """By which method weights are quantised, if config.json says it."""
+    settings = described.get("quantization_config")
+    return settings.get("quant_method") if isinstance(settings, Mapping) else None
 
 
 def _is_head(name: str) -> bool:
@@ -121,6 +134,16 @@ def _main_dtype(path: Path, weights: Mapping[str, StoredTensor], pairs: Mapping[
             raise ModelLoadError(f"{path}: the tensor {name!r} is of type {weight.dtype}, which llmchat cannot read.")
         sizes[weight.dtype] += weight.size
     return sizes.most_common(1)[0][0]
+
+
+def _size_notes(described: Mapping[str, Any], pairs: Iterable[FileTensor]) -> tuple[str, ...]:
+    """What to say of quantised weights that are kept in more bits than the files have."""
+    settings = described.get("quantization_config", described.get("quantization"))
+    bits = settings.get("bits", 4) if isinstance(settings, Mapping) else 0
+    kept = max((_KEPT_BITS.get(pair.kind, 0) for pair in pairs), default=0)
+    if not (isinstance(bits, int) and 0 < bits < kept):
+        return ()
+    return (f"Weights in {bits} bits are kept in {kept}: exact, but larger and slower than the files' size suggests.",)
 
 
 def _chat_template(path: Path) -> str | None:

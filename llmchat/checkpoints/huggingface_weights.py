@@ -15,7 +15,15 @@ from llmchat.errors import ModelLoadError
 from llmchat.file_kinds import HEAD_BYTES, kind_words
 from llmchat.files import describe
 
-_SAFE_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "U8": "uint8"}
+_SAFE_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "U8": "uint8",
+    "U32": "uint32",
+    "I32": "int32",
+}
 _HEADER_LIMIT = 100_000_000
 """Bytes, as the format's own reader allows."""
 

@@ -47,9 +47,20 @@ def _is_pair(stored: Mapping[str, StoredTensor], name: str) -> bool:
 
 
 def _read(blocks: StoredTensor, scales: StoredTensor) -> RawTensor:
-    joined = np.concatenate([scales.numbers[..., None], _halves_apart(blocks.numbers)], axis=-1)
-    rows, groups, size = joined.shape[:-2], joined.shape[-2], joined.shape[-1]
-    return RawTensor("MXFP4", (*rows, groups * _VALUES), joined.reshape(*rows, groups * size))
+    *rows, groups = scales.shape
+    return mxfp4_blocks(blocks.numbers, scales.numbers, (*rows, groups * _VALUES))
+
+
+def mxfp4_blocks(numbers: NDArray[np.uint8], scales: NDArray[np.uint8], shape: tuple[int, ...]) -> RawTensor:
+    """Blocks as a GGUF file has them.
+
+    Args:
+        numbers: Neighbours in each byte, shape (…rows, groups, 16).
+        scales: Shape (…rows, groups).
+        shape: Of the whole.
+    """
+    joined = np.concatenate([scales[..., None], _halves_apart(numbers)], axis=-1)
+    return RawTensor("MXFP4", shape, joined.reshape(*shape[:-1], -1))
 
 
 def _halves_apart(blocks: NDArray[np.uint8]) -> NDArray[np.uint8]:

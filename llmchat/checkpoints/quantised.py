@@ -137,6 +137,10 @@ def _nvfp4(blocks: Bytes) -> Floats:
     return _scaled(_LEVELS_FP4[fields(blocks[:, 4:], 8, 4)], _SCALES_E4M3[blocks[:, :4]])
 
 
+def _affine8(blocks: Bytes) -> Floats:
+    return blocks[:, 4:] * half(blocks, 0) + half(blocks, 2)
+
+
 READERS: Mapping[str, Callable[[Bytes], Floats]] = {
     "Q4_0": _q4_0,
     "Q4_1": _q4_1,
@@ -153,5 +157,6 @@ READERS: Mapping[str, Callable[[Bytes], Floats]] = {
     "IQ4_XS": _iq4_xs,
     "MXFP4": _mxfp4,
     "NVFP4": _nvfp4,
+    "AFFINE8": _affine8,
 }
 """By the name of the format."""

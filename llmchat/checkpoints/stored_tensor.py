@@ -19,6 +19,7 @@ NUMPY_TYPES = {
     "bfloat16": "<u2",
     "complex128": "<c16",
     "complex64": "<c8",
+    "uint32": "<u4",
     "int64": "<i8",
     "int32": "<i4",
     "int16": "<i2",

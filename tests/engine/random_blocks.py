@@ -19,6 +19,7 @@ _FLOATS: dict[str, tuple[tuple[int, float], ...]] = {
     "IQ4_NL": ((0, 1 / 70),),
     "IQ4_XS": ((0, 1 / 1300),),
     "MXFP4": (),
+    "AFFINE8": ((0, 1 / 75), (2, -1.7)),
 }
 """Where a block has its 16-bit floats, and what makes its weights of about unit size around zero."""
 
@@ -32,7 +33,7 @@ def random_matrix(kind: str, rows: int, cols: int, rng: np.random.Generator, siz
         values = (rng.standard_normal((rows, cols)) * size).astype(np.float32)
         data = quantize(values, GGMLQuantizationType[kind])
         return RawTensor(kind, (rows, cols), data.view(np.uint8).reshape(rows, -1))
-    columns, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
+    columns, block_bytes = (32, 36) if kind == "AFFINE8" else GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
     blocks = rng.integers(0, 256, (rows * cols // columns, block_bytes), dtype=np.uint8)
     factors = rng.uniform(0.5, 1.5, len(blocks)) * size
     for start, unit in _FLOATS[kind]:
@@ -44,6 +45,11 @@ def random_matrix(kind: str, rows: int, cols: int, rng: np.random.Generator, siz
 
 
 def values_of(tensor: RawTensor) -> np.ndarray:
-    """The numbers as the gguf package reads them."""
+    """The numbers as the gguf package reads them; of what it does not know by the definition."""
+    if tensor.kind == "AFFINE8":
+        blocks = tensor.data.reshape(-1, 36)
+        scales, leasts = (np.ascontiguousarray(blocks[:, at : at + 2]).view(np.float16).astype(float) for at in (0, 2))
+        affine: np.ndarray = (blocks[:, 4:] * scales + leasts).astype(np.float32).reshape(tensor.shape)
+        return affine
     values: np.ndarray = dequantize(tensor.data, GGMLQuantizationType[tensor.kind]).reshape(tensor.shape)
     return values

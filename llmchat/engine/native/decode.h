@@ -36,9 +36,10 @@ inline float half_to_float(uint16_t h) {
     return f;
 }
 
-// The formats of ggml that are kept as they are, and one that others become; the numbers are those of model.py's list.
-enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, SIGNED8 };
-constexpr int kFormats = 17;
+// The formats of ggml that are kept as they are, one that others become, and one of bytes with a scale and a least, which
+// quantised Hugging Face directories become; the numbers are those of model.py's list.
+enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, SIGNED8, AFFINE8 };
+constexpr int kFormats = 18;
 
 // What four stored bits stand for: themselves, or a place in a table.
 enum class Levels : int32_t { Even, IQ4, FP4 };
@@ -96,6 +97,7 @@ constexpr Layout layout_of(Format format) {
         case Format::IQ4_XS: return {4, 128, false, true, kGroup, Levels::IQ4};
         case Format::MXFP4: return {4, 12, false, false, kGroup, Levels::FP4, Scale::Brain};
         case Format::SIGNED8: return {8, 128, false, true, kHalf, Levels::Even, Scale::Float};
+        case Format::AFFINE8: return {8, 0, true};
         default: return {};
     }
 }
@@ -121,6 +123,7 @@ void with_format(Format format, Use use) {
         case Format::IQ4_XS: return use.template operator()<Format::IQ4_XS>();
         case Format::MXFP4: return use.template operator()<Format::MXFP4>();
         case Format::SIGNED8: return use.template operator()<Format::SIGNED8>();
+        case Format::AFFINE8: return use.template operator()<Format::AFFINE8>();
     }
 }
 

@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 
 _FORMATS = (
     *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
-    *("IQ4_NL", "IQ4_XS", "MXFP4", SIGNED),
+    *("IQ4_NL", "IQ4_XS", "MXFP4", SIGNED, "AFFINE8"),
 )
 """Formats that are kept as they are, in the library's order, and what others become before F16, or F32 if need be."""
 

@@ -139,6 +139,9 @@ void take_apart(const uint8_t* p, Unit& u) {
         case Format::SIGNED8:
             std::memcpy(&u.whole, p, 4), std::memcpy(u.scales, p + 4, 16), std::memcpy(u.stored, p + 20, kSuper);
             return;
+        case Format::AFFINE8:
+            u.scale = half_at(p), u.least = half_at(p + 2), std::memcpy(u.stored, p + 4, kGroup);
+            return;
         default: return;
     }
 }
@@ -202,6 +205,7 @@ constexpr int file_bytes(Format format) {  // of a block
         case Format::IQ4_XS: return 136;
         case Format::MXFP4: return 17;
         case Format::SIGNED8: return kSignedBytes;
+        case Format::AFFINE8: return 4 + kGroup;
     }
     return 0;
 }
