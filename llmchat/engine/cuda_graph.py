@@ -44,8 +44,8 @@ class StaticDecoder:
             capture: What records the step; it must not raise.
         """
         self._cache, self._capture = cache, capture
-        device = cache.keys.device
-        ids = torch.zeros(cache.keys.shape[1], 1, dtype=torch.int64, device=device)
+        device = cache.device
+        ids = torch.zeros(cache.batch, 1, dtype=torch.int64, device=device)
         position = torch.zeros(1, dtype=torch.int64, device=device)
         view = cache.at(position)
         self._ids, self._position = ids, position

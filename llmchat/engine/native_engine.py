@@ -28,12 +28,13 @@ class NativeEngine(PrefixEngine):
     ) -> None:
         super().__init__(tokenizer, info, model.plan, end_ids=end_ids, prompt_style=prompt_style)
         self.model = model
-        self.cache = self._make_cache(1)
+        self.cache = NativeCache(model)
         self._window_cache: NativeCache | None = None
 
     def streamed_bytes(self, context: int) -> int:
         """Bytes that a token behind this many others must read from memory."""
-        return self.model.weight_bytes + context * self.model.position_bytes
+        of_layer = self.model.position_bytes // len(self.model.plan.layers)
+        return self.model.weight_bytes + self.model.plan.keys_seen(context) * of_layer
 
     def fork(self, lanes: int) -> NativeFork:
         """Begin `lanes` continuations of the text read so far; the engine's own stays as it is."""
@@ -42,35 +43,30 @@ class NativeEngine(PrefixEngine):
     def window_logits(self, token_ids: Sequence[int], cache: NativeCache) -> Logits:
         """Logits over the last `context_length` tokens with positions from 0; the cache is written over."""
         window = token_ids[-self.info.context_length :]
+        cache.reserve(0, len(window))
         return self.masked(self.model.step(window, range(len(window)), [cache] * len(window)))
 
-    def grown(self, cache: NativeCache, positions: int, length: int) -> NativeCache:
-        """A cache with room for more positions that holds the first `length` of another."""
-        larger = self._make_cache(positions)
-        self.model.library.llmchat_cache_copy(self.model.handle, cache.handle, larger.handle, length)
-        return larger
-
     def _extend(self, token_ids: list[int], start: int, *, wants_logits: bool) -> Logits | None:
+        self.cache.reserve(start, start + len(token_ids))
         places, caches = range(start, start + len(token_ids)), [self.cache] * len(token_ids)
         if wants_logits:
             return self.masked(self.model.step(token_ids, places, caches))
         self.model.read(token_ids, places, caches)
         return None
 
+    def _rewind(self, length: int) -> int:
+        return self.cache.rewind(length)
+
+    def _mark(self, length: int) -> None:
+        self.cache.mark(length)
+
     def _set_length(self, length: int) -> None:
         self.model.set_length(length)
 
     def _window_logits(self) -> Logits:
         if self._window_cache is None:
-            self._window_cache = self._make_cache(self.info.context_length)
+            self._window_cache = NativeCache(self.model)
         return self.window_logits(self._ids, self._window_cache)
-
-    def _make_cache(self, positions: int) -> NativeCache:
-        return NativeCache(self.model, self.capacity_for(positions))
-
-    def _reserve(self, positions: int) -> None:
-        if positions > self.cache.capacity:
-            self.cache = self.grown(self.cache, positions, len(self._cached_ids))
 
 
 class NativeFork:
@@ -80,7 +76,7 @@ class NativeFork:
         self._engine = engine
         self._texts = [engine.text for _ in range(lanes)]
         length = min(len(engine.text), engine.info.context_length)
-        self._caches = [engine.grown(engine.cache, length + 1, length) for _ in range(lanes)]
+        self._caches = [engine.cache.copy(length) for _ in range(lanes)]
 
     def decode(self, token_ids: Sequence[int]) -> list[Logits]:
         """Append one token to each lane and return each lane's logits for the next."""
@@ -90,8 +86,8 @@ class NativeFork:
         length = len(self._texts[0])
         if length > engine.info.context_length:
             return [engine.window_logits(text, cache) for text, cache in zip(self._texts, self._caches, strict=True)]
-        if length > self._caches[0].capacity:
-            self._caches = [engine.grown(cache, length, length - 1) for cache in self._caches]
+        for cache in self._caches:
+            cache.reserve(length - 1, length)
         rows = engine.model.step_lanes(token_ids, [length - 1] * len(token_ids), self._caches)
         return [engine.masked(row) for row in rows]
 
@@ -100,6 +96,6 @@ class NativeFork:
         length = min(len(self._texts[0]), self._engine.info.context_length)
         self._texts = [list(self._texts[lane]) for lane in lanes]
         self._caches = [
-            self._caches[lane] if lane not in lanes[:place] else self._engine.grown(self._caches[lane], length, length)
+            self._caches[lane] if lane not in lanes[:place] else self._caches[lane].copy(length)
             for place, lane in enumerate(lanes)
         ]

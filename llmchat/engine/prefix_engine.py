@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -13,8 +13,6 @@ from llmchat.engine.engine import Logits, Prefill, PrefillProgress, StopSignal, 
 from llmchat.models.plan import ModelPlan
 from llmchat.tokenizers.prompt_style import PromptStyle
 from llmchat.tokenizers.tokenizer import Tokenizer
-
-_FIRST_CAPACITY = 256
 
 
 class PrefixEngine(ABC):
@@ -39,6 +37,7 @@ class PrefixEngine(ABC):
         self.slides = plan.slides
         """Whether a longer text goes on over its last tokens with positions from 0, as llmbuilder does it."""
         self._rope_length = plan.rope_length
+        self._forgets = plan.forgets
         self._ids: list[int] = []
         self._cached_ids: list[int] = []
 
@@ -61,15 +60,17 @@ class PrefixEngine(ABC):
             return Prefill(self._window_logits(), 0)
         self._forget_other_lengths(len(token_ids))
         # The last token is always read again: its logits are wanted.
-        cached = min(common_prefix(self._cached_ids, self._ids), len(self._ids) - 1)
+        cached = self._rewind(min(common_prefix(self._cached_ids, self._ids), len(self._ids) - 1))
         del self._cached_ids[cached:]
         self._reserve(len(self._ids))
         logits: Logits | None = None
-        for start in range(cached, len(self._ids), self.CHUNK):
+        for start, end in self._chunks(cached, len(self._ids)):
             if should_stop():
                 return Prefill(None, cached)
-            end = min(start + self.CHUNK, len(self._ids))
-            logits = self._append(self._ids[start:end], wants_logits=end == len(self._ids))
+            is_last = end == len(self._ids)
+            if is_last and self._forgets:
+                self._mark(start)
+            logits = self._append(self._ids[start:end], wants_logits=is_last)
             if on_progress is not None:
                 on_progress(end, len(self._ids))
         return Prefill(logits, cached)
@@ -94,10 +95,14 @@ class PrefixEngine(ABC):
         logits[self.tokenizer.vocab_size :] = -np.inf
         return logits
 
-    def capacity_for(self, positions: int) -> int:
-        """How many positions to take memory for: at least doubling, so that growth costs little in all."""
-        wanted = max(positions, _FIRST_CAPACITY)
-        return min(1 << (wanted - 1).bit_length(), self.info.context_length)
+    def _chunks(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """What is read between two looks at the stop signal."""
+        # Where not every length can be gone back to, that before the last token must be: it is wanted the most.
+        apart = int(self._forgets)
+        for first in range(start, end - apart, self.CHUNK):
+            yield first, min(first + self.CHUNK, end - apart)
+        if apart:
+            yield end - 1, end
 
     def _forget_other_lengths(self, length: int) -> None:
         """Let go of keys whose positions were stretched for texts of another length."""
@@ -114,12 +119,18 @@ class PrefixEngine(ABC):
     def _extend(self, token_ids: list[int], start: int, *, wants_logits: bool) -> Logits | None:
         """Run new tokens, which follow the first `start` positions of the KV cache; logits of the last, if wanted."""
 
+    @abstractmethod
+    def _rewind(self, length: int) -> int:
+        """Go back to the first `length` positions of the KV cache, or to as many as it still can; returns how many."""
+
+    def _mark(self, length: int) -> None:  # noqa: B027
+        """Told a length to which a text will probably go back, for caches that let go of positions."""
+
     def _set_length(self, length: int) -> None:  # noqa: B027
         """Told how long a text is before it is read, for models whose positions depend on it."""
 
-    @abstractmethod
-    def _reserve(self, positions: int) -> None:
-        """Make room in the KV cache for this many positions in all."""
+    def _reserve(self, positions: int) -> None:  # noqa: B027
+        """Told how many positions there will be in all, for caches that do not grow by themselves."""
 
     @abstractmethod
     def _window_logits(self) -> Logits:

@@ -18,6 +18,8 @@ from llmchat.engine.prefix_engine import PrefixEngine
 from llmchat.tokenizers.prompt_style import PromptStyle
 from llmchat.tokenizers.tokenizer import Tokenizer
 
+_FIRST_CAPACITY = 256
+
 
 class TorchEngine(PrefixEngine):
     """Prefill and decode with prefix reuse. Every call must come from the same thread."""
@@ -61,7 +63,7 @@ class TorchEngine(PrefixEngine):
 
     def streamed_bytes(self, context: int) -> int:
         """Bytes that a token behind this many others must read from memory."""
-        return _weight_bytes(self.model) + context * self.cache.position_bytes
+        return _weight_bytes(self.model) + self.model.plan.keys_seen(context) * self.cache.position_bytes
 
     def fork(self, lanes: int) -> TorchFork:
         """Begin `lanes` continuations of the text read so far; the engine's own stays as it is."""
@@ -69,7 +71,9 @@ class TorchEngine(PrefixEngine):
 
     def make_cache(self, positions: int, batch: int = 1) -> KVCache:
         """An empty KV cache with room for at least as many positions of `batch` sequences."""
-        return self.model.make_cache(self.capacity_for(positions), batch)
+        # At least doubled, so that growth costs little in all.
+        wanted = 1 << (max(positions, _FIRST_CAPACITY) - 1).bit_length()
+        return self.model.make_cache(min(wanted, self.info.context_length), batch)
 
     def make_decoder(self, cache: KVCache) -> Decoder:
         """What decodes on a KV cache, for as long as there is room in it."""
@@ -101,7 +105,6 @@ class TorchEngine(PrefixEngine):
 
     @torch.inference_mode()
     def _extend(self, token_ids: list[int], start: int, *, wants_logits: bool) -> Logits | None:
-        self.cache.truncate(start)
         if len(token_ids) == 1:
             logits = self._decoder.decode(token_ids)
         else:
@@ -111,6 +114,17 @@ class TorchEngine(PrefixEngine):
     @torch.inference_mode()
     def _window_logits(self) -> Logits:
         return self.window_logits([self._ids])[0]
+
+    @torch.inference_mode()
+    def _rewind(self, length: int) -> int:
+        return self.cache.rewind(length)
+
+    def _set_length(self, length: int) -> None:
+        self.cache.text_length = length
+
+    @torch.inference_mode()
+    def _mark(self, length: int) -> None:
+        self.cache.mark()
 
     @torch.inference_mode()
     def _reserve(self, positions: int) -> None:
@@ -170,7 +184,7 @@ class ViewDecoder:
 
     def decode(self, token_ids: Sequence[int]) -> Tensor:
         """Append one token to each sequence and give the logits for the next, shape (batch, vocab_size)."""
-        ids = torch.tensor(token_ids, device=self._cache.keys.device)[:, None]
+        ids = torch.tensor(token_ids, device=self._cache.device)[:, None]
         logits: Tensor = self._model(ids, self._cache)
         return logits
 

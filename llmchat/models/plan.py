@@ -246,6 +246,16 @@ class ModelPlan:
             shapes.update((f"layers.{index}.{name}", shape) for name, shape in layer.tensors(self.dim))
         return shapes
 
+    @property
+    def forgets(self) -> bool:
+        """Whether its KV cache lets go of positions, so that a text cannot go back to any length."""
+        return any(0 < layer.attention.window < self.context_length for layer in self.layers)
+
+    def keys_seen(self, length: int) -> int:
+        """How many keys a position behind `length` others sees, in all layers together."""
+        windows = (layer.attention.window for layer in self.layers)
+        return sum(min(length, window) if window else length for window in windows)
+
     def rope_length(self, length: int) -> int:
         """How far positions are stretched at a length: texts for which this differs share no keys."""
         limits = [

@@ -19,7 +19,7 @@ from torch import Tensor
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.llmbuilder import load_llmbuilder
-from llmchat.engine import devices, prefix_engine
+from llmchat.engine import devices, torch_engine
 from llmchat.engine.architectures.network import Network
 from llmchat.engine.architectures.rope import RotaryPositions
 from llmchat.engine.batch import Lane
@@ -63,8 +63,9 @@ def model(request: pytest.FixtureRequest) -> Network:
 def filled(model: Network, capacity: int, rows: Tensor) -> KVCache:
     """A cache that has read some ids; what lies beyond them is what memory may hold at worst."""
     cache = model.make_cache(capacity, len(rows))
-    cache.keys.fill_(torch.nan)
-    cache.values.fill_(torch.nan)
+    for layer in cache.layers:
+        layer.keys.fill_(torch.nan)
+        layer.values.fill_(torch.nan)
     model(rows, cache)
     return cache
 
@@ -107,8 +108,9 @@ def test_a_recorded_step_follows_the_cache_back_and_forth(model: Network) -> Non
     decoder = StaticDecoder(model, cache, recorder)
     for token in range(28):
         decoder.decode([token])
-    cache.values[:, :, :, 6:] = torch.nan  # As a reply leaves it whose numbers grew out of range.
-    cache.truncate(6)
+    for layer in cache.layers:
+        layer.values[:, :, 6:] = torch.nan  # As a reply leaves it whose numbers grew out of range.
+    cache.rewind(6)
     model(torch.tensor([[9, 8]]), cache)
     text = torch.tensor([[1, 2, 3, 4, 0, 1, 9, 8, 7]])
     expected = model(text, model.make_cache(16))
@@ -127,7 +129,7 @@ def test_positions_turned_on_the_device_are_those_of_the_tables() -> None:
 @pytest.mark.parametrize("name", ["tiny", LLAMA])
 def test_an_engine_that_replays_draws_the_same_ids(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through growth of the cache, and past the context of a model that slides; earlier logits stay what they were."""
-    monkeypatch.setattr(prefix_engine, "_FIRST_CAPACITY", 16)
+    monkeypatch.setattr(torch_engine, "_FIRST_CAPACITY", 16)
     recorder = Recorder()
     plain, replaying = engine_with(None, name), engine_with(recorder, name)
     prompt = list(range(10, 20))
@@ -148,10 +150,10 @@ def test_an_engine_that_replays_draws_the_same_ids(name: str, monkeypatch: pytes
 
 def test_a_cache_that_was_outgrown_is_given_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither recording nor decoder holds it in a circle that only the garbage collector would find."""
-    monkeypatch.setattr(prefix_engine, "_FIRST_CAPACITY", 16)
+    monkeypatch.setattr(torch_engine, "_FIRST_CAPACITY", 16)
     engine = engine_with(Recorder())
     greedy(engine, [10, 11, 12], 10)
-    old = weakref.ref(engine.cache.keys)
+    old = weakref.ref(engine.cache.layers[0].keys)
     gc.disable()
     try:
         greedy(engine, [10, 11, 12], 20)
@@ -162,7 +164,7 @@ def test_a_cache_that_was_outgrown_is_given_back_at_once(monkeypatch: pytest.Mon
 
 def test_prefixes_are_reused_and_branches_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """A branch in the middle of a reply, and the same prompt again, draw what a plain engine draws."""
-    monkeypatch.setattr(prefix_engine, "_FIRST_CAPACITY", 32)
+    monkeypatch.setattr(torch_engine, "_FIRST_CAPACITY", 32)
     plain, replaying = engine_with(None), engine_with(Recorder())
     prompt = list(range(10, 22))
     for ids in (prompt, [*prompt, 40, 41], prompt[:5], [*prompt[:8], 300], [7]):
@@ -172,7 +174,7 @@ def test_prefixes_are_reused_and_branches_made(monkeypatch: pytest.MonkeyPatch) 
 
 def test_lanes_part_join_and_end_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replies side by side are those of a plain engine, however rows come and go, and caches grow."""
-    monkeypatch.setattr(prefix_engine, "_FIRST_CAPACITY", 16)
+    monkeypatch.setattr(torch_engine, "_FIRST_CAPACITY", 16)
     base = GenerationConfig(max_new_tokens=60)
     lanes = [Lane(base, 7), Lane(base, 7), Lane(base.changed(temperature=1.4, max_new_tokens=30), 7), Lane(base, 8)]
     recorder = Recorder()
@@ -184,7 +186,7 @@ def test_lanes_part_join_and_end_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("allowed", [0, 1])
 def test_a_refused_capture_changes_nothing_but_what_is_told(allowed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused at opening, or when the cache has grown, the ids stay the same; nobody asks again and a note tells."""
-    monkeypatch.setattr(prefix_engine, "_FIRST_CAPACITY", 16)
+    monkeypatch.setattr(torch_engine, "_FIRST_CAPACITY", 16)
     recorder = Recorder(allowed)
     refused, plain = engine_with(recorder), engine_with(None)
     assert refused.info.cuda_graph == (allowed == 1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from llmchat.chat.model import ModelSpec
-from llmchat.engine import prefix_engine
+from llmchat.engine import torch_engine
 from llmchat.engine.engine import Engine
 from llmchat.engine.opening import default_threads, open_engine
 from llmchat.errors import ModelLoadError
@@ -108,7 +108,7 @@ def test_prefill_stops_between_chunks(tiny_engine: Engine, monkeypatch: pytest.M
 @pytest.mark.parametrize("dtype", ["auto", "float32"])
 def test_the_cache_grows_without_losing_anything(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A text that outgrows the first capacity goes on as if there had been room from the start."""
-    monkeypatch.setattr(prefix_engine, "_FIRST_CAPACITY", 16)
+    monkeypatch.setattr(torch_engine, "_FIRST_CAPACITY", 16)
     engine = open_engine(ModelSpec("tiny", dtype=dtype), lambda stage, fraction: None)
     ids = list(range(10, 110))
     for end in (10, 30, 60):

@@ -119,7 +119,7 @@ def test_going_back_forgets(tiny: Network) -> None:
     """After a truncation the cache is as if the dropped tokens had never been."""
     cache = tiny.make_cache(16)
     tiny(torch.tensor([[88, 63, 607, 5, 6, 7]]), cache)
-    cache.truncate(3)
+    cache.rewind(3)
     last = tiny(torch.tensor([[313, 23]]), cache)
     torch.testing.assert_close(last[0], fresh_logits(tiny, [88, 63, 607, 313, 23])[-1], atol=1e-4, rtol=0)
 
@@ -165,7 +165,7 @@ def test_half_precision(tiny: Network, tiny_dir: Path, dtype: torch.dtype) -> No
     model = open_gpt(tiny_dir / "model/model.pt", tiny_dir / "tokenizer", dtype)
     ids = [88, 63, 607, 313, 23]
     cache = model.make_cache(8)
-    assert cache.keys.dtype == model.embedding.weight.dtype == dtype
+    assert cache.dtype == model.embedding.weight.dtype == dtype
     logits = model(torch.tensor([ids]), cache)
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits[0], fresh_logits(tiny, ids)[-1], atol=0.2, rtol=0)

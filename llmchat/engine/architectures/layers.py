@@ -115,8 +115,6 @@ class Attention(nn.Module):
         if cache is not None:
             keys, values = cache.append(layer, keys, values)
         mask = place.masks[plan.window]
-        if mask is None and plan.window and keys.shape[2] > plan.window:
-            keys, values = keys[:, :, -plan.window :], values[:, :, -plan.window :]
 
         # The query heads that share keys stand as more positions, so that keys are never copied.
         grouped = q.transpose(1, 2).reshape(batch, plan.kv_heads, -1, plan.head_dim)

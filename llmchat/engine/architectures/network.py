@@ -66,7 +66,7 @@ class Network(nn.Module):
         """An empty cache for `capacity` positions of `batch` sequences, beside the weights."""
         weight, attention = self.embedding.weight, self.plan.layers[0].attention
         return KVCache(
-            n_layers=len(self.plan.layers),
+            windows=[layer.attention.window for layer in self.plan.layers],
             n_kv_heads=attention.kv_heads,
             head_dim=attention.head_dim,
             capacity=min(capacity, self.plan.positions) if self.plan.positions else capacity,
@@ -125,7 +125,7 @@ class Network(nn.Module):
         places = torch.arange(start, end, device=ids.device)
         x = self._embedded(ids, places)
         capacity = end if cache is None else cache.capacity
-        is_long = bool(self.plan.rope_length(end))
+        is_long = bool(self.plan.rope_length(end if cache is None else max(end, cache.text_length)))
         ropes = {
             rope: table.between(start, end, capacity, x.device, is_long=is_long) for rope, table in self._ropes.items()
         }
@@ -157,14 +157,18 @@ class Network(nn.Module):
 
 
 def _mask(start: int, end: int, window: int, x: Tensor) -> Tensor | None:
-    """What is added to the scores, shape (end - start, end): 0 where a position looks, else -inf; None for a step."""
+    """What is added to the scores: 0 where a position looks, else -inf; None for a step.
+
+    Its shape is (end - start, positions that the cache gives): all, or from the first that is seen.
+    """
     if end - start == 1:
         return None
-    own, places = torch.arange(start, end, device=x.device)[:, None], torch.arange(end, device=x.device)
+    first = max(start + 1 - window, 0) if window else 0
+    own, places = torch.arange(start, end, device=x.device)[:, None], torch.arange(first, end, device=x.device)
     hidden = places > own
     if window:
         hidden |= places <= own - window
-    return torch.zeros(end - start, end, dtype=x.dtype, device=x.device).masked_fill_(hidden, -math.inf)
+    return torch.zeros(hidden.shape, dtype=x.dtype, device=x.device).masked_fill_(hidden, -math.inf)
 
 
 def _embedding(count: int, dim: int) -> nn.Embedding:

@@ -64,9 +64,13 @@ int llmchat_set_rope(Model* model, int rope, const float* cosines, const float* 
 size_t llmchat_weight_bytes(const Model* model);
 size_t llmchat_position_bytes(const Model* model);
 double llmchat_read_bandwidth(const void* data, size_t bytes, int threads);
-Cache* llmchat_cache_new(const Model* model, int capacity);
+Cache* llmchat_cache_new(const Model* model);
 void llmchat_cache_free(Cache* cache);
-int llmchat_cache_copy(const Model* model, const Cache* from, Cache* to, int length);
+int llmchat_cache_reserve(Cache* cache, int length, int end);
+int llmchat_cache_rewind(Cache* cache, int length);
+void llmchat_cache_mark(Cache* cache, int length);
+int llmchat_cache_copy(const Cache* from, Cache* to, int length);
+size_t llmchat_cache_bytes(const Cache* cache);
 int llmchat_workers(const Model* model);
 int llmchat_step(Model* model, const int32_t* token_ids, const int32_t* positions, Cache* const* caches, int count, float* logits, int logits_from);
 }

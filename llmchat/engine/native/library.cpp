@@ -124,30 +124,45 @@ size_t llmchat_weight_bytes(const Model* model) { return model->bytes(); }
 // Bytes of one position's keys and values in all layers.
 size_t llmchat_position_bytes(const Model* model) { return model->position_bytes(); }
 
-Cache* llmchat_cache_new(const Model* model, int capacity) try {
-    if (capacity < 1 || capacity > kMost) return nullptr;
-    return new Cache((capacity + kStretch - 1) / kStretch, model->stretch_bytes());
+// A KV cache that holds nothing yet.
+Cache* llmchat_cache_new(const Model* model) try {
+    return new Cache(model->windows, model->page_bytes());
 } catch (const std::bad_alloc&) {
     return nullptr;
 }
 
 void llmchat_cache_free(Cache* cache) { delete cache; }
 
-// Takes over the first `length` positions of another cache of the same model. Returns 0, or 1 if they do not fit.
-int llmchat_cache_copy(const Model* model, const Cache* from, Cache* to, int length) {
-    for (const Cache* cache : {from, static_cast<const Cache*>(to)}) {
-        if (cache->stretch_bytes != model->stretch_bytes() || length < 0 || length > cache->capacity()) return REFUSED;
-    }
-    const size_t bytes = (length + kStretch - 1) / kStretch * model->head_layout().stretch_bytes();
-    for (int layer = 0; layer < model->shape.layers; layer++) {
-        for (int kv = 0; kv < model->shape.kv_heads; kv++) {
-            const size_t a = model->stretch_at(*from, layer, kv, 0), b = model->stretch_at(*to, layer, kv, 0);
-            std::memcpy(to->keys + b, from->keys + a, bytes);
-            std::memcpy(to->values + b, from->values + a, bytes);
-        }
-    }
+// Makes room behind the first `length` positions for those up to `end`; layers with a window let go of what is behind it.
+int llmchat_cache_reserve(Cache* cache, int length, int end) try {
+    if (length < 0 || end < length || end > kMost) return REFUSED;
+    cache->reserve(length, end);
     return DONE;
+} catch (const std::bad_alloc&) {
+    return NO_MEMORY;
 }
+
+// Goes back to the first `length` positions, or to as many of them as it still can; returns how many.
+int llmchat_cache_rewind(Cache* cache, int length) try {
+    return cache->rewind(std::clamp(length, 0, kMost));
+} catch (const std::bad_alloc&) {
+    return 0;
+}
+
+// Keeps what is needed to go back to the first `length` positions, and to the length that was marked before.
+void llmchat_cache_mark(Cache* cache, int length) { cache->mark(length); }
+
+// Takes over the first `length` positions of another cache of the same model, which must hold them.
+int llmchat_cache_copy(const Cache* from, Cache* to, int length) try {
+    if (from == to || length < 0 || length > kMost || !to->is_like(*from) || !from->holds(length)) return REFUSED;
+    to->copy(*from, length);
+    return DONE;
+} catch (const std::bad_alloc&) {
+    return NO_MEMORY;
+}
+
+// Bytes of the pages that it holds.
+size_t llmchat_cache_bytes(const Cache* cache) { return cache->bytes(); }
 
 // How many workers the next step of one position with logits gets.
 int llmchat_workers(const Model* model) { return model->paces[kTile].workers(); }

@@ -16,6 +16,9 @@ KERNELS_VARIABLE = "LLMCHAT_KERNELS"
 TILE = 4
 """Positions that one call takes at most."""
 
+PAGE = 128
+"""Positions of a page of a KV cache."""
+
 BLOCK_ROWS = 16
 """Rows of a block: matrices and logits are kept in whole blocks."""
 

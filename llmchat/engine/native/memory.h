@@ -74,18 +74,6 @@ private:
     std::atomic<bool> over_{false};
 };
 
-// Keys and values of one sequence: stretches by [layer][kv head].
-struct Cache {
-    int stretches;
-    size_t stretch_bytes;  // of keys in all layers
-    Memory memory;
-    uint8_t *keys, *values;
-    Cache(int count, size_t bytes) : stretches(count), stretch_bytes(bytes), memory(2 * bytes * count) {
-        keys = static_cast<uint8_t*>(memory.base), values = keys + bytes * count;
-    }
-    int capacity() const { return stretches * kStretch; }
-};
-
 // Gives out pieces of a few large areas, one behind the other: a matrix with pages of its own would waste up to
 // two megabytes. What is never written to takes no memory.
 class Arena {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "cache.h"
 #include "decode.h"
 #include "interface.h"
 #include "memory.h"
@@ -33,6 +34,7 @@ struct Model : Weights {
     std::vector<Scratch> scratch;
     std::vector<float> x, qkv, parts, attended, hidden, up, delta;
     std::vector<float> scores, sums, shared_sums;  // of a mixture
+    std::vector<int> windows;  // how many positions each layer sees; 0 is all
     int stretches = 1;  // of the longest text of a step
     bool complete = false;
     int padded_qkv, padded_ffn, padded_dim, padded_shared, widest, slots = kTile;
@@ -43,6 +45,7 @@ struct Model : Weights {
         int ffn = 1, shared = 0, experts = 0;
         for (const Layer& l : layers) {
             ffn = std::max(ffn, l.shape.ffn), shared = std::max(shared, l.shape.shared_ffn);
+            windows.push_back(l.shape.window);
             experts = std::max(experts, l.shape.experts), slots = std::max(slots, kTile * l.shape.experts_used);
         }
         padded_qkv = padded(qkv_rows), padded_ffn = padded(ffn), padded_dim = padded(s.dim), padded_shared = padded(shared);
@@ -65,11 +68,11 @@ struct Model : Weights {
         }
     }
 
-    // Bytes of the keys of a stretch of positions in all layers.
-    size_t stretch_bytes() const { return size_t(shape.layers) * shape.kv_heads * head_layout().stretch_bytes(); }
+    // Bytes of a page of a KV cache.
+    size_t page_bytes() const { return 2 * size_t(shape.kv_heads) * head_layout().stretch_bytes(); }
 
-    // Bytes of keys and values of one position.
-    size_t position_bytes() const { return 2 * stretch_bytes() / kStretch; }
+    // Bytes of keys and values of one position in all layers.
+    size_t position_bytes() const { return shape.layers * page_bytes() / kStretch; }
 
     bool is_complete() {
         if (complete) return true;
@@ -80,7 +83,7 @@ struct Model : Weights {
     }
 
     bool has_place(const Cache& cache, int position) const {
-        if (cache.stretch_bytes != stretch_bytes() || position < 0 || position >= cache.capacity()) return false;
+        if (position < 0 || position >= kMost || !cache.is_of(windows, page_bytes()) || !cache.serves(position)) return false;
         if (global(POSITIONS) && position >= shape.context) return false;
         return std::all_of(rotations.begin(), rotations.end(), [&](const Rotation& r) { return position < r.positions(); });
     }
@@ -183,30 +186,25 @@ struct Model : Weights {
             for (int i = 0; i < size && is_key; i++) p[i] /= factors_of_keys[i];
         }
         if (is_query) return;
-        uint8_t* stretch = (is_key ? cache.keys : cache.values) + stretch_at(cache, layer, kv, position / kStretch);
-        kernels->keep(p, head_layout(), position % kStretch, is_key, stretch);
+        kernels->keep(p, head_layout(), position % kStretch, is_key, head_in_page(cache.page(layer, position / kStretch), kv, is_key));
     }
 
-    size_t stretch_at(const Cache& cache, int layer, int kv, int stretch) const {
-        return ((size_t(layer) * shape.kv_heads + kv) * cache.stretches + stretch) * head_layout().stretch_bytes();
-    }
-
-    // The first position that a position of a layer sees.
-    static int first_seen(const LayerShape& s, int position) { return s.window ? std::max(position + 1 - s.window, 0) : 0; }
+    // Where one head's keys or values lie in a page: one head behind the other, keys before values.
+    uint8_t* head_in_page(uint8_t* page, int kv, bool is_key) const { return page + (2 * kv + !is_key) * head_layout().stretch_bytes(); }
 
     // A stretch of positions of some heads that share keys and values, of one of the step's positions.
     void attend(int worker, int layer, int count, const int32_t* positions, Cache* const* caches) {
         const LayerShape& s = layers[layer].shape;
         const int size = shape.head_dim, group = shape.heads / shape.kv_heads, passes = (group + kSharers - 1) / kSharers;
-        const int first = first_seen(s, *std::min_element(positions, positions + count)) / kStretch, seen = stretches - first;
+        const int first = first_seen(s.window, *std::min_element(positions, positions + count)) / kStretch, seen = stretches - first;
         int item, end;
         share(worker, count * shape.kv_heads * passes * seen, item, end);
         for (; item < end; item++) {
-            // What shares a stretch comes one behind the other, so that it is near.
+            // What shares keys comes one behind the other, so that it is near, then what lies in the same page.
             const int t = item % count, pass = item / count % passes;
-            const int stretch = first + item / count / passes % seen, kv = item / count / passes / seen;
+            const int kv = item / count / passes % shape.kv_heads, stretch = first + item / count / passes / shape.kv_heads;
             const int from = stretch * kStretch, length = std::min(positions[t] + 1 - from, kStretch);
-            const int skipped = std::max(first_seen(s, positions[t]) - from, 0);
+            const int skipped = std::max(first_seen(s.window, positions[t]) - from, 0);
             if (length <= skipped) continue;
             const int head = kv * group + pass * kSharers, sharers = std::min(group - pass * kSharers, kSharers);
             const float* queries[kSharers];
@@ -215,17 +213,17 @@ struct Model : Weights {
                 queries[h] = &qkv[size_t(t) * padded_qkv + size_t(head + h) * size];
                 out[h] = part_of(t, head + h) + stretch * head_layout().part_size();
             }
-            const Cache& cache = *caches[t];
-            const size_t start = stretch_at(cache, layer, kv, stretch);
-            const size_t next = stretch + 1 < stretches ? start + head_layout().stretch_bytes() : stretch_at(cache, layer, kv + 1, 0);
-            kernels->attend(queries, sharers, cache.keys + start, cache.values + start, cache.keys + next, skipped, length,
+            uint8_t *page = caches[t]->page(layer, stretch), *following = caches[t]->page(layer, stretch + 1);
+            const bool is_last = kv + 1 == shape.kv_heads;
+            const uint8_t* next = head_in_page(is_last && following ? following : page, is_last ? 0 : kv + 1, true);
+            kernels->attend(queries, sharers, head_in_page(page, kv, true), head_in_page(page, kv, false), next, skipped, length,
                             head_layout(), s.scale, s.softcap, scratch[worker].scratch.data(), out);
         }
         team.meet();
         const float* sinks = layers[layer].vector(SINKS);
         share(worker, count * shape.heads, item, end);
         for (; item < end; item++) {
-            const int t = item / shape.heads, head = item % shape.heads, from = first_seen(s, positions[t]) / kStretch;
+            const int t = item / shape.heads, head = item % shape.heads, from = first_seen(s.window, positions[t]) / kStretch;
             kernels->join(part_of(t, head) + from * head_layout().part_size(), positions[t] / kStretch + 1 - from, head_layout(),
                           sinks ? sinks + head : nullptr, &attended[size_t(item) * size]);
         }
@@ -462,7 +460,9 @@ struct Model : Weights {
         Pace& pace = paces[(logits_from < count) * kTile + count - 1];
         // Steps are compared by the bytes that they read.
         double work = double(bytes());
-        for (int t = 0; t < count; t++) work += double(places[t] + 1) * position_bytes();
+        for (const Layer& l : layers) {
+            for (int t = 0; t < count; t++) work += double(places[t] + 1 - first_seen(l.shape.window, places[t])) * page_bytes() / kStretch;
+        }
         run_at_pace(team, pace, work, [&](int worker) { tile(worker, count, places, caches, logits, logits_from); });
     }
 };

@@ -250,21 +250,30 @@ static Owned open_model(const Numbers& numbers, int threads, const char* kernels
     return model;
 }
 
-// Logits of every position, the text read in steps of up to `most` positions.
+// A copy of a cache, or the cache itself.
+static OwnedCache moved(const Model* model, OwnedCache cache, int length) {
+    if (!one_in(3)) return cache;
+    OwnedCache copied(llmchat_cache_new(model), llmchat_cache_free);
+    require(llmchat_cache_copy(cache.get(), copied.get(), length) == DONE, "a cache is copied");
+    return copied;
+}
+
+// Logits of every position, the text read in steps of up to `most` positions, of which some are taken back and read again.
 static std::vector<float> read(const Numbers& numbers, Model* model, const std::vector<int32_t>& text, int most) {
     const Shape& s = numbers.shape;
     const int positions = int(text.size()), row = (s.vocab + 15) / 16 * 16;
-    OwnedCache cache(llmchat_cache_new(model, positions), llmchat_cache_free);
+    OwnedCache cache(llmchat_cache_new(model), llmchat_cache_free);
     std::vector<float> all;
-    for (int start = 0; start < positions;) {
+    for (int start = 0, returns = 4; start < positions;) {
         const int count = between(1, std::min(most, positions - start)), wanted = between(0, count);
         std::vector<int32_t> places;
         for (int t = 0; t < count; t++) places.push_back(start + t);
+        require(llmchat_cache_reserve(cache.get(), start, start + count) == DONE, "there is room");
         std::vector<Cache*> caches(count, cache.get());
         std::vector<float> logits(size_t(wanted) * row);
         require(llmchat_step(model, &text[start], places.data(), caches.data(), count, logits.data(), count - wanted) == 0,
                 "a step is taken");
-        all.resize(size_t(start + count) * s.vocab);
+        all.resize(std::max(all.size(), size_t(start + count) * s.vocab));
         for (int t = 0; t < count; t++) {
             float* to = &all[size_t(start + t) * s.vocab];
             const int from = t - (count - wanted);
@@ -273,13 +282,21 @@ static std::vector<float> read(const Numbers& numbers, Model* model, const std::
             else for (int i = 0; i < s.vocab; i++) to[i] = -1e30f;
         }
         start += count;
+        if (one_in(20)) llmchat_cache_mark(cache.get(), start);
+        cache = moved(model, std::move(cache), start);
+        if (one_in(20) && returns-- > 0) {
+            const int wished = between(0, start), left = llmchat_cache_rewind(cache.get(), wished);
+            require(left >= 0 && left <= wished, "it goes back as far as was asked, or further");
+            start = left;
+        }
     }
     return all;
 }
 
 static void check_refusals(const Numbers& numbers, Model* model) {
     const Shape& s = numbers.shape;
-    OwnedCache cache(llmchat_cache_new(model, 4), llmchat_cache_free);
+    OwnedCache cache(llmchat_cache_new(model), llmchat_cache_free), other(llmchat_cache_new(model), llmchat_cache_free);
+    require(llmchat_cache_reserve(cache.get(), 0, 4) == DONE, "there is room");
     const std::vector<int32_t> tokens(kTile + 1);
     std::vector<float> logits((s.vocab + 15) / 16 * 16);
     Cache* caches[] = {cache.get()};
@@ -293,8 +310,14 @@ static void check_refusals(const Numbers& numbers, Model* model) {
     for (int count : {-1, 0, kTile + 1}) {
         require(llmchat_step(model, tokens.data(), &first, caches, count, logits.data(), 0) == 1, "a wrong count is refused");
     }
-    require(llmchat_cache_new(model, 0) == nullptr && llmchat_cache_new(model, -5) == nullptr, "no cache of nothing");
-    require(llmchat_cache_copy(model, cache.get(), cache.get(), kStretch + 1) == 1, "more than a cache holds is not copied");
+    for (int end : {-1, INT32_MIN, INT32_MAX}) {
+        require(llmchat_cache_reserve(cache.get(), 0, end) == REFUSED, "room for no text is refused");
+        require(llmchat_cache_copy(cache.get(), other.get(), end) == REFUSED, "a text that cannot be is not copied");
+    }
+    require(llmchat_cache_reserve(cache.get(), -1, 4) == REFUSED && llmchat_cache_reserve(cache.get(), 5, 4) == REFUSED, "nor room before it");
+    require(llmchat_cache_copy(cache.get(), other.get(), 2 * kStretch) == REFUSED, "more than a cache holds is not copied");
+    require(llmchat_cache_copy(cache.get(), cache.get(), 1) == REFUSED, "a cache is not copied to itself");
+    require(llmchat_cache_bytes(other.get()) == 0, "a cache takes nothing before it is used");
 }
 
 static void check_shape(int round) {
