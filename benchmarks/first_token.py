@@ -27,7 +27,7 @@ from benchmarks.rounds import Goal, Rounds
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec
 from llmchat.chat.turn import Turn
-from llmchat.engine.opening import PreparedModel
+from llmchat.engine.opened import PreparedModel
 from llmchat.engine.prompt import build_prompt
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import (

@@ -118,6 +118,7 @@ def load(
     chat_template: str | None = None,
     heads: int | None = None,
     parse_special: bool = False,
+    engine: str = "auto",
 ) -> Model:
     """Open a model for many calls.
 
@@ -131,6 +132,7 @@ def load(
         chat_template: A built-in template's name or a Jinja file, over the model's own.
         heads: Attention heads, for a checkpoint that does not say.
         parse_special: Whether the names of control tokens in prompts mean the tokens.
+        engine: "auto", "native", "torch", "transformers", "llama-cpp".
 
     Raises:
         ModelLoadError: It cannot be opened; the message says what to do.
@@ -138,7 +140,9 @@ def load(
     from llmchat.engine.opening import open_engine
 
     tokenizer = None if tokenizer_path is None else os.fspath(tokenizer_path)
-    spec = ModelSpec(os.fspath(model_path), tokenizer, device, dtype, threads, chat_template, heads, parse_special)
+    spec = ModelSpec(
+        os.fspath(model_path), tokenizer, device, dtype, threads, chat_template, heads, parse_special, engine
+    )
     return Model(open_engine(spec, lambda stage, fraction: None))
 
 

@@ -16,6 +16,7 @@ def describe_bench(report: BenchReport) -> dict[str, Any]:
         "model": info.name,
         "path": info.path,
         "weight_format": info.weight_format,
+        "engine": info.engine,
         "device": info.device,
         "dtype": info.dtype,
         "cuda_graph": info.cuda_graph,

@@ -37,6 +37,7 @@ MODEL_OPTIONS: tuple[Option, ...] = (
     Option(["--chat-template"], metavar="NAME|FILE", help="chatml, llama2, llama3, plain, or a Jinja file."),
     Option(["--device"], metavar="NAME", help="auto, cpu, cuda, cuda:NUMBER or mps."),
     Option(["--dtype"], metavar="NAME", help="auto, float32, bfloat16 or float16."),
+    Option(["--engine"], metavar="NAME", help="auto, native, torch, transformers or llama-cpp."),
     Option(["--threads"], type=int, metavar="INTEGER", help="CPU threads for the model."),
     Option(["--heads"], type=int, metavar="INTEGER", help="Attention heads, for a checkpoint that does not say."),
     Option(
@@ -233,7 +234,7 @@ def join_settings(options: dict[str, Any], *, at_end: bool = False) -> Settings:
 
         reply = last_reply(read_transcript(transcript)[0]) if at_end else None
         settings = with_recorded_model(settings, reply or read_head(transcript))
-    names = ("model", "tokenizer", "chat_template", "device", "dtype", "threads", "heads", "parse_special")
+    names = ("model", "tokenizer", "chat_template", "device", "dtype", "engine", "threads", "heads", "parse_special")
     settings = settings.merged(**{name: options[name] for name in (*names, "system", "raw", "theme")})
     return settings.merged(autosave=False) if options["no_save"] else settings
 

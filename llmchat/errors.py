@@ -5,6 +5,7 @@
     │   ├── SettingsError                the settings file is wrong
     │   └── ThemeError                   a theme file is wrong
     ├── ModelLoadError         exit 4    the model or its tokenizer cannot be opened
+    │   └── UnknownArchitectureError     llmchat has no plan of its network
     ├── GenerationError        exit 1    a reply cannot be made
     │   └── PromptTooLongError           what is to be answered does not fit into the model's context
     └── TranscriptError        exit 1    a transcript cannot be read or kept
@@ -15,11 +16,15 @@ is. The command line prints it and exits; the window shows it as a toast.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 _LONGEST = 1000
 """Characters of a message; what a file says of itself may be as long as the file."""
 _LONGEST_END = 200
+
+ENGINES_TO_INSTALL: Mapping[str, str] = {"transformers": "Hugging Face's transformers", "llama-cpp": "llama.cpp"}
+"""The engines that are no part of llmchat, by the names of the extras that install them."""
 
 
 class LlmchatError(Exception):
@@ -70,6 +75,25 @@ class ModelLoadError(LlmchatError):
 
     exit_code = 4
     title = "The model could not be loaded"
+
+
+class UnknownArchitectureError(ModelLoadError):
+    """llmchat has no plan of the network, but one of the engines that can be installed may know it."""
+
+    def __init__(self, path: str, architecture: str, extra: str, words: str = "") -> None:
+        """The refusal, with the line that installs the engine.
+
+        Args:
+            path: The file or directory.
+            architecture: What it calls its network.
+            extra: The engine: "transformers" or "llama-cpp".
+            words: What else it does, before "llmchat cannot run".
+        """
+        super().__init__(
+            f"{path} is a model of the architecture {architecture[:40]!r}, which {words}llmchat cannot run by itself. "
+            f"To run it with {ENGINES_TO_INSTALL[extra]}: pip install 'llmchat[{extra}]'"
+        )
+        self.architecture, self.extra = architecture, extra
 
 
 class GenerationError(LlmchatError):

@@ -22,7 +22,7 @@ from llmchat.chat.generation_config import (
     apply_preset,
     canonical_name,
 )
-from llmchat.chat.model import DType, ModelSpec
+from llmchat.chat.model import DType, EngineName, ModelSpec
 from llmchat.errors import SettingsError, UsageError
 from llmchat.files import describe, describe_toml, expanded, parse_toml, write_text
 from llmchat.paths import ensure, settings_path
@@ -58,6 +58,12 @@ def _device(value: object) -> str:
 def _dtype(value: object) -> str:
     if value not in get_args(DType):
         raise UsageError(f"takes one of {', '.join(get_args(DType))}, not {value!r}")
+    return str(value)
+
+
+def _engine(value: object) -> str:
+    if value not in get_args(EngineName):
+        raise UsageError(f"takes one of {', '.join(get_args(EngineName))}, not {value!r}")
     return str(value)
 
 
@@ -104,6 +110,11 @@ class Settings:
     )
     device: str = _setting("auto", _device, "Where the model runs: auto, cpu, cuda, cuda:NUMBER or mps.")
     dtype: str = _setting("auto", _dtype, "The number format to compute in: auto, float32, bfloat16 or float16.")
+    engine: str = _setting(
+        "auto",
+        _engine,
+        "What runs the model: native, torch, transformers or llama-cpp; auto takes the first of them that can.",
+    )
     threads: int | None = _setting(
         None, _count, "CPU threads for the model; by default all, of which the native step takes as many as help."
     )
@@ -156,6 +167,7 @@ class Settings:
             chat_template=self.chat_template and _expanded(self.chat_template),
             heads=self.heads,
             parse_special=self.parse_special,
+            engine=self.engine,
         )
 
     def check_keys(self, actions: Iterable[str]) -> None:

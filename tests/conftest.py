@@ -49,6 +49,13 @@ def same_dice(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture(autouse=True)
+def without_extras(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tests see the same engines on every machine: those to install only where a test is about them."""
+    if request.node.get_closest_marker("extras") is None:
+        monkeypatch.setattr("llmchat.engine.opening.is_installed", lambda engine: False)
+
+
+@pytest.fixture(autouse=True)
 def no_stray_threads() -> Iterator[None]:
     """Fail a test that leaves an inference worker running, and only that test."""
     before = threading.enumerate()

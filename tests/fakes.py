@@ -11,7 +11,7 @@ import numpy as np
 from llmchat.chat.model import ModelInfo
 from llmchat.checkpoints.checkpoint import Progress
 from llmchat.engine.engine import Engine, Logits, Prefill, PrefillProgress, StopSignal
-from llmchat.engine.opening import PreparedModel
+from llmchat.engine.opened import PreparedModel
 from llmchat.tokenizers.prompt_style import PromptStyle
 from llmchat.worker.messages import LoadRequest
 from llmchat.worker.model_slot import Prepare

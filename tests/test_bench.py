@@ -46,7 +46,8 @@ def test_one_object_has_every_figure(here: Here, place: tuple[str, str], dtype: 
     """Both families, native and on torch: load, prefill, decode, first tokens, memory, bandwidth, share."""
     found = report(here, *place, "--dtype", dtype)
     assert list(found) == [
-        "model", "path", "weight_format", "device", "dtype", "cuda_graph", "threads", "context_length", "repeats",
+        "model", "path", "weight_format", "engine", "device", "dtype", "cuda_graph", "threads", "context_length",
+        "repeats",
         "load_seconds", "prefill", "decode", "time_to_first_token", "memory", "read_bandwidth_bytes_per_second",
         "bandwidth_share",
     ]  # fmt: skip

@@ -39,9 +39,9 @@ def test_help_has_a_flag_for_every_parameter(here: Here) -> None:
     for spec in SAMPLING_SPECS:
         assert f"--{spec.name.replace('_', '-')}" in words
         assert f"{spec.range_text}; default {spec.default:g}." in words
-    documented = """--model --tokenizer --chat-template --device --dtype --threads --heads --prompt --prompt-file
-        --system --prefill --raw --stop --greedy --seed --max-tokens --preset --once --json --jsonl --stats
-        --num-samples --quiet --continue --resume --save --no-save --setup --interactive --theme --plain
+    documented = """--model --tokenizer --chat-template --device --dtype --engine --threads --heads --prompt
+        --prompt-file --system --prefill --raw --stop --greedy --seed --max-tokens --preset --once --json --jsonl
+        --stats --num-samples --quiet --continue --resume --save --no-save --setup --interactive --theme --plain
         --config --paths --version models pull replay export bench"""
     assert not [name for name in documented.split() if name not in words]
     assert here("-h").out == done.out

@@ -156,7 +156,7 @@ MISTAKES: dict[str, tuple[Make, str]] = {
     "a directory of models": (collection, "is a directory of models. Name one with --model: Llama-1B, Qwen2-1B"),
     "pictures": (
         described(model_type="qwen2_vl", vision_config={}),
-        "'qwen2_vl', which reads pictures too, which llmchat",
+        "'qwen2_vl', which reads pictures too and llmchat cannot run by itself",
     ),
     "a diffuser": (directory_of(file("model_index.json", "{}")), "makes pictures .* give one that writes text"),
     "an encoder": (
@@ -185,7 +185,7 @@ MISTAKES: dict[str, tuple[Make, str]] = {
     ),
     "no weights": (without("model.safetensors"), "has a config.json but no weights: fetch its"),
     "no tokenizer": (without("tokenizer.json"), "no tokenizer in"),
-    "another architecture": (described(model_type="rwkv7"), "type 'rwkv7', which llmchat cannot run. It runs"),
+    "another architecture": (described(model_type="rwkv7"), "'rwkv7', .* by itself. To run it .* pip install"),
 }
 
 

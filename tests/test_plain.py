@@ -20,7 +20,7 @@ import pytest
 from llmchat.chat.archive import list_transcripts, read_transcript
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.engine.engine import Engine
-from llmchat.engine.opening import PreparedModel
+from llmchat.engine.opened import PreparedModel
 from llmchat.errors import ModelLoadError, TranscriptError
 from llmchat.once import OnceOptions, run
 from llmchat.options import StartOptions

@@ -10,6 +10,7 @@ from typing import Literal
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+EngineName = Literal["auto", "native", "torch", "transformers", "llama-cpp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class ModelSpec:
     """Attention heads, for checkpoints that do not say."""
     parse_special: bool = False
     """Whether the names of control tokens in what is said mean the tokens."""
+    engine: str = "auto"
+    """What is to run it; "auto" takes the first that can: native, torch, then transformers or llama-cpp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +68,21 @@ class ModelInfo:
     """Whether a GPU replays decode steps that were recorded once."""
     notes: tuple[str, ...] = ()
     """Sentences a person should see once, such as a vocabulary that does not match."""
+    engine: str = "torch"
+    """What runs it: native, torch, transformers or llama-cpp."""
 
     @property
     def path_words(self) -> str:
         """What runs it, such as "native avx512" or "torch bfloat16 on cuda · CUDA graph"."""
-        if self.dtype.startswith("native"):
+        if self.engine == "native":
             return self.dtype
         device = f" on {self.device}" if self.device != "cpu" else ""
-        return f"torch {self.dtype}{device}" + (" · CUDA graph" if self.cuda_graph else "")
+        return f"{self.engine} {self.dtype}{device}" + (" · CUDA graph" if self.cuda_graph else "")
 
     @property
     def why_words(self) -> str:
         """The same as a sentence without its stop."""
-        runner = "the native step" if self.dtype.startswith("native") else "torch"
+        runner = "the native step" if self.engine == "native" else self.engine
         return f"{runner} runs it, because {self.path_reason}" if self.path_reason else ""
 
 

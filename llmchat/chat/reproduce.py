@@ -152,8 +152,9 @@ def _model_flags(spec: ModelSpec) -> list[str]:
 
 def _machine_flags(spec: ModelSpec) -> list[str]:
     """Where and how the model runs, and what its file does not say."""
-    device, dtype = (value if value != "auto" else None for value in (spec.device, spec.dtype))
-    return _flags({"device": device, "dtype": dtype, "threads": spec.threads, "heads": spec.heads})
+    asked = {"device": spec.device, "dtype": spec.dtype, "engine": spec.engine}
+    chosen = {name: value for name, value in asked.items() if value != "auto"}
+    return _flags(chosen | {"threads": spec.threads, "heads": spec.heads})
 
 
 def _flags(values: Mapping[str, str | int | None]) -> list[str]:
@@ -225,7 +226,7 @@ def _python(recipe: Recipe) -> Iterator[str]:
 
 
 def _load_arguments(spec: ModelSpec) -> str:
-    values: dict[str, Value] = {"device": spec.device, "dtype": spec.dtype}
+    values: dict[str, Value] = {"device": spec.device, "dtype": spec.dtype, "engine": spec.engine}
     values = {name: value for name, value in values.items() if value != "auto"}
     values |= {"threads": spec.threads, "chat_template": spec.chat_template, "heads": spec.heads}
     values |= {"parse_special": spec.parse_special or None}

@@ -30,6 +30,21 @@ class RawTensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Companions:
+    """What a model's files say beside its network, for engines that read the network themselves; as of a checkpoint."""
+
+    name: str
+    path: str
+    weight_format: str
+    tokenizer: Tokenizer
+    tokenizer_path: str
+    chat_template: str | None = None
+    end_ids: tuple[int, ...] = ()
+    training: Mapping[str, int | float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """An opened model file, before it becomes a module."""
 

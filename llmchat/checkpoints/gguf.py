@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.assembly import FileTensor, assemble
-from llmchat.checkpoints.checkpoint import Checkpoint, Progress, RawTensor
+from llmchat.checkpoints.checkpoint import Checkpoint, Companions, Progress, RawTensor
 from llmchat.checkpoints.file_bytes import check_unchanged
 from llmchat.checkpoints.lazy_tensors import LazyTensors
 from llmchat.checkpoints.purpose import gguf_purpose
-from llmchat.errors import ModelLoadError
+from llmchat.errors import ModelLoadError, UnknownArchitectureError
 from llmchat.files import expanded
 from llmchat.models.check import check_plan
 from llmchat.models.facts import ROPE_FACTORS, Facts
-from llmchat.models.family import Family, find_family, known_names
+from llmchat.models.family import Family, find_family
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ def load_gguf(spec: ModelSpec, progress: Progress) -> Checkpoint:
     _check_types(file)
     progress("reading the tokenizer", None)
     tokenizer, end_ids, tokenizer_notes = _tokenizer(spec, file)
-    template = file.metadata.get("tokenizer.chat_template")
     return Checkpoint(
         name=_model_name(file),
         path=str(path),
@@ -63,10 +62,29 @@ def load_gguf(spec: ModelSpec, progress: Progress) -> Checkpoint:
         weight_format=_main_type(file),
         tokenizer=tokenizer,
         tokenizer_path=spec.tokenizer or str(path),
-        chat_template=template if isinstance(template, str) and template.strip() else None,
+        chat_template=_chat_template(file),
         end_ids=end_ids,
         check_unchanged=partial(check_unchanged, file.contents),
         notes=tokenizer_notes,
+    )
+
+
+def read_companions(spec: ModelSpec, file: GGUFFile) -> Companions:
+    """What a file says beside its network; `spec.tokenizer`, if given, replaces its own.
+
+    Raises:
+        ModelLoadError: There is no tokenizer, or it is damaged.
+    """
+    tokenizer, end_ids, notes = _tokenizer(spec, file)
+    return Companions(
+        name=_model_name(file),
+        path=str(file.path),
+        weight_format=_main_type(file),
+        tokenizer=tokenizer,
+        tokenizer_path=spec.tokenizer or str(file.path),
+        chat_template=_chat_template(file),
+        end_ids=end_ids,
+        notes=notes,
     )
 
 
@@ -79,12 +97,11 @@ def _family(file: GGUFFile) -> Family:
     if words := gguf_purpose(file.metadata):
         raise ModelLoadError(f"{file.path} {words}.")
     architecture = file.metadata.get("general.architecture")
-    family = find_family("gguf", architecture) if isinstance(architecture, str) else None
+    if not isinstance(architecture, str):
+        raise ModelLoadError(f"{file.path} does not say its architecture, so llmchat cannot tell what it is.")
+    family = find_family("gguf", architecture)
     if family is None:
-        raise ModelLoadError(
-            f"{file.path} is a model of the architecture {str(architecture)[:40]!r}, which llmchat cannot run. "
-            f"It runs GGUF files of {', '.join(known_names('gguf'))} (llama includes Mistral)."
-        )
+        raise UnknownArchitectureError(str(file.path), architecture, "llama-cpp")
     return family
 
 
@@ -118,6 +135,11 @@ def _tokenizer(spec: ModelSpec, file: GGUFFile) -> tuple[Tokenizer, tuple[int, .
 
     vocab = load_gguf_vocab(file.metadata)
     return vocab.tokenizer, vocab.end_ids, vocab.notes
+
+
+def _chat_template(file: GGUFFile) -> str | None:
+    template = file.metadata.get("tokenizer.chat_template")
+    return template if isinstance(template, str) and template.strip() else None
 
 
 def _check_types(file: GGUFFile) -> None:

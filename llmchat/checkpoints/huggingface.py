@@ -12,7 +12,7 @@ from typing import Any
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.affine import take_affine
 from llmchat.checkpoints.assembly import FileTensor, assemble
-from llmchat.checkpoints.checkpoint import Checkpoint, Progress
+from llmchat.checkpoints.checkpoint import Checkpoint, Companions, Progress
 from llmchat.checkpoints.file_bytes import check_unchanged
 from llmchat.checkpoints.huggingface_weights import open_weights
 from llmchat.checkpoints.lazy_tensors import LazyTensors
@@ -21,11 +21,11 @@ from llmchat.checkpoints.purpose import config_purpose
 from llmchat.checkpoints.stored_tensor import FLOATS, StoredTensor
 from llmchat.checkpoints.weight_files import weight_files
 from llmchat.checkpoints.zero_points import METHODS, take_zero_points
-from llmchat.errors import ModelLoadError
+from llmchat.errors import ModelLoadError, UnknownArchitectureError
 from llmchat.files import expanded
 from llmchat.models.check import check_plan
 from llmchat.models.facts import Facts
-from llmchat.models.family import Family, find_family, known_names
+from llmchat.models.family import Family, find_family
 from llmchat.models.stored import CONFIG
 from llmchat.tokenizers.loading import load_tokenizer
 from llmchat.tokenizers.readable import conventional_end_ids, encodable
@@ -87,6 +87,30 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
     )
 
 
+def read_companions(spec: ModelSpec, described: Mapping[str, Any]) -> Companions:
+    """What stands beside the weights of a directory.
+
+    Args:
+        spec: `model` is the directory; `tokenizer`, if given, replaces its own.
+        described: Its config.json.
+
+    Raises:
+        ModelLoadError: There is no tokenizer, or it is damaged.
+    """
+    path = expanded(spec.model)
+    tokenizer_path = expanded(spec.tokenizer) if spec.tokenizer else path
+    tokenizer = load_tokenizer(tokenizer_path)
+    return Companions(
+        name=_model_name(path),
+        path=str(path),
+        weight_format=str(described.get("dtype") or described.get("torch_dtype") or "")[:40],
+        tokenizer=tokenizer,
+        tokenizer_path=str(tokenizer_path),
+        chat_template=_chat_template(path),
+        end_ids=_end_ids(path, described, tokenizer),
+    )
+
+
 def _family(path: Path, described: Mapping[str, Any]) -> Family:
     """The family of a configuration.
 
@@ -96,13 +120,12 @@ def _family(path: Path, described: Mapping[str, Any]) -> Family:
     if words := config_purpose(path, described):
         raise ModelLoadError(f"{path} {words}.")
     kind = described.get("model_type")
-    family = find_family("config", kind) if isinstance(kind, str) else None
+    if not isinstance(kind, str):
+        raise ModelLoadError(f"{path} has a config.json without a model_type, so llmchat cannot tell what it is.")
+    family = find_family("config", kind)
     if family is None:
-        sees = ", which reads pictures too" if "vision_config" in described else ""
-        raise ModelLoadError(
-            f"{path} is a model of the type {str(kind)[:40]!r}{sees}, which llmchat cannot run. "
-            f"It runs {', '.join(known_names('config'))}."
-        )
+        sees = "reads pictures too and " if "vision_config" in described else ""
+        raise UnknownArchitectureError(str(path), kind, "transformers", sees)
     method = _method(described)
     is_mlx = method is None and isinstance(described.get("quantization"), Mapping)
     if described.get("quantization_config") and not is_mlx and method not in (*family.quantised, *METHODS):

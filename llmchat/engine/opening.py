@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmchat.chat.model import ModelInfo, ModelSpec
 from llmchat.engine.devices import choose_device, choose_dtype, gpu_sign, require_torch, torch_finds_gpu
 from llmchat.engine.locating import locate
-from llmchat.errors import ModelLoadError
+from llmchat.engine.opened import PreparedModel, all_end_ids, chosen_style, describe
+from llmchat.errors import ENGINES_TO_INSTALL, ModelLoadError, UnknownArchitectureError
+from llmchat.files import expanded
 
 if TYPE_CHECKING:
     from llmchat.checkpoints.checkpoint import Checkpoint, Progress
@@ -26,15 +28,6 @@ if TYPE_CHECKING:
 
 _MOST_PREPARED = 2**29
 """Bytes. More cannot be got ready while a vocabulary is read, and a file may be larger than what it holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedModel:
-    """A model that was found and whose files were read, but for its weights."""
-
-    name: str
-    build: Callable[[], Engine]
-    """Reads the weights. To be called once, on the thread that will use the engine. Raises ModelLoadError."""
 
 
 def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | None = None) -> Engine:
@@ -56,7 +49,22 @@ def prepare_model(spec: ModelSpec, progress: Progress, cancel: threading.Event |
         ModelLoadError: It cannot be opened; the message says what to do.
     """
     spec = locate(spec, progress, cancel or threading.Event())
+    if spec.engine in ENGINES_TO_INSTALL:
+        return _prepare_extra(spec.engine, spec, progress, "it was asked for")
+    try:
+        return _prepare_plan(spec, progress)
+    except UnknownArchitectureError as unknown:
+        if spec.engine != "auto" or not is_installed(unknown.extra):
+            raise
+        why = f"llmchat has no plan of the architecture {unknown.architecture[:40]}"
+        return _prepare_extra(unknown.extra, spec, progress, why)
+
+
+def _prepare_plan(spec: ModelSpec, progress: Progress) -> PreparedModel:
+    """Prepare a model for the native step, or for torch where that is asked for or the native step cannot run it."""
     reason = why_torch(spec)
+    if reason and spec.engine == "native":
+        raise ModelLoadError(f"The native step cannot run it, because {reason}. Leave out --engine native.")
     if reason:
         _start_torch(spec, reason, progress)
     memory = None if reason else _memory_for(spec)
@@ -66,12 +74,45 @@ def prepare_model(spec: ModelSpec, progress: Progress, cancel: threading.Event |
 
     checkpoint = load_checkpoint(spec, progress)
     if not reason and (missing := supports(checkpoint.plan)):
+        if spec.engine == "native":
+            raise ModelLoadError(f"The native step cannot run {checkpoint.name}: {missing}. Leave out --engine native.")
         reason, memory = f"the native step cannot run this model: {missing}", None
         _start_torch(spec, reason, progress)
-    style = _prompt_style(checkpoint, spec)
+    style = chosen_style(checkpoint, spec)
     if reason:
         return PreparedModel(checkpoint.name, partial(_build_on_torch, checkpoint, spec, style, reason, progress))
     return PreparedModel(checkpoint.name, partial(_build_natively, checkpoint, spec, style, memory, progress))
+
+
+def _prepare_extra(engine: str, spec: ModelSpec, progress: Progress, reason: str) -> PreparedModel:
+    """Prepare a model for an engine that is no part of llmchat.
+
+    Raises:
+        ModelLoadError: The engine is not installed or cannot run it.
+    """
+    from llmchat.checkpoints.formats import GGUF, HUGGING_FACE, recognise
+
+    library = ENGINES_TO_INSTALL[engine]
+    if not is_installed(engine):
+        raise ModelLoadError(f"{library} is not installed: pip install 'llmchat[{engine}]'")
+    found = recognise(expanded(spec.model))
+    if found.format is not (HUGGING_FACE if engine == "transformers" else GGUF):
+        raise ModelLoadError(
+            f"{found.path} is a {found.format.words}, which {library} does not run: leave out --engine."
+        )
+    spec = replace(spec, model=str(found.path))
+    if engine == "transformers":
+        from llmchat.engine.extras.transformers_opening import prepare_transformers
+
+        return prepare_transformers(spec, progress, reason, spec.threads or default_threads(natively=False))
+    from llmchat.engine.extras.llama_cpp_opening import prepare_llama_cpp
+
+    return prepare_llama_cpp(spec, progress, reason, spec.threads or default_threads(natively=True))
+
+
+def is_installed(engine: str) -> bool:
+    """Whether an engine that is no part of llmchat can be imported."""
+    return find_spec(engine.replace("-", "_")) is not None
 
 
 def _start_torch(spec: ModelSpec, reason: str, progress: Progress) -> None:
@@ -116,12 +157,12 @@ def _build_on_torch(
         checkpoint.check_unchanged()
         parameters = sum(parameter.numel() for parameter in model.parameters())
         precision = str(dtype).removeprefix("torch.")
-        info = _describe(checkpoint, spec, style, str(device), precision, threads, parameters)
+        info = _describe(checkpoint, spec, style, str(device), precision, threads, parameters, reason)
         return TorchEngine(
             model,
             checkpoint.tokenizer,
-            replace(info, path_reason=reason),
-            end_ids=_end_ids(checkpoint, style),
+            info,
+            end_ids=all_end_ids(checkpoint, style),
             prompt_style=style,
             device=device,
             capture=capture_cuda_graph if device.type == "cuda" else None,
@@ -145,12 +186,13 @@ def _build_natively(
     threads = min(spec.threads or default_threads(natively=True), MOST_THREADS)
     try:
         model = NativeModel(checkpoint, threads, progress, memory)
-        info = _describe(checkpoint, spec, style, "cpu", f"native {kernels_name()}", threads, model.parameter_count)
+        kernels, reason = f"native {kernels_name()}", path_reason(spec)
+        info = _describe(checkpoint, spec, style, "cpu", kernels, threads, model.parameter_count, reason)
         return NativeEngine(
             model,
             checkpoint.tokenizer,
             replace(info, notes=(*info.notes, *model.notes)),
-            end_ids=_end_ids(checkpoint, style),
+            end_ids=all_end_ids(checkpoint, style),
             prompt_style=style,
         )
     except MemoryError as error:
@@ -161,9 +203,11 @@ def why_torch(spec: ModelSpec) -> str:
     """Why torch runs a model and not the native step, in a few words; "" if the native step does."""
     from llmchat.engine.native.library import why_not
 
+    if spec.engine == "torch":
+        return "it was asked for"
     if spec.device not in ("auto", "cpu"):
         return f"the device {spec.device} was asked for"
-    if spec.device == "auto" and torch_finds_gpu():
+    if spec.device == "auto" and spec.engine != "native" and torch_finds_gpu():
         return "this machine has a GPU"
     if spec.dtype != "auto":
         return f"the precision {spec.dtype} was asked for"
@@ -196,19 +240,6 @@ def default_threads(*, natively: bool) -> int:
     return cores if natively else max(1, cores - 1)
 
 
-def _prompt_style(checkpoint: Checkpoint, spec: ModelSpec) -> PromptStyle | None:
-    """The chat template that was asked for, or else the model's own."""
-    from llmchat.tokenizers.prompt_style import load_prompt_style
-
-    template = spec.chat_template or checkpoint.chat_template
-    return load_prompt_style(template, checkpoint.tokenizer) if template else None
-
-
-def _end_ids(checkpoint: Checkpoint, style: PromptStyle | None) -> tuple[int, ...]:
-    """Every token that ends a reply: those that the files name, and the one that the template writes behind replies."""
-    return tuple(dict.fromkeys((*checkpoint.end_ids, *(style.end_ids if style else ()))))
-
-
 def _describe(
     checkpoint: Checkpoint,
     spec: ModelSpec,
@@ -217,30 +248,21 @@ def _describe(
     dtype: str,
     threads: int,
     parameters: int,
+    reason: str,
 ) -> ModelInfo:
-    """What was opened, for people and transcripts."""
-    from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES
-
-    plan, template = checkpoint.plan, spec.chat_template or ""
-    if style is not None and template and template not in BUILT_IN_TEMPLATES:
-        # A file may be changed or deleted.
-        template = style.source
-    return ModelInfo(
-        name=checkpoint.name,
-        path=checkpoint.path,
-        tokenizer_path=checkpoint.tokenizer_path,
+    """What was opened, of a network with a plan."""
+    plan = checkpoint.plan
+    return describe(
+        checkpoint,
+        spec,
+        style,
+        engine="native" if dtype.startswith("native") else "torch",
         architecture=plan.family,
-        weight_format=checkpoint.weight_format,
+        vocab_size=plan.vocab_size,
+        context_length=plan.context_length,
         device=device,
         dtype=dtype,
         threads=threads,
-        vocab_size=plan.vocab_size,
-        context_length=plan.context_length,
-        parameter_count=parameters,
-        has_chat_template=style is not None,
-        chat_template=template,
-        training=checkpoint.training,
-        path_reason=path_reason(spec),
-        parse_special=spec.parse_special,
-        notes=(*checkpoint.notes, *checkpoint.tokenizer.notes),
+        parameters=parameters,
+        reason=reason,
     )

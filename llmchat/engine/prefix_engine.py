@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -25,7 +25,7 @@ class PrefixEngine(ABC):
         self,
         tokenizer: Tokenizer,
         info: ModelInfo,
-        plan: ModelPlan,
+        plan: ModelPlan | None,
         *,
         end_ids: tuple[int, ...],
         prompt_style: PromptStyle | None,
@@ -34,10 +34,10 @@ class PrefixEngine(ABC):
         self.tokenizer = tokenizer
         self.end_ids = end_ids
         self.prompt_style = prompt_style
-        self.slides = plan.slides
+        self.slides = plan is not None and plan.slides
         """Whether a longer text goes on over its last tokens with positions from 0, as llmbuilder does it."""
-        self._rope_length = plan.rope_length
-        self._forgets = plan.forgets
+        self._rope_length: Callable[[int], int] = (lambda length: 0) if plan is None else plan.rope_length
+        self._forgets = plan is not None and plan.forgets
         self._ids: list[int] = []
         self._cached_ids: list[int] = []
 

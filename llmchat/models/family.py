@@ -31,11 +31,6 @@ def find_family(source: Source, name: str) -> Family | None:
     return next((family for family in _families() if name in family.names.get(source, ())), None)
 
 
-def known_names(source: Source) -> list[str]:
-    """What files that llmchat runs call themselves, in the order of the alphabet."""
-    return sorted(name for family in _families() for name in family.names.get(source, ()))
-
-
 @cache
 def _families() -> tuple[Family, ...]:
     return tuple(_found())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llmchat.checkpoints.checkpoint import Progress
     from llmchat.engine.engine import Engine
     from llmchat.engine.generation import ReplyStream
-    from llmchat.engine.opening import PreparedModel
+    from llmchat.engine.opened import PreparedModel
 
 Post = Callable[[Event], object]
 Prepare = Callable[[LoadRequest, "Progress"], "PreparedModel"]

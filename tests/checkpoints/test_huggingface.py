@@ -130,9 +130,12 @@ def test_a_tokenizer_of_ones_own(copy: Path, tiny_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model_type": "rwkv7"}, "'rwkv7', which llmchat cannot run. It runs arcee, cohere, cohere2"),
+        (
+            {"model_type": "rwkv7"},
+            "'rwkv7', which llmchat cannot run by itself. To run it with Hugging Face's transformers",
+        ),
         ({"model_type": "gemma2"}, "'model.layers.0.pre_feedforward_layernorm.weight' is missing"),
-        ({"model_type": None}, "'None', which llmchat cannot run"),
+        ({"model_type": None}, "without a model_type"),
         ({"quantization_config": {"bits": 4}}, "weights quantised"),
         ({"hidden_act": "sine"}, "the activation 'sine'"),
         ({"partial_rotary_factor": 0.3}, "the rotated part of each head is wrong"),

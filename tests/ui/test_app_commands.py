@@ -12,7 +12,7 @@ from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.storage import read_transcript
 from llmchat.checkpoints.checkpoint import Progress
 from llmchat.engine.engine import Engine
-from llmchat.engine.opening import PreparedModel
+from llmchat.engine.opened import PreparedModel
 from llmchat.errors import ModelLoadError
 from llmchat.ui.commands import COMMANDS
 from llmchat.ui.screens.help import HelpScreen

@@ -26,17 +26,18 @@ INFO = ModelInfo(
 
 
 @pytest.mark.parametrize(
-    ("device", "dtype", "words"),
+    ("engine", "device", "dtype", "words"),
     [
-        ("cpu", "native avx512", "Q4_1 · native avx512 · 2 threads"),
-        ("cpu", "float32", "Q4_1 · torch float32 · 2 threads"),
-        ("cuda", "bfloat16", "Q4_1 · torch bfloat16 on cuda"),
+        ("native", "cpu", "native avx512", "Q4_1 · native avx512 · 2 threads"),
+        ("torch", "cpu", "float32", "Q4_1 · torch float32 · 2 threads"),
+        ("transformers", "cpu", "float32", "Q4_1 · transformers float32 · 2 threads"),
+        ("torch", "cuda", "bfloat16", "Q4_1 · torch bfloat16 on cuda"),
     ],
 )
-def test_the_header_says_what_runs_the_model(device: str, dtype: str, words: str) -> None:
-    """The native step, or torch in which precision and where."""
+def test_the_header_says_what_runs_the_model(engine: str, device: str, dtype: str, words: str) -> None:
+    """The native step, or torch or another library in which precision and where."""
     header = HeaderBar()
-    header.show_model(replace(INFO, device=device, dtype=dtype))
+    header.show_model(replace(INFO, engine=engine, device=device, dtype=dtype))
     assert header.details == words
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Progress
-from llmchat.engine.opening import PreparedModel
+from llmchat.engine.opened import PreparedModel
 from llmchat.errors import ModelLoadError
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import (

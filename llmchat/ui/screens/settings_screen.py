@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Select, Static
 
 from llmchat.chat.generation_config import PRESETS
-from llmchat.chat.model import DType
+from llmchat.chat.model import DType, EngineName
 from llmchat.chat.plain_text import visible
 from llmchat.errors import LlmchatError, UsageError
 from llmchat.paths import settings_path
@@ -161,6 +161,7 @@ class SettingsScreen(ModalScreen[Settings | None]):
             "preset": ("", *PRESETS),
             "device": ("auto", "cpu", "cuda", "mps"),
             "dtype": get_args(DType),
+            "engine": get_args(EngineName),
         }.get(name, ())
         return list(dict.fromkeys((*known, str(value)))) if known else []
 

@@ -1,0 +1,80 @@
+"""What is told of a model that is opened, whatever runs it: its description, chat template and end tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmchat.chat.model import ModelInfo, ModelSpec
+
+if TYPE_CHECKING:
+    from llmchat.checkpoints.checkpoint import Checkpoint, Companions
+    from llmchat.engine.engine import Engine
+    from llmchat.tokenizers.prompt_style import PromptStyle
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedModel:
+    """A model that was found and whose files were read, but for its weights."""
+
+    name: str
+    build: Callable[[], Engine]
+    """Reads the weights. To be called once, on the thread that will use the engine. Raises ModelLoadError."""
+
+
+def chosen_style(files: Checkpoint | Companions, spec: ModelSpec) -> PromptStyle | None:
+    """The chat template that was asked for, or else the model's own."""
+    from llmchat.tokenizers.prompt_style import load_prompt_style
+
+    template = spec.chat_template or files.chat_template
+    return load_prompt_style(template, files.tokenizer) if template else None
+
+
+def all_end_ids(files: Checkpoint | Companions, style: PromptStyle | None) -> tuple[int, ...]:
+    """Every token that ends a reply: those that the files name, and the one that the template writes behind replies."""
+    return tuple(dict.fromkeys((*files.end_ids, *(style.end_ids if style else ()))))
+
+
+def describe(
+    files: Checkpoint | Companions,
+    spec: ModelSpec,
+    style: PromptStyle | None,
+    *,
+    engine: str,
+    architecture: str,
+    vocab_size: int,
+    context_length: int,
+    device: str,
+    dtype: str,
+    threads: int,
+    parameters: int,
+    reason: str,
+) -> ModelInfo:
+    """What was opened, for people and transcripts; the arguments behind the style are `ModelInfo`'s."""
+    from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES
+
+    template = spec.chat_template or ""
+    if style is not None and template and template not in BUILT_IN_TEMPLATES:
+        # A file may be changed or deleted.
+        template = style.source
+    return ModelInfo(
+        name=files.name,
+        path=files.path,
+        tokenizer_path=files.tokenizer_path,
+        architecture=architecture,
+        weight_format=files.weight_format,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        vocab_size=vocab_size,
+        context_length=context_length,
+        parameter_count=parameters,
+        has_chat_template=style is not None,
+        chat_template=template,
+        training=files.training,
+        path_reason=reason,
+        parse_special=spec.parse_special,
+        notes=(*files.notes, *files.tokenizer.notes),
+        engine=engine,
+    )
