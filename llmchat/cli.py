@@ -107,8 +107,8 @@ def _begin(context: click.Context, options: dict[str, Any]) -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def models(as_json: bool) -> None:
-    """List the named models and whether they are on this machine."""
-    from llmchat.commands import list_models
+    """List what goes by a name: on this machine, in stores of other programs too, and worth fetching."""
+    from llmchat.commands_models import list_models
 
     list_models(as_json=as_json)
 
@@ -116,7 +116,10 @@ def models(as_json: bool) -> None:
 @cli.command()
 @click.argument("name", default="smollm2")
 def pull(name: str) -> None:
-    """Fetch a named model, so that it is there when it is needed."""
+    """Fetch a model by its name, OWNER/NAME of the hub or an address, so that it is there when it is needed.
+
+    One that is here is verified, or brought up to what the hub has.
+    """
     from llmchat.commands import pull_model
 
     pull_model(name)

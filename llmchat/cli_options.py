@@ -32,7 +32,11 @@ def _sampling_option(spec: ParameterSpec) -> Option:
 
 
 MODEL_OPTIONS: tuple[Option, ...] = (
-    Option(["-m", "--model"], metavar="PATH|NAME", help="A .pt or .gguf file, a Hugging Face directory, or a name."),
+    Option(
+        ["-m", "--model"],
+        metavar="PATH|NAME",
+        help="A file, a directory, a name (llmchat models), OWNER/NAME of the hub, or an https address.",
+    ),
     Option(["--tokenizer"], metavar="PATH", help="Tokenizer file or directory; found beside the model by default."),
     Option(["--chat-template"], metavar="NAME|FILE", help="chatml, llama2, llama3, plain, or a Jinja file."),
     Option(["--device"], metavar="NAME", help="auto, cpu, cuda, cuda:NUMBER or mps."),

@@ -1,8 +1,7 @@
-"""The subcommands: models, pull, replay, export, bench. Results on standard output."""
+"""The subcommands: pull, replay, export, bench. Results on standard output."""
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Collection
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from llmchat.chat.archive import read_transcript
 from llmchat.chat.plain_text import visible
 from llmchat.chat.turn import token_count
-from llmchat.errors import ModelLoadError, TranscriptError, UsageError
+from llmchat.errors import FetchQuestionError, TranscriptError, UsageError
 from llmchat.streams import print_json
 
 if TYPE_CHECKING:
@@ -20,45 +19,22 @@ if TYPE_CHECKING:
     from llmchat.settings import Settings
 
 
-def list_models(*, as_json: bool) -> None:
-    """Print the named models, where they are, or that they are still to be fetched."""
-    from llmchat.checkpoints import catalog
-
-    entries = catalog.models()
-    if as_json:
-        rows = [
-            {
-                "name": entry.name,
-                "description": entry.description,
-                "size_bytes": entry.size,
-                "path": str(entry.path),
-                "on_disk": entry.is_on_disk,
-            }
-            for entry in entries
-        ]
-        print_json(json.dumps(rows, indent=2))
-        return
-    for entry in entries:
-        place = str(entry.path) if entry.is_on_disk else f"not fetched; llmchat pull {entry.name}"
-        print(f"{entry.name:<10} {entry.size / 1e6:7.1f} MB  {entry.description}\n{'':<22}{place}")
-
-
 def pull_model(name: str) -> None:
-    """Fetch a named model, or verify the one that is there, and print its path.
+    """Fetch a model by its name or address, or verify the one that is there, and print its path.
 
     Raises:
         ModelLoadError: There is no such model, or it cannot be fetched.
     """
-    from llmchat.checkpoints import catalog
-    from llmchat.checkpoints.fetch import fetch
     from llmchat.once_output import Narrator
+    from llmchat.stores.fetch_named import fetch_named
 
-    entry = catalog.find_model(name)
-    if entry is None:
-        raise ModelLoadError(f"There is no model called {name!r}. See the named ones with: llmchat models")
-    narrator = Narrator(quiet=False)
+    narrator, cancel = Narrator(quiet=False), threading.Event()
     try:
-        path = fetch(entry, narrator.progress, threading.Event(), verify=True)
+        try:
+            path = fetch_named(name, narrator.progress, cancel, may_fetch=0, anew=True)
+        except FetchQuestionError as question:
+            narrator.warn(question.message)
+            path = fetch_named(name, narrator.progress, cancel, anew=True)
     finally:
         narrator.clear()
     print(path)

@@ -5,7 +5,8 @@
     │   ├── SettingsError                the settings file is wrong
     │   └── ThemeError                   a theme file is wrong
     ├── ModelLoadError         exit 4    the model or its tokenizer cannot be opened
-    │   └── UnknownArchitectureError     llmchat has no plan of its network
+    │   ├── UnknownArchitectureError     llmchat has no plan of its network
+    │   └── FetchQuestionError               it is to be asked for before it is fetched
     ├── GenerationError        exit 1    a reply cannot be made
     │   └── PromptTooLongError           what is to be answered does not fit into the model's context
     └── TranscriptError        exit 1    a transcript cannot be read or kept
@@ -94,6 +95,18 @@ class UnknownArchitectureError(ModelLoadError):
             f"To run it with {ENGINES_TO_INSTALL[extra]}: pip install 'llmchat[{extra}]'"
         )
         self.architecture, self.extra = architecture, extra
+
+
+class FetchQuestionError(ModelLoadError):
+    """A model would have to be fetched, and is larger than may be fetched without asking.
+
+    The message says how much, and what memory it takes; a front end that can ask asks it, and loads again.
+    """
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+        """The model's short name."""
 
 
 class GenerationError(LlmchatError):

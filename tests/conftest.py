@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.hub_server import NOWHERE, use_hub
 from tests.patience import PATIENCE_SECONDS
 from tests.program import Here
 
@@ -23,10 +24,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(autouse=True)
 def sandbox(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep every test out of the person's own settings, transcripts and themes."""
+    """Keep every test out of the person's own settings, transcripts, themes and models, and off the network."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("LLMCHAT_HOME", str(home))
     monkeypatch.setenv("COLORTERM", "truecolor")
+    use_hub(monkeypatch, NOWHERE, home / "huggingface")
+    monkeypatch.setenv("OLLAMA_MODELS", str(home / "ollama"))
+    monkeypatch.setattr("llmchat.stores.lm_studio.PLACES", (str(home / "lm-studio"),))
     for name in [name for name in os.environ if name in ("NO_COLOR", "TEXTUAL_THEME", "TMUX")]:
         monkeypatch.delenv(name)
     return home

@@ -82,13 +82,15 @@ def test_version_and_paths(here: Here, sandbox: Path) -> None:
 def test_models_are_listed(here: Here, sandbox: Path) -> None:
     """The list says what each model is, and where it lies or how to get it."""
     done = here("models", "--json")
-    default, tiny = json.loads(done.out)
-    assert list(default) == ["name", "description", "size_bytes", "path", "on_disk"]
+    default, tiny, *recommended = json.loads(done.out)
+    assert list(default) == ["name", "description", "size_bytes", "path", "on_disk", "source", "licence"]
+    assert {row["source"] for row in recommended} == {"recommended"} and len(recommended) > 10
     assert (default["name"], default["on_disk"], tiny["name"], tiny["on_disk"]) == ("smollm2", False, "tiny", True)
     assert Path(tiny["path"]).stat().st_size == tiny["size_bytes"]
     done = here("models")
     assert (done.code, done.err) == (0, "")
     assert "not fetched; llmchat pull smollm2" in done.out and tiny["path"] in done.out
+    assert max(len(line) for line in done.out.splitlines() if "/" not in line) <= 80
 
 
 def test_pull(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +100,7 @@ def test_pull(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert Path(done.out.strip()).is_file()
     done = here("pull", "smolm2")
     assert (done.code, done.out) == (4, "")
-    assert done.err == "llmchat: error: There is no model called 'smolm2'. See the named ones with: llmchat models\n"
+    assert "There is no model called 'smolm2', nor a file of that name. Did you mean smollm2" in done.err
     nowhere = "http://127.0.0.1:9/simple"
     configure_pip(tmp_path, monkeypatch, index_url=nowhere, extra_index_url="", find_links="", retries="0")
     done = here("pull")
@@ -149,7 +151,7 @@ def test_an_interrupt_of_any_command_is_no_error(monkeypatch: pytest.MonkeyPatch
     def interrupted(*, as_json: bool) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("llmchat.commands.list_models", interrupted)
+    monkeypatch.setattr("llmchat.commands_models.list_models", interrupted)
     assert here("models") == Outcome(130, "", "")
 
 
@@ -159,7 +161,7 @@ def test_errors_are_one_line_whatever_they_hold(monkeypatch: pytest.MonkeyPatch,
     def failing(*, as_json: bool) -> None:
         raise TranscriptError("a\nb\x1b[2Jc\u202e.")
 
-    monkeypatch.setattr("llmchat.commands.list_models", failing)
+    monkeypatch.setattr("llmchat.commands_models.list_models", failing)
     assert here("models") == Outcome(1, "", "llmchat: error: a b␛[2Jc⇄.\n")
 
 

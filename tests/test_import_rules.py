@@ -25,12 +25,21 @@ PACKAGE = Path(__file__).parents[1] / "llmchat"
 BASE = {"llmchat", "llmchat.errors", "llmchat.file_kinds", "llmchat.files", "llmchat.paths"}
 """What every part may use."""
 
-ENGINE_ROOM = {"llmchat.engine", "llmchat.checkpoints", "llmchat.models", "llmchat.tokenizers", "llmchat.sampling"}
+ENGINE_ROOM = {
+    "llmchat.engine",
+    "llmchat.stores",
+    "llmchat.checkpoints",
+    "llmchat.models",
+    "llmchat.tokenizers",
+    "llmchat.sampling",
+}
 
 FINDERS = {
     "llmchat.checkpoints.catalog",
     "llmchat.checkpoints.formats",
     "llmchat.checkpoints.timeline",
+    "llmchat.stores.hub_name",
+    "llmchat.stores.on_disk",
     "llmchat.tokenizers.loading",
 }
 """What finds models and tokenizers on the disk without reading them."""
@@ -52,6 +61,7 @@ LAYERS: dict[str, set[str]] = {
     "llmchat.tokenizers": BASE | {"llmchat.chat"},
     "llmchat.models": BASE,
     "llmchat.checkpoints": BASE | {"llmchat.chat", "llmchat.models", "llmchat.tokenizers"},
+    "llmchat.stores": BASE | {"llmchat.chat"},
     "llmchat.engine": BASE | ENGINE_ROOM | {"llmchat.chat"},
     "llmchat.remote": BASE | ENGINE_ROOM | {"llmchat.chat"},
     "llmchat.worker": BASE | {"llmchat.chat", "llmchat.worker"},
@@ -87,6 +97,7 @@ PLAIN_USES_OF_THE_WINDOW = {"llmchat.ui.commands", "llmchat.ui.completion", "llm
 
 ENGINE = "llmchat.engine"
 HEAVY = {ENGINE, "torch", "textual", "numpy", "gguf", "tokenizers", "sentencepiece", "safetensors", "jinja2"}
+HEAVY |= {"httpx2", "huggingface_hub.hf_api"}
 
 FORBIDDEN: dict[str, set[str]] = {
     "llmchat.chat": HEAVY | {"click", "rich"},

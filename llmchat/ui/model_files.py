@@ -5,16 +5,17 @@ Whether the model really opens is for the worker to find out.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmchat.chat.amounts import size_words
+from llmchat.checkpoints import catalog
 from llmchat.checkpoints.formats import has_model_name, recognise
 from llmchat.errors import ModelLoadError, UsageError
 from llmchat.files import describe, expanded
+from llmchat.stores.hub_name import is_address, is_remote, read_hub_name
+from llmchat.stores.on_disk import find_stored
 from llmchat.tokenizers.loading import find_tokenizer, tokenizer_in
-
-_HUB_NAME = re.compile(r"hf:[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +52,44 @@ def is_tokenizer(path: Path) -> bool:
 
 
 def check_model(text: str) -> ModelFile:
-    """What a typed path is.
+    """What a typed path or name is.
 
     Raises:
         UsageError: There is nothing, it cannot be read, or it is no model.
     """
-    if _HUB_NAME.fullmatch(text.strip()):
-        return ModelFile(Path(text.strip()), "model in Hugging Face's cache", 0, has_tokenizer=True)
-    path = typed_path(text, "Type the path of a model file, or browse for one.")
+    path = typed_path(text, "Type the path of a model file, a name, or OWNER/NAME of the hub; or browse for a file.")
     try:
+        if is_remote(text) or not path.exists():
+            kind = _kind_of_name(text.strip())
+            if kind:
+                return ModelFile(Path(text.strip()), kind, 0, has_tokenizer=True)
         found = recognise(path)
     except ModelLoadError as error:
         raise UsageError(error.message) from None
     return ModelFile(found.path, found.format.words, found.size, found.has_tokenizer)
+
+
+def is_name(text: str) -> bool:
+    """Whether a model is asked for by a name or an address, and not by a path.
+
+    Raises:
+        ModelLoadError: It looks like a name, and cannot be one.
+    """
+    return is_remote(text) or (not expanded(text).exists() and bool(_kind_of_name(text)))
+
+
+def _kind_of_name(text: str) -> str:
+    """What a name means, in words; "" if it means nothing."""
+    if catalog.find_model(text) is not None:
+        return "a model of llmchat's list"
+    recommended = catalog.find_recommended(text)
+    if find_stored(text if recommended is None else recommended.hub) is not None:
+        return "a model on this machine"
+    if is_address(text):
+        return "a model at an address, to be fetched"
+    if recommended is not None:
+        return f"a model of the hub, to be fetched: {size_words(recommended.size)}"
+    return "a model of the hub, to be fetched" if read_hub_name(text) is not None else ""
 
 
 def check_tokenizer(text: str) -> Path:
@@ -104,10 +130,3 @@ def typed_path(text: str, advice: str) -> Path:
     except (OSError, ValueError, RuntimeError):
         raise UsageError(f"{text.strip()!r} cannot be a path.") from None
     return path
-
-
-def size_words(size: int) -> str:
-    """A number of bytes as people say it, such as "98 MB"."""
-    if size >= 10**9:
-        return f"{size / 1e9:.1f} GB"
-    return f"{size / 1e6:.0f} MB" if size >= 10**7 else f"{size / 1e6:.1f} MB"

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints import catalog
-from llmchat.errors import UsageError
+from llmchat.errors import ModelLoadError, UsageError
 from llmchat.files import write_text
 from llmchat.paths import ensure, recent_models_path
+from llmchat.ui.model_files import is_name
 
 MOST = 12
 """How many are kept."""
@@ -46,8 +47,14 @@ def remember(spec: ModelSpec) -> None:
 
 def whole(spec: ModelSpec) -> ModelSpec:
     """What names the model, from whichever directory it is asked for next."""
-    model = spec.model if spec.model.startswith("hf:") else _absolute(spec.model)
+    model = spec.model if _is_name(spec.model) else _absolute(spec.model)
     return ModelSpec(model, tokenizer=spec.tokenizer and _absolute(spec.tokenizer), heads=spec.heads)
+
+
+def _is_name(model: str) -> bool:
+    with contextlib.suppress(ModelLoadError):
+        return is_name(model)
+    return True
 
 
 def _absolute(path: str) -> str:

@@ -161,8 +161,8 @@ def test_torch_leaves_one_core_to_the_window(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_model_in_the_hugging_face_cache_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """hf:ORG/REPO opens what Hugging Face's tools downloaded, and says so if there is nothing."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelLoadError, match="not in Hugging Face's cache"):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelLoadError, match="not whole in Hugging Face's cache"):
         open_engine(ModelSpec("hf:maker/model"), lambda stage, fraction: None)
     source = next((DATA / "huggingface").glob("*/config.json")).parent
     shutil.copytree(source, tmp_path / "models--maker--model" / "snapshots" / "abc")

@@ -68,7 +68,7 @@ async def test_the_list_says_what_is_on_the_disk(tiny_dir: Path) -> None:
     picker = ModelPicker(ModelSpec(model), recent=[ModelSpec("/gone.gguf"), ModelSpec(model)])
     async with shown(picker):
         rows = [str(option.prompt) for option in picker.choices.options]
-        assert len(rows) == 5
+        assert len(rows) == 5 + len(catalog.recommended_models())
         assert "98 MB, to be fetched" in rows[0]
         assert "on this machine" in rows[1]
         assert "PyTorch checkpoint" in rows[2]
@@ -84,7 +84,8 @@ async def test_no_model_is_listed_twice(tiny_dir: Path, monkeypatch: pytest.Monk
     recent = [ModelSpec(str(default.path)), ModelSpec(str(model), tokenizer="/a"), ModelSpec("runs/step_*.pt")]
     async with shown(ModelPicker(ModelSpec("model/model.pt"), recent)) as (app, pilot):
         titles = [str(option.prompt).splitlines()[0][2:] for option in app.screen.query_one(ChoiceList).options]
-        assert titles == [default.title, "tiny", "model.pt", "step_*.pt", "Another…"]
+        listed = [model.name for model in catalog.recommended_models()]
+        assert titles == [default.title, "tiny", "model.pt", "step_*.pt", *listed, "Another…"]
         await pilot.press("down", "enter")
         await pilot.pause()
         assert app.results == [ModelSpec("runs/step_*.pt")]
@@ -110,7 +111,7 @@ async def test_models_opened_by_path_are_remembered(tiny_dir: Path, tmp_path: Pa
     recent_models_path().write_bytes(b"\xff\xfe")
     assert recent_models() == []
     async with shown(ModelPicker(ModelSpec("tiny"), [ModelSpec(str(model), tokenizer="/b")])) as (app, pilot):
-        await pilot.press("end", "up", "enter")
+        await pilot.press("home", "down", "down", "enter")
         await pilot.pause()
         assert app.results == [ModelSpec(str(model), tokenizer="/b")]
 
@@ -135,7 +136,7 @@ async def test_a_file_without_tokenizer_asks_for_it(tiny_dir: Path, tmp_path: Pa
     place.mkdir(parents=True)
     model = shutil.copy(tiny_dir / "model" / "model.pt", place / "model.pt")
     async with shown(ModelPicker(ModelSpec(), recent=[ModelSpec(str(model))])) as (app, pilot):
-        await pilot.press("end", "up", "enter")
+        await pilot.press("home", "down", "down", "enter")
         await pilot.pause()
         browser = app.screen
         assert isinstance(browser, FileBrowser)
@@ -150,7 +151,7 @@ async def test_a_file_without_tokenizer_asks_for_it(tiny_dir: Path, tmp_path: Pa
 async def test_a_file_that_is_gone_is_said_inline() -> None:
     """The picker stays open, so that another one can be chosen; Esc keeps the model."""
     async with shown(ModelPicker(ModelSpec(), recent=[ModelSpec("/gone.gguf")]), size=(60, 16)) as (app, pilot):
-        await pilot.press("end", "up", "enter")
+        await pilot.press("home", "down", "down", "enter")
         await pilot.pause()
         assert "no such file" in app.screen.query_one(VerdictLine).text
         await pilot.press("escape")

@@ -11,7 +11,7 @@ from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
 from llmchat.chat.generation_config import GenerationConfig
-from llmchat.checkpoints import catalog
+from llmchat.ui.model_rows import model_names
 from llmchat.ui.screens.help import HelpScreen
 from llmchat.ui.widgets.find_bar import FindBar
 from llmchat.ui.widgets.header_bar import HeaderBar
@@ -73,7 +73,7 @@ class ChatFrame(Screen[None]):
         yield PromptInput(
             names={
                 "theme": lambda: sorted(self.app.available_themes),
-                "model": lambda: [entry.name for entry in catalog.models()],
+                "model": model_names,
             },
             id="prompt",
         )

@@ -12,17 +12,19 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Button
+from textual.widgets import Button, Input
 
 from llmchat.chat.model import ModelSpec, is_pattern
 from llmchat.chat.plain_text import visible
 from llmchat.checkpoints import catalog
 from llmchat.errors import UsageError
-from llmchat.ui.model_files import check_model, is_tokenizer, size_words
+from llmchat.ui.model_files import check_model, is_tokenizer
+from llmchat.ui.model_rows import named_rows, recommended_rows, stored_rows
 from llmchat.ui.recent_models import named, whole
 from llmchat.ui.rendering.hints import clickable
 from llmchat.ui.screens.file_browser import FileBrowser
 from llmchat.ui.widgets.choice_list import Choice, ChoiceList
+from llmchat.ui.widgets.path_input import PathInput
 from llmchat.ui.widgets.verdict_line import VerdictLine
 
 _BROWSE = "\0browse"
@@ -55,6 +57,7 @@ class ModelPicker(ModalScreen[ModelSpec | None]):
             border-subtitle-color: $text-muted;
         }
         & ChoiceList { max-height: 50vh; }
+        & PathInput { margin-top: 1; background: $panel; padding: 0 1; }
         & VerdictLine { padding: 0 1; }
         & Horizontal { height: 1; margin-top: 1; }
         & Button { margin-right: 2; min-width: 10; }
@@ -78,8 +81,10 @@ class ModelPicker(ModalScreen[ModelSpec | None]):
             if named(model.model) is None:
                 by_path.setdefault(whole(model).model, model)
         self._recent = {model.model: model for model in by_path.values()}
-        self._rows = [_named_row(entry) for entry in catalog.models()]
-        self._rows += [_path_row(path) for path in self._recent]
+        own, stored = list(named_rows()), [row for row in stored_rows() if row.id not in self._recent]
+        self._names = {row.id for row in (*own, *stored, *recommended_rows())}
+        self._rows = [*own, *(_recent_row(model) for model in self._recent), *stored, *recommended_rows()]
+        self._rows = list({row.id: row for row in self._rows}.values())
         self._rows.append(Choice(_BROWSE, "Another…", "a GGUF or PyTorch file, or a Hugging Face directory"))
 
     def compose(self) -> ComposeResult:
@@ -89,6 +94,7 @@ class ModelPicker(ModalScreen[ModelSpec | None]):
             frame.border_title = "Open a model"
             frame.border_subtitle = clickable("Enter opens · Esc closes")
             yield ChoiceList(self._rows, entry.name if entry is not None else self._spec.model, click_accepts=True)
+            yield PathInput(placeholder="or type a name: OWNER/NAME of the hub, an https address, a path")
             yield VerdictLine()
             with Horizontal():
                 yield Button("Open", id="picker-open", variant="primary", compact=True)
@@ -110,45 +116,48 @@ class ModelPicker(ModalScreen[ModelSpec | None]):
         if event.choice.id == _BROWSE:
             is_path = catalog.find_model(self._spec.model) is None
             self.app.push_screen(FileBrowser(Path(self._spec.model) if is_path else None), self._take_path)
-        elif catalog.find_model(event.choice.id) is not None:
+        elif event.choice.id in self._names:
             self._finish(event.choice.id)
         elif event.choice.id == self._spec.model:
             self.dismiss(self._spec)
         elif is_pattern(event.choice.id):
             self._finish(event.choice.id)
         else:
-            self._take_path(Path(event.choice.id))
+            self._take_text(event.choice.id)
+
+    @on(Input.Submitted)
+    def take_typed(self, event: Input.Submitted) -> None:
+        """Open what was typed."""
+        self._take_text(event.value.strip())
 
     def _take_path(self, path: Path | None) -> None:
-        """Open a file, after asking for its tokenizer if none is found."""
-        if path is None:
-            return
-        known = self._recent.get(str(path), ModelSpec())
+        if path is not None:
+            self._take_text(str(path))
+
+    def _take_text(self, text: str) -> None:
+        """Open what a path or a name means, after asking for its tokenizer if none is found."""
+        known = self._recent.get(text, ModelSpec())
         try:
-            model = check_model(str(path))
+            model = check_model(text)
         except UsageError as error:
             self.query_one(VerdictLine).refuse(error.message)
             return
         if model.has_tokenizer or model.tokenizer is not None or known.tokenizer is not None:
-            self._finish(str(path), known.tokenizer, known.heads)
+            self._finish(text, known.tokenizer, known.heads)
             return
 
         def with_tokenizer(tokenizer: Path | None) -> None:
             if tokenizer is not None:
-                self._finish(str(path), str(tokenizer))
+                self._finish(text, str(tokenizer))
 
+        path = Path(text)
         self.app.push_screen(FileBrowser(path, is_tokenizer, f"Choose the tokenizer of {path.name}"), with_tokenizer)
 
     def _finish(self, model: str, tokenizer: str | None = None, heads: int | None = None) -> None:
         self.dismiss(replace(self._spec, model=model, tokenizer=tokenizer, heads=heads))
 
 
-def _named_row(entry: catalog.ModelEntry) -> Choice:
-    place = "on this machine" if entry.is_on_disk else "to be fetched"
-    return Choice(entry.name, entry.title, f"{size_words(entry.size)}, {place}; {entry.description}")
-
-
-def _path_row(path: str) -> Choice:
+def _recent_row(path: str) -> Choice:
     if is_pattern(path):
         return Choice(path, visible(Path(path).name), visible(f"the newest checkpoint of a run; {path}"))
     try:

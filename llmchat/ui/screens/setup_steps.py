@@ -12,12 +12,14 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
 from textual.widgets import Button, Input, Label, Static
 
+from llmchat.chat.amounts import size_words
 from llmchat.chat.generation_config import PRESETS
 from llmchat.checkpoints import catalog
 from llmchat.errors import LlmchatError, UsageError
 from llmchat.settings import Settings
 from llmchat.themes import usual_theme
-from llmchat.ui.model_files import ModelFile, check_model, check_tokenizer, is_model, is_tokenizer, size_words
+from llmchat.ui.model_files import ModelFile, check_model, check_tokenizer, is_model, is_tokenizer
+from llmchat.ui.model_rows import recommended_rows, stored_rows
 from llmchat.ui.screens.file_browser import FileBrowser
 from llmchat.ui.widgets.choice_list import Choice, ChoiceList
 from llmchat.ui.widgets.path_input import PathInput
@@ -88,19 +90,25 @@ class ModelStep(SetupStep):
     def compose(self) -> ComposeResult:
         """The named models, then a line for a path."""
         rows = [Choice(entry.name, entry.title, _entry_words(entry)) for entry in catalog.models()]
-        rows.append(Choice(_OWN_FILE, "A model of your own", "GGUF, PyTorch (.pt) or a Hugging Face directory"))
+        rows += [*stored_rows(), *recommended_rows()]
+        self._names = list(dict.fromkeys(row.id for row in rows))
+        rows = list({row.id: row for row in rows}.values())
+        rows.append(
+            Choice(_OWN_FILE, "A model of your own", "a file, a directory, OWNER/NAME of the hub, or an address")
+        )
         yield ChoiceList(rows)
         with Horizontal(classes="setup-line"):
-            yield PathInput(placeholder="path of the model; Tab completes it")
+            yield PathInput(placeholder="a path, which Tab completes, OWNER/NAME or an address")
             yield Button("Browse", compact=True)
         yield VerdictLine()
 
     def show(self, draft: Settings) -> None:
         """Put the cursor on the draft's model."""
         entry = catalog.find_model(draft.model)
-        rows = [entry.name for entry in catalog.models()] + [_OWN_FILE]
-        self.choices.highlighted = rows.index(_OWN_FILE if entry is None else entry.name)
-        if entry is None:
+        name = draft.model if entry is None else entry.name
+        is_listed = name in self._names
+        self.choices.highlighted = self._names.index(name) if is_listed else len(self._names)
+        if not is_listed:
             self.line.write(draft.model)
         self._follow()
 

@@ -10,6 +10,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
 from textual.widgets import Button, Input, Static
 
+from llmchat.chat.amounts import size_words
 from llmchat.chat.model import ModelSpec
 from llmchat.chat.plain_text import visible
 from llmchat.chat.turn import token_count
@@ -194,5 +195,5 @@ class TrialStep(SetupStep):
 def _waiting_words(draft: Settings) -> str:
     entry = catalog.find_model(draft.model)
     if entry is not None and not entry.is_on_disk:
-        return f"Enter fetches {entry.title} ({entry.size / 1e6:.0f} MB), opens it and sends the prompt."
+        return f"Enter fetches {entry.title} ({size_words(entry.size)}), opens it and sends the prompt."
     return "Enter opens the model and sends the prompt."
