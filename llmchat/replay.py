@@ -19,7 +19,7 @@ from llmchat.chat.model import ModelInfo, ModelSpec, recorded_tokenizer
 from llmchat.chat.prompt_facts import other_prompt_words
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.turn import Reply, Turn
-from llmchat.errors import ModelLoadError
+from llmchat.errors import ENGINES_TO_INSTALL, ModelLoadError
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import (
     Event,
@@ -142,6 +142,8 @@ class _Player:
         if not self._any_model and reply.model_path and reply.model_path != self._transcript.model_path:
             tokenizer = recorded_tokenizer(reply.model_path, reply.tokenizer_path)
             spec = replace(spec, model=reply.model_path, tokenizer=tokenizer)
+        if reply.engine in ENGINES_TO_INSTALL and "engine" not in self._asked:
+            spec = replace(spec, engine=reply.engine)
         if part < len(reply.prompts):
             facts = reply.prompts[part]
             if "parse_special" not in self._asked:

@@ -24,7 +24,7 @@ class ModelSpec:
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = None
-    """CPU threads for the model, at most; None is all of them, with torch all but one."""
+    """CPU threads for the model, at most; None is all of them for the native step, else all but one."""
     chat_template: str | None = None
     """A built-in template's name or a Jinja file; None takes the model's own."""
     heads: int | None = None

@@ -78,6 +78,8 @@ class Reply:
     """The file or directory of the model; "" for replies of before it was kept."""
     tokenizer_path: str = ""
     """Its tokenizer, by which `token_ids` mean something."""
+    engine: str = ""
+    """What ran it, as in `ModelInfo`; "" for replies of before it was kept."""
     raw: bool = False
     """Whether the prompt went in without a chat template."""
     system: str | None = None

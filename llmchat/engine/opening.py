@@ -101,13 +101,15 @@ def _prepare_extra(engine: str, spec: ModelSpec, progress: Progress, reason: str
             f"{found.path} is a {found.format.words}, which {library} does not run: leave out --engine."
         )
     spec = replace(spec, model=str(found.path))
+    # The threads of both spin where others need the cores.
+    threads = spec.threads or default_threads(natively=False)
     if engine == "transformers":
         from llmchat.engine.extras.transformers_opening import prepare_transformers
 
-        return prepare_transformers(spec, progress, reason, spec.threads or default_threads(natively=False))
+        return prepare_transformers(spec, progress, reason, threads)
     from llmchat.engine.extras.llama_cpp_opening import prepare_llama_cpp
 
-    return prepare_llama_cpp(spec, progress, reason, spec.threads or default_threads(natively=True))
+    return prepare_llama_cpp(spec, progress, reason, threads)
 
 
 def is_installed(engine: str) -> bool:

@@ -26,8 +26,13 @@ def signed(reply: Reply, model: ModelInfo, system: str | None) -> Reply:
         system: The system prompt, where it was not the one that the conversation begins with.
     """
     # Whole paths: the conversation may be gone on with from another directory.
-    tokenizer_path = absolute(model.tokenizer_path)
-    return replace(reply, model_path=absolute(model.path), tokenizer_path=tokenizer_path, system=system)
+    return replace(
+        reply,
+        model_path=absolute(model.path),
+        tokenizer_path=absolute(model.tokenizer_path),
+        engine=model.engine,
+        system=system,
+    )
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from llmchat.chat.model import ModelSpec, recorded_tokenizer
 from llmchat.chat.reproduce import Recipe, as_command, as_python
 from llmchat.chat.turn import Reply, Turn
 from llmchat.checkpoints import catalog
-from llmchat.errors import LlmchatError, UsageError
+from llmchat.errors import ENGINES_TO_INSTALL, LlmchatError, UsageError
 from llmchat.session import ChatSession
 from llmchat.settings import Settings, load_settings
 from llmchat.tokenizers.loading import find_tokenizer
@@ -67,6 +67,8 @@ def _spec_of(reply: Reply, path: str, spec: ModelSpec) -> ModelSpec:
     if tokenizer is not None and find_tokenizer(path) == Path(tokenizer):
         tokenizer = None
     spec = replace(spec, model=name or spec.model, tokenizer=tokenizer)
+    if reply.engine in ENGINES_TO_INSTALL:
+        spec = replace(spec, engine=reply.engine)
     if reply.prompts:
         made = reply.prompts[-1]
         spec = replace(spec, chat_template=made.given_template or None, parse_special=made.parse_special)

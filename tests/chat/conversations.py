@@ -48,6 +48,7 @@ def make_reply(text: str = "It sings.", **changed: Any) -> Reply:
         "model": "SmolLM2",
         "model_path": "/models/smol.gguf",
         "tokenizer_path": "/models/smol.gguf",
+        "engine": "native",
         "system": "Sing.",
         "changes": (
             SettingsChange(1, 3, {"temperature": 1.2, "top_k": 0}),

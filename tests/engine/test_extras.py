@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmchat.chat.archive import read_transcript
 from llmchat.chat.model import ModelSpec
 from llmchat.engine.engine import Engine, Logits
 from llmchat.engine.opening import open_engine
 from llmchat.errors import ModelLoadError
+from llmchat.replay import replay
 from tests.conftest import DATA
+from tests.test_replay import everything, talk
 
 SMALL, CONVERTED = DATA / "architectures-extra", DATA / "architectures-extra-gguf"
 TOKENIZER = str(DATA / "architectures" / "tokenizer")
@@ -124,6 +127,38 @@ def test_lanes_are_texts_of_their_own(path: Path) -> None:
     for tail, row in zip(([12, 20], [10, 21], [12, 22]), rows, strict=True):
         assert np.abs(row - fresh(path, [*prompt, *tail])).max() < 1e-3
     assert np.abs(engine.decode(30) - fresh(path, [*prompt, 30])).max() < 1e-3
+
+
+@pytest.mark.extras
+@every_network
+def test_a_conversation_comes_out_the_same(path: Path, tmp_path: Path) -> None:
+    """Moved sliders, alternatives, a reply gone on with, an edit: all are drawn again, by the engine that drew them."""
+    spec, file = ModelSpec(str(path), tokenizer=TOKENIZER, threads=1), tmp_path / "story.toml"
+    talk(file, spec, everything)
+    results = list(replay(read_transcript(file)[0], spec))
+    assert len(results) == 6
+    assert {result.first_difference for result in results} == {None}
+    replies = [result.turn.reply for result in results]
+    assert {reply and reply.engine for reply in replies} == {"transformers" if path.is_dir() else "llama-cpp"}
+
+
+@pytest.mark.extras
+@every_network
+def test_nothing_is_printed_and_no_network_asked(
+    path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the libraries say would go over the window; a model on the disk needs nobody else."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the network was asked")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(f"socket.socket.{name}", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    engine = opened(path)
+    behind(engine, text(1, 20))
+    engine.decode(5)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.extras

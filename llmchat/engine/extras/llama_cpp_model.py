@@ -72,7 +72,7 @@ class LlamaCppModel:
                 "an architecture that a newer one may know: pip install -U llama-cpp-python"
             )
         self.handle = handle
-        weakref.finalize(self, self.library.llama_model_free, handle)
+        weakref.finalize(self, self.library.llama_model_free, handle).atexit = False
         self.vocab = self.library.llama_model_get_vocab(handle)
         self.vocab_size = int(self.library.llama_vocab_n_tokens(self.vocab))
         self.context_length = int(self.library.llama_model_n_ctx_train(handle))
@@ -117,6 +117,8 @@ class LlamaCppContext:
         if self._handle is None:
             raise GenerationError("There is not enough memory for a text of this length.")
         self._free = weakref.finalize(self, self._library.llama_free, self._handle)
+        # When Python ends, a thread may still be computing.
+        self._free.atexit = False
         self._memory = self._library.llama_get_memory(self._handle)
         self.positions = int(self._library.llama_n_ctx(self._handle)) // sequences
         """Tokens that each text may have."""
