@@ -21,6 +21,13 @@ from tests.engine.test_native import IDS, llama_config, native_logits, usable_ke
 from tests.engine.test_native_formats import WIDE, checkpoint_of, with_only_a_head, write_gguf
 
 CONFIG = llama_config(dim=768, n_layers=1, ffn_dim=32, n_heads=2, n_kv_heads=1, head_dim=16, tied=False)
+CODES = {
+    "others": np.array([0, 1, 2, 7, 8, 9, 25, 43, 0, -1, -2, -7, -8, -9, -25, -43], np.float32),
+    "IQ3_XXS": np.array([4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62], np.float32),
+    "IQ3_S": np.array([*range(1, 17, 2), *range(-1, -17, -2)], np.float32),
+}
+"""What four bits stand for."""
+
 SCALE_AT = {"TQ1_0": 52, "TQ2_0": 64}
 """Where a block has its 16-bit float, if not at its beginning."""
 
@@ -48,14 +55,16 @@ def _exactly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", LOOKED_UP)
 def test_numbers_are_those_of_the_package(kind: str) -> None:
-    """To the bit, in the blocks that the model keeps: a float, 16 scales and 256 numbers each."""
+    """To the bit, in the blocks that the model keeps: a float, 16 scales and 256 codes of a table each."""
     rng = np.random.default_rng(13)
     checkpoint = with_only_a_head(CONFIG, random_matrix("F32", CONFIG.vocab_size, CONFIG.dim, rng, 0.1), np.zeros(768))
     rows = random_lookups(kind, CONFIG.vocab_size, CONFIG.dim, rng)
     checkpoint = replace(checkpoint, raw={**checkpoint.raw, "embedding.weight": rows})
-    kept = NativeModel(checkpoint, 1, lambda stage, fraction: None)._embedding.reshape(-1, 276)
+    kept = NativeModel(checkpoint, 1, lambda stage, fraction: None)._embedding.reshape(-1, 148)
     scales = kept[:, :4].copy().view(np.float32) * kept[:, 4:20].view(np.int8)
-    numbers = (kept[:, 20:].astype(np.float32) - 128).reshape(-1, 16, 16) * scales[:, :, None]
+    halves = kept[:, 20:].reshape(-1, 8, 1, 16)
+    codes = np.concatenate([halves & 15, halves >> 4], axis=2).reshape(-1, 16, 16)
+    numbers = CODES.get(kind, CODES["others"])[codes] * scales[:, :, None]
     assert np.array_equal(numbers.reshape(rows.shape), values_of(rows))
 
 
@@ -82,11 +91,11 @@ def test_tables_of_another_size_are_refused() -> None:
         1,
         lambda stage, fraction: None,
     )
-    blocks = np.zeros(110, np.uint8)
-    to = np.zeros(276, np.uint8)
+    blocks, to = np.zeros(110, np.uint8), np.zeros(148, np.uint8)
     for kind, size, table, count in ((6, 110, 2047, 1), (6, 109, 2048, 1), (6, 110, 2048, 2), (9, 110, 2048, 1)):
+        model.library.llmchat_set_table(model.handle, kind, np.zeros(table, np.uint8).ctypes.data, table)
         address = blocks.ctypes.data
-        assert model.library.llmchat_look_up(model.handle, kind, address, size, address, table, to.ctypes.data, count)
+        assert model.library.llmchat_look_up(model.handle, kind, address, size, to.ctypes.data, count)
 
 
 def test_a_person_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +113,6 @@ def test_a_person_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         found.append([note for note in engine.info.notes if note.startswith("Weights in")])
     assert found[0] == []
     assert [note[:35] for note in found[1]] == [
-        "Weights in IQ3_S are kept in 8 bits",
+        "Weights in IQ3_S are kept in 4 bits",
         "Weights in NVFP4 are kept in 16 bit",
     ]

@@ -36,19 +36,23 @@ inline float half_to_float(uint16_t h) {
     return f;
 }
 
-// The formats of ggml that are kept as they are, one that others become, and one of bytes with a scale and a least, which
-// quantised Hugging Face directories become; the numbers are those of model.py's list.
-enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, SIGNED8, AFFINE8 };
-constexpr int kFormats = 18;
+// The formats of ggml that are kept as they are; three that those become which look numbers up; and one of bytes with a scale
+// and a least, which quantised Hugging Face directories become. The numbers are those of model.py's list.
+enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, LOW, WIDE, ODD, AFFINE8 };
+constexpr int kFormats = 20;
 
 // What four stored bits stand for: themselves, or a place in a table.
-enum class Levels : int32_t { Even, IQ4, FP4 };
+enum class Levels : int32_t { Even, IQ4, FP4, Low, Wide, Odd };
 
-// The numbers of such a table, with the layout's offset: ggml's levels of IQ4, and twice the floats of 4 bits.
+// The numbers of such a table, with the layout's offset: ggml's levels of IQ4, twice the floats of 4 bits, and all numbers
+// that its formats look up, eight without their sign and then with it: those of IQ1, IQ2 and TQ, of IQ3_XXS, and of IQ3_S.
 constexpr uint8_t kLevels[][16] = {
     {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
     {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241},
     {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0},
+    {43, 44, 45, 50, 51, 52, 68, 86, 43, 42, 41, 36, 35, 34, 18, 0},
+    {66, 74, 82, 90, 98, 106, 114, 124, 58, 50, 42, 34, 26, 18, 10, 0},
+    {16, 18, 20, 22, 24, 26, 28, 30, 14, 12, 10, 8, 6, 4, 2, 0},
 };
 
 // What scales are: bfloat16 holds every power of two.
@@ -69,7 +73,7 @@ struct Layout {
 
     constexpr int columns() const { return is_super ? kSuper : kGroup; }
     constexpr int level_bits() const {  // of the numbers that are multiplied
-        return levels == Levels::IQ4 ? 8 : levels == Levels::FP4 ? 5 : bits;
+        return levels == Levels::Even ? bits : levels == Levels::FP4 || levels == Levels::Odd ? 5 : 8;
     }
     constexpr int plane_bytes() const { return kRows * kGroup * bits / 8; }  // of one group
     constexpr int scale_bytes() const {  // of all scales in `columns()`, and of all leasts
@@ -96,7 +100,9 @@ constexpr Layout layout_of(Format format) {
         case Format::IQ4_NL: return {4, 128, false, false, kGroup, Levels::IQ4};
         case Format::IQ4_XS: return {4, 128, false, true, kGroup, Levels::IQ4};
         case Format::MXFP4: return {4, 12, false, false, kGroup, Levels::FP4, Scale::Brain};
-        case Format::SIGNED8: return {8, 128, false, true, kHalf, Levels::Even, Scale::Float};
+        case Format::LOW: return {4, 43, false, true, kHalf, Levels::Low, Scale::Float};
+        case Format::WIDE: return {4, 62, false, true, kHalf, Levels::Wide, Scale::Float};
+        case Format::ODD: return {4, 15, false, true, kHalf, Levels::Odd, Scale::Float};
         case Format::AFFINE8: return {8, 0, true};
         default: return {};
     }
@@ -122,7 +128,9 @@ void with_format(Format format, Use use) {
         case Format::IQ4_NL: return use.template operator()<Format::IQ4_NL>();
         case Format::IQ4_XS: return use.template operator()<Format::IQ4_XS>();
         case Format::MXFP4: return use.template operator()<Format::MXFP4>();
-        case Format::SIGNED8: return use.template operator()<Format::SIGNED8>();
+        case Format::LOW: return use.template operator()<Format::LOW>();
+        case Format::WIDE: return use.template operator()<Format::WIDE>();
+        case Format::ODD: return use.template operator()<Format::ODD>();
         case Format::AFFINE8: return use.template operator()<Format::AFFINE8>();
     }
 }
@@ -211,12 +219,13 @@ size_t file_row_bytes(Format format, int cols);
 // The numbers of one row of the file's format.
 void read_row(Format format, const uint8_t* from, int cols, float* to);
 
-// Bytes of a block of SIGNED8 in its rows: a float, 16 scales and 256 numbers.
-constexpr int kSignedBytes = 4 + kSuper / kHalf + kSuper;
+// Bytes of a block of LOW, WIDE and ODD in its rows: a float, 16 scales and 256 codes.
+constexpr int kCodedBytes = 4 + kSuper / kHalf + kSuper / 2;
 
-// Blocks `first` to `end` of a format of interface.h's LookUp, unpacked into SIGNED8; and whether their sizes are right.
+// What a format of interface.h's LookUp becomes, blocks `first` to `end` as it, and whether their sizes are right.
+Format looked_up_as(int kind);
 bool look_up_fits(int kind, size_t blocks, size_t bytes, size_t table_bytes);
-void look_up(int kind, const uint8_t* from, size_t first, size_t end, const int8_t* table, uint8_t* to);
+void look_up(int kind, const uint8_t* from, size_t first, size_t end, const uint8_t* table, uint8_t* to);
 
 // Puts rows of the file's format into blocks, as rows `first_row` and on of a matrix.
 void repack(Format format, const uint8_t* from, int first_row, int rows, int cols, uint8_t* to);

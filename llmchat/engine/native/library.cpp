@@ -60,7 +60,18 @@ Model* llmchat_model_new(const Shape* shape, const LayerShape* layers, const cha
 
 void llmchat_model_free(Model* model) { delete model; }
 
-// Repacks a slot's matrices, one below the other; layer -1 is the head. REFUSED if they do not belong there.
+// Takes over the codes that a LookUp format looks up; their size is looked at where they are used.
+int llmchat_set_table(Model* model, int kind, const void* data, size_t size) try {
+    if (kind < 0 || kind >= LOOK_UPS) return REFUSED;
+    const uint8_t* bytes = static_cast<const uint8_t*>(data);
+    model->tables[kind].assign(bytes, bytes + size);
+    return DONE;
+} catch (const std::bad_alloc&) {
+    return NO_MEMORY;
+}
+
+// Repacks a slot's matrices, one below the other; layer -1 is the head. A format is one of decode.h's, or kFormats more than
+// one of LookUp. REFUSED if they do not belong there.
 int llmchat_set_matrix(Model* model, int layer, int slot, int expert, int parts, const int32_t* formats, const void* const* data,
                        const size_t* sizes, const int32_t* rows, int cols) try {
     Stack* stack = model->stack(layer, slot, expert);
@@ -68,9 +79,17 @@ int llmchat_set_matrix(Model* model, int layer, int slot, int expert, int parts,
     std::vector<Part> given;
     int64_t all_rows = 0;
     for (int i = 0; i < parts; i++) {
-        if (formats[i] < 0 || formats[i] >= kFormats || rows[i] < 1) return REFUSED;
-        const Part part = {Format(formats[i]), static_cast<const uint8_t*>(data[i]), rows[i]};
-        if (cols % columns_together(part.format) || sizes[i] != rows[i] * file_row_bytes(part.format, cols)) return REFUSED;
+        if (formats[i] < 0 || formats[i] >= kFormats + LOOK_UPS || rows[i] < 1) return REFUSED;
+        const int kind = formats[i] - kFormats;
+        Part part = {kind < 0 ? Format(formats[i]) : looked_up_as(kind), static_cast<const uint8_t*>(data[i]), rows[i]};
+        if (cols % columns_together(part.format)) return REFUSED;
+        if (kind >= 0) {
+            const std::vector<uint8_t>& table = model->tables[kind];
+            if (!look_up_fits(kind, size_t(rows[i]) * (cols / kSuper), sizes[i], table.size())) return REFUSED;
+            part.look_up = kind, part.table = table.data();
+        } else if (sizes[i] != rows[i] * file_row_bytes(part.format, cols)) {
+            return REFUSED;
+        }
         given.push_back(part), all_rows += rows[i];
     }
     const auto [wanted_rows, wanted_cols] = model->matrix_size(layer, slot);
@@ -80,13 +99,13 @@ int llmchat_set_matrix(Model* model, int layer, int slot, int expert, int parts,
     return NO_MEMORY;
 }
 
-// Unpacks blocks of a LookUp format with all threads into as many of SIGNED8. REFUSED if the sizes are not theirs.
-int llmchat_look_up(Model* model, int kind, const void* data, size_t size, const void* table, size_t table_size, void* to, size_t blocks) {
-    if (!look_up_fits(kind, blocks, size, table_size)) return REFUSED;
+// Unpacks blocks of a LookUp format with all threads into as many of what it becomes. REFUSED if the sizes are not theirs.
+int llmchat_look_up(Model* model, int kind, const void* data, size_t size, void* to, size_t blocks) {
+    if (kind < 0 || kind >= LOOK_UPS || !look_up_fits(kind, blocks, size, model->tables[kind].size())) return REFUSED;
     const int workers = model->team.size();
     model->team.run(workers, [&](int worker) {
-        look_up(kind, static_cast<const uint8_t*>(data), blocks * worker / workers, blocks * (worker + 1) / workers,
-                static_cast<const int8_t*>(table), static_cast<uint8_t*>(to));
+        const size_t first = blocks * worker / workers, end = blocks * (worker + 1) / workers;
+        look_up(kind, static_cast<const uint8_t*>(data), first, end, model->tables[kind].data(), static_cast<uint8_t*>(to) + first * kCodedBytes);
     });
     return DONE;
 }

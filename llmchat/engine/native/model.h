@@ -23,6 +23,7 @@ struct Model : Weights {
     const Kernels* kernels;
     Arena memory;
     Team team;
+    std::vector<uint8_t> tables[LOOK_UPS];  // of the formats that are used
     std::vector<Pace> paces;  // of steps without logits, for each number of positions, then of those with
 
     struct Scratch {  // of one worker

@@ -16,7 +16,7 @@ from llmchat.checkpoints.checkpoint import Checkpoint, RawTensor
 from llmchat.engine.architectures.frequencies import rope_frequencies, rope_magnitude
 from llmchat.engine.native.interface import constants
 from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, PAGE, TILE, PreparedMemory, load_library
-from llmchat.engine.native.lookup import LOOKED_UP, SIGNED, unpack
+from llmchat.engine.native.lookup import CODED, LOOKED_UP, set_table, unpack
 from llmchat.engine.native.shapes import layer_shapes, model_shape, ropes_of
 from llmchat.errors import ModelLoadError
 from llmchat.models.plan import NORMS, Experts, Layer
@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 
 _FORMATS = (
     *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
-    *("IQ4_NL", "IQ4_XS", "MXFP4", SIGNED, "AFFINE8"),
+    *("IQ4_NL", "IQ4_XS", "MXFP4", *CODED, "AFFINE8"),
 )
 """Formats that are kept as they are, in the library's order, and what others become before F16, or F32 if need be."""
 
@@ -322,7 +322,7 @@ class NativeModel:
             self._set_vector(-1, "NORM_BIAS", np.zeros(plan.dim))
         if not plan.tied:
             self._set_matrix(-1, "QKV", [self._take("head.weight")])
-        rows = self._kept(self._take("embedding.weight"))
+        rows = self._rows(self._take("embedding.weight"))
         if plan.tied:
             self._set_matrix(-1, "QKV", [rows])
         self._embedding = np.ascontiguousarray(rows.data)  # The library reads rows from it.
@@ -344,12 +344,21 @@ class NativeModel:
         _check(self.library.llmchat_set_vector(self.handle, layer, constants()[slot], floats.ctypes.data, floats.size))
 
     def _kept(self, tensor: RawTensor) -> RawTensor:
-        """A tensor in its own format, or where the library has it not in another that loses nothing."""
+        """A tensor as the library takes it: in its own format, or where it has it not in another of 16 bits."""
         if tensor.kind in _FORMATS:
             return tensor
-        unpacked = unpack(self.library, self.handle, tensor) if tensor.kind in LOOKED_UP else None
-        self._widened[tensor.kind] = 8 if unpacked else 16
-        return unpacked or _dense(tensor)
+        if tensor.kind not in LOOKED_UP:
+            self._widened[tensor.kind] = 16
+            return _dense(tensor)
+        if tensor.kind not in self._widened:
+            set_table(self.library, self.handle, tensor.kind)
+            self._widened[tensor.kind] = 4
+        return tensor
+
+    def _rows(self, tensor: RawTensor) -> RawTensor:
+        """A tensor of which the library reads rows one by one."""
+        kept = self._kept(tensor)
+        return unpack(self.library, self.handle, kept) if kept.kind in LOOKED_UP else kept
 
     def _set_matrix(self, layer: int, slot: str, parts: Sequence[RawTensor], expert: int = 0) -> None:
         """Hand over matrices that lie one below the other."""
@@ -365,13 +374,18 @@ class NativeModel:
             constants()[slot],
             expert,
             count,
-            (c_int32 * count)(*(_FORMATS.index(part.kind) for part in kept)),
+            (c_int32 * count)(*(_number_of(part.kind) for part in kept)),
             (c_void_p * count)(*(blocks.ctypes.data for blocks in data)),
             (c_size_t * count)(*(blocks.nbytes for blocks in data)),
             (c_int32 * count)(*(part.shape[0] for part in kept)),
             kept[0].shape[1],
         )
         _check(result)
+
+
+def _number_of(kind: str) -> int:
+    """The library's number of a format; those that look numbers up come behind the others."""
+    return _FORMATS.index(kind) if kind in _FORMATS else len(_FORMATS) + constants()[kind]
 
 
 def _check(result: int) -> None:

@@ -136,9 +136,11 @@ void take_apart(const uint8_t* p, Unit& u) {
         case Format::MXFP4:
             u.scale = power_of_two(p[0]);
             return fields(p + 1, 16, 16, 4, u.stored);
-        case Format::SIGNED8:
-            std::memcpy(&u.whole, p, 4), std::memcpy(u.scales, p + 4, 16), std::memcpy(u.stored, p + 20, kSuper);
-            return;
+        case Format::LOW:
+        case Format::WIDE:
+        case Format::ODD:
+            std::memcpy(&u.whole, p, 4), std::memcpy(u.scales, p + 4, 16);
+            return fields(p + 20, kSuper / 2, kHalf, 4, u.stored);
         case Format::AFFINE8:
             u.scale = half_at(p), u.least = half_at(p + 2), std::memcpy(u.stored, p + 4, kGroup);
             return;
@@ -204,7 +206,9 @@ constexpr int file_bytes(Format format) {  // of a block
         case Format::IQ4_NL: return 18;
         case Format::IQ4_XS: return 136;
         case Format::MXFP4: return 17;
-        case Format::SIGNED8: return kSignedBytes;
+        case Format::LOW:
+        case Format::WIDE:
+        case Format::ODD: return kCodedBytes;
         case Format::AFFINE8: return 4 + kGroup;
     }
     return 0;

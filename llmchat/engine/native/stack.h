@@ -13,9 +13,11 @@ namespace llmchat {
 
 // A matrix as the file has it: rows one behind the other.
 struct Part {
-    Format format;
+    Format format;  // that it is kept in
     const uint8_t* data;
     int rows;
+    int look_up = -1;  // which of interface.h's LookUp its blocks are; -1 where they are of `format`
+    const uint8_t* table = nullptr;
 };
 
 // Matrices of the same columns, one below the other; all but the last fill whole blocks of rows.
@@ -65,7 +67,20 @@ private:
         const size_t row_bytes = file_row_bytes(m.format, m.cols);
         for (int row = 0; part < end; row += part++->rows) {
             const int first = std::max(row, from_row), last = std::min(row + part->rows, to_row);
-            if (first < last) repack(m.format, part->data + size_t(first - row) * row_bytes, first, last - first, m.cols, to);
+            if (first >= last) continue;
+            if (part->look_up >= 0) repack_looked_up(*part, first - row, last - row, row, m.cols, to);
+            else repack(m.format, part->data + size_t(first - row) * row_bytes, first, last - first, m.cols, to);
+        }
+    }
+
+    // Some rows of a part, of which the first is row `row` of the matrix; as many at a time as stay in a cache.
+    static void repack_looked_up(const Part& part, int first, int end, int row, int cols, uint8_t* to) {
+        const size_t blocks = cols / kSuper;
+        std::vector<uint8_t> codes(kRows * blocks * kCodedBytes);
+        for (int at = first; at < end; at += kRows) {
+            const int rows = std::min(kRows, end - at);
+            look_up(part.look_up, part.data, at * blocks, (at + rows) * blocks, part.table, codes.data());
+            repack(part.format, codes.data(), row + at, rows, cols, to);
         }
     }
 };

@@ -336,18 +336,18 @@ static void check_activations(const Kernels& kernels) {
 
 // Formats that look numbers up: any bits are unpacked within the table, into scales that are odd.
 static void check_look_up() {
-    const int sizes[LOOK_UPS] = {50, 56, 66, 74, 82, 98, 110, 54, 66}, tables[LOOK_UPS] = {16384, 16384, 2048, 4096, 8192, 1024, 2048, 0, 0};
+    const int sizes[LOOK_UPS] = {50, 56, 66, 74, 82, 98, 110, 54, 66}, tables[LOOK_UPS] = {32768, 32768, 2048, 4096, 8192, 1024, 2048, 0, 0};
     for (int kind = 0; kind < LOOK_UPS; kind++) {
         const size_t blocks = random_from(1, 5);
-        std::vector<uint8_t> from(blocks * sizes[kind]), to(blocks * kSignedBytes);
-        std::vector<int8_t> table(tables[kind]);
+        std::vector<uint8_t> from(blocks * sizes[kind]), to(blocks * kCodedBytes);
+        std::vector<uint8_t> table(tables[kind]);
         for (uint8_t& byte : from) byte = uint8_t(random_below(3) ? random_below(256) : 255);
-        for (int8_t& number : table) number = int8_t(random_below(64));
+        for (uint8_t& code : table) code = uint8_t(random_below(16));
         require(look_up_fits(kind, blocks, from.size(), table.size()), "sizes");
         require(!look_up_fits(kind, blocks + 1, from.size(), table.size()), "other sizes");
         look_up(kind, from.data(), 0, blocks, table.data(), to.data());
         for (size_t i = 0; i < to.size(); i++) {
-            const size_t at = i % kSignedBytes;
+            const size_t at = i % kCodedBytes;
             if (at >= 4 && at < 20) require(int8_t(to[i]) > 0 && to[i] % 2, "scales");
         }
     }
