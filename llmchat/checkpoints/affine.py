@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from llmchat.checkpoints.assembly import FileTensor
 from llmchat.checkpoints.checkpoint import RawTensor
 from llmchat.checkpoints.microscaled import mxfp4_blocks
-from llmchat.checkpoints.stored_tensor import StoredTensor
+from llmchat.checkpoints.stored_tensor import FLOATS, StoredTensor
 from llmchat.errors import ModelLoadError
 
 Bytes = NDArray[np.uint8]
@@ -77,20 +77,27 @@ def _tensor(
     biases: StoredTensor | None,
 ) -> FileTensor:
     mode, group = _mode(path, options), options.get("group_size", 64)
-    is_whole = packed is not None and scales is not None and (biases is not None) == (mode == "affine")
-    if not is_whole or packed is None or scales is None or type(group) is not int:
+    if packed is None or scales is None or (biases is not None) != (mode == "affine"):
         raise ModelLoadError(f"{path} is incomplete: {name[:80]!r} lacks its scales or biases. Fetch it again.")
-    cols = scales.shape[-1] * group if scales.shape else 0
-    bits = packed.shape[-1] * 32 // cols if cols > 0 and packed.shape else 0
-    fits = packed.shape[:-1] == scales.shape[:-1] and packed.shape[-1:] == (cols * bits // 32,)
-    fits = fits and (biases is None or biases.shape == scales.shape) and group % _BLOCK == 0 and len(packed.shape) > 1
-    if not fits or bits not in _BITS or (biases is None and (bits, group) != (4, _BLOCK)):
+    bits = _bits(packed, scales, biases, group) if type(group) is int else 0
+    if bits not in _BITS or (biases is None and (bits, group) != (4, _BLOCK)):
         raise ModelLoadError(f"{path}: the parts of {name[:80]!r} do not fit together: fetch or copy it again.")
-    shape = (*packed.shape[:-1], cols)
+    shape = (*packed.shape[:-1], scales.shape[-1] * group)
     if biases is None:
         return FileTensor("MXFP4", shape, partial(_read_mxfp4, packed, scales, shape))
     kind = "Q4_1" if bits == 4 else "AFFINE8"
     return FileTensor(kind, shape, partial(_read_affine, packed, scales, biases, shape, bits))
+
+
+def _bits(packed: StoredTensor, scales: StoredTensor, biases: StoredTensor | None, group: int) -> int:
+    """How many bits a number has; 0 if the parts do not fit together."""
+    floats = [scales] if biases is None else [scales, biases]
+    kinds = ("uint8",) if biases is None else FLOATS
+    is_matrix = len(packed.shape) > 1 and 0 not in packed.shape and packed.shape[:-1] == scales.shape[:-1]
+    if not is_matrix or any(part.dtype not in kinds or part.shape != scales.shape for part in floats):
+        return 0
+    words, cols = packed.shape[-1], scales.shape[-1] * group
+    return words * 32 // cols if group > 0 and group % _BLOCK == 0 and cols and words * 32 % cols == 0 else 0
 
 
 def _read_mxfp4(packed: StoredTensor, scales: StoredTensor, shape: tuple[int, ...]) -> RawTensor:

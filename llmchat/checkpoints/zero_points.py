@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from llmchat.checkpoints.assembly import FileTensor
 from llmchat.checkpoints.checkpoint import RawTensor
-from llmchat.checkpoints.stored_tensor import StoredTensor
+from llmchat.checkpoints.stored_tensor import FLOATS, StoredTensor
 from llmchat.errors import ModelLoadError
 
 METHODS = ("awq", "gptq")
@@ -65,7 +65,7 @@ def take_zero_points(
     version = str(settings.get("version", "gemm")).lower()
     is_awq = method == "awq"
     if bits not in ((4,) if is_awq else (4, 8)) or (is_awq and version != "gemm"):
-        kind = f"{bits} bits" + (f", version {version[:20]!r}" if is_awq else "")
+        kind = f"{str(bits)[:20]} bits" + (f", version {version[:20]!r}" if is_awq else "")
         raise ModelLoadError(
             f"{path} has weights quantised by {method} in a way that llmchat cannot run ({kind}): "
             "take the original model, or a GGUF file of it."
@@ -95,10 +95,10 @@ def _shape(packed: _Packed) -> tuple[int, int] | None:
     groups, rows = packed.scales.shape
     cols = packed.numbers.shape[0] * (1 if packed.is_awq else per_word)
     wide = packed.numbers.shape[1] * (per_word if packed.is_awq else 1)
-    fits = wide == rows and packed.zeros.shape == (groups, rows // per_word) and rows % per_word == 0
+    fits = rows > 0 and wide == rows and packed.zeros.shape == (groups, rows // per_word) and rows % per_word == 0
     fits = fits and groups > 0 and cols % groups == 0 and cols // groups % _BLOCK == 0
-    in_order = packed.groups is None or packed.groups.shape == (cols,)
-    return (rows, cols) if fits and in_order else None
+    has_groups = packed.groups is None or (packed.groups.dtype, packed.groups.shape) == ("int32", (cols,))
+    return (rows, cols) if fits and has_groups and packed.scales.dtype in FLOATS else None
 
 
 def _read(packed: _Packed, shape: tuple[int, int]) -> RawTensor:

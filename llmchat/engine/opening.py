@@ -226,8 +226,10 @@ def path_reason(spec: ModelSpec) -> str:
 
 def _size_of_weights(path: Path) -> int:
     """About how much memory a model's weights take, where its files hold little else; 0 for others."""
-    files = path.glob("*.safetensors") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.suffix in (".gguf", ".safetensors"))
+    from llmchat.checkpoints.formats import TORCH, recognise
+
+    found = recognise(path)
+    return 0 if found.format is TORCH else found.size
 
 
 def default_threads(*, natively: bool) -> int:

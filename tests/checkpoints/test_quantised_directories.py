@@ -258,3 +258,29 @@ def test_a_part_that_is_missing_is_named(tmp_path: Path, way: str, lost: str) ->
     save_file(packed, path / "model.safetensors")
     with pytest.raises(ModelLoadError, match=r"layers\.1\.self_attn\.q_proj.* lacks its scales"):
         load(path)
+
+
+@pytest.mark.parametrize("way", ["mlx 4", "mlx mxfp4", "awq", "gptq"])
+def test_hostile_parts_never_crash(tmp_path: Path, way: str) -> None:
+    """Parts of another type or shape, and settings of any kind, are refused in a line or read as numbers."""
+    _, path = write(tmp_path, *WAYS[way][:2])
+    packed, described = load_file(path / "model.safetensors"), json.loads((path / "config.json").read_text())
+    noise = np.random.default_rng(3)
+    names = [name for name in packed if "layers.0.mlp.up_proj" in name]
+    others = (torch.zeros(0, 4), torch.zeros(3, dtype=torch.uint8), torch.tensor(1.0), torch.zeros(2, 2, 2).int())
+    values: tuple[Any, ...] = (0, -1, 2**40, True, None, "x", [], {}, 1.5, 64, 32)
+    for _ in range(60):
+        name = names[noise.integers(len(names))]
+        kinds = (torch.float32, torch.int32, torch.uint32, torch.uint8)
+        wrong = others[noise.integers(4)] if noise.integers(2) else packed[name].to(kinds[noise.integers(4)])
+        save_file(packed | {name: wrong}, path / "model.safetensors")
+        settings = {key: dict(value) for key, value in described.items() if key.startswith("quantization")}
+        for one in settings.values():
+            key = ("bits", "group_size", "mode", "version", "sym", "desc_act")[noise.integers(6)]
+            one[key] = values[noise.integers(len(values))]
+        (path / "config.json").write_text(json.dumps(described | settings))
+        try:
+            for raw in load(path).raw.values():
+                assert raw.data.size
+        except ModelLoadError as error:
+            assert "\n" not in error.message
