@@ -119,6 +119,7 @@ def load(
     heads: int | None = None,
     parse_special: bool = False,
     engine: str = "auto",
+    lora: StrPath = "",
 ) -> Model:
     """Open a model for many calls.
 
@@ -133,6 +134,7 @@ def load(
         heads: Attention heads, for a checkpoint that does not say.
         parse_special: Whether the names of control tokens in prompts mean the tokens.
         engine: "auto", "native", "torch", "transformers", "llama-cpp".
+        lora: The directory or file of a LoRA adapter; `GenerationConfig.lora_scale` is how much of it is added.
 
     Raises:
         ModelLoadError: It cannot be opened; the message says what to do.
@@ -140,9 +142,8 @@ def load(
     from llmchat.engine.opening import open_engine
 
     tokenizer = None if tokenizer_path is None else os.fspath(tokenizer_path)
-    spec = ModelSpec(
-        os.fspath(model_path), tokenizer, device, dtype, threads, chat_template, heads, parse_special, engine
-    )
+    model, lora = os.fspath(model_path), os.fspath(lora)
+    spec = ModelSpec(model, tokenizer, device, dtype, threads, chat_template, heads, parse_special, engine, lora)
     return Model(open_engine(spec, lambda stage, fraction: None))
 
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from click import Option
 
-from llmchat.chat.generation_config import PRESETS, REPLACED_BY_PRESETS, SAMPLING_SPECS, ParameterSpec, parse_setting
+from llmchat.chat.generation_config import (
+    PRESETS,
+    REPLACED_BY_PRESETS,
+    SAMPLING_SPECS,
+    SPEC_BY_NAME,
+    ParameterSpec,
+    parse_setting,
+)
+from llmchat.chat.model import split_lora
 from llmchat.chat.plain_text import checked_text
 from llmchat.errors import UsageError
 
@@ -31,11 +39,25 @@ def _sampling_option(spec: ParameterSpec) -> Option:
     return Option([*names, spec.name], metavar=kind, help=f"{spec.help} {spec.range_text}; default {spec.default:g}.")
 
 
+def _only_one(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> str | None:
+    """The value of an option that people may believe to take several."""
+    if len(given) > 1:
+        raise UsageError(f"{option.opts[0]} takes one adapter: merge several into one with PEFT.")
+    return given[0] if given else None
+
+
 MODEL_OPTIONS: tuple[Option, ...] = (
     Option(
         ["-m", "--model"],
         metavar="PATH|NAME",
         help="A file, a directory, a name (llmchat models), OWNER/NAME of the hub, or an https address.",
+    ),
+    Option(
+        ["--lora"],
+        multiple=True,
+        callback=_only_one,
+        metavar="PATH[:SCALE]",
+        help="A LoRA adapter of the model: a PEFT directory or a GGUF file, and how much of it is added.",
     ),
     Option(["--tokenizer"], metavar="PATH", help="Tokenizer file or directory; found beside the model by default."),
     Option(["--chat-template"], metavar="NAME|FILE", help="chatml, llama2, llama3, plain, or a Jinja file."),
@@ -238,8 +260,12 @@ def join_settings(options: dict[str, Any], *, at_end: bool = False) -> Settings:
 
         reply = last_reply(read_transcript(transcript)[0]) if at_end else None
         settings = with_recorded_model(settings, reply or read_head(transcript))
-    names = ("model", "tokenizer", "chat_template", "device", "dtype", "engine", "threads", "heads", "parse_special")
-    settings = settings.merged(**{name: options[name] for name in (*names, "system", "raw", "theme")})
+    if options["model"] is not None:
+        # Adapters belong to their models.
+        settings = settings.merged(lora="")
+    where = ("device", "dtype", "engine", "threads", "heads")
+    names = ("model", "lora", "tokenizer", "chat_template", *where, "parse_special", "system", "raw", "theme")
+    settings = settings.merged(**{name: options[name] for name in names})
     return settings.merged(autosave=False) if options["no_save"] else settings
 
 
@@ -304,6 +330,8 @@ def _sampling_values(options: dict[str, Any]) -> dict[str, Any]:
         "xtc_spares_ends",
     )
     values = dict(parse_setting(name, options[name]) for name in typed if options[name] is not None)
+    if options["lora"] and options["lora_scale"] is None and (scale := split_lora(options["lora"])[1]) is not None:
+        values["lora_scale"] = SPEC_BY_NAME["lora_scale"].check(scale)
     if options["temperature_last"]:
         values["temperature_last"] = True
     if options["stop"]:

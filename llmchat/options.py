@@ -47,4 +47,5 @@ def with_recorded_model(settings: Settings, transcript: Transcript | Reply) -> S
     except OSError:
         return settings
     tokenizer = recorded_tokenizer(transcript.model_path, transcript.tokenizer_path)
-    return settings.merged(model=transcript.model_path, tokenizer=tokenizer)
+    lora = transcript.lora_path if isinstance(transcript, Reply) else ""
+    return settings.merged(model=transcript.model_path, tokenizer=tokenizer, lora=lora)

@@ -163,10 +163,10 @@ class PlainCommands:
 
     def _model(self, args: Args) -> None:
         if args:
-            model, tokenizer = last_model(self._session) if args[0] == LAST else (args[0], "")
+            model, tokenizer, lora = last_model(self._session) if args[0] == LAST else (args[0], "", "")
             tokenizer_given = recorded_tokenizer(model, tokenizer)
-            spec = replace(self._settings, model=model, tokenizer=tokenizer_given, heads=None).model_spec()
-            self._session.load_model(spec)
+            settings = replace(self._settings, model=model, tokenizer=tokenizer_given, heads=None, lora="")
+            self._session.load_model(replace(settings.model_spec(), lora=lora))
         elif (info := self._session.model) is None:
             self._say("No model is open.")
         else:

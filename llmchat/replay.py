@@ -144,6 +144,8 @@ class _Player:
             spec = replace(spec, model=reply.model_path, tokenizer=tokenizer)
         if reply.engine in ENGINES_TO_INSTALL and "engine" not in self._asked:
             spec = replace(spec, engine=reply.engine)
+        if not self._any_model and "lora" not in self._asked:
+            spec = replace(spec, lora=reply.lora_path)
         if part < len(reply.prompts):
             facts = reply.prompts[part]
             if "parse_special" not in self._asked:
@@ -167,7 +169,7 @@ class _Player:
             try:
                 info = self._model(spec)
             except ModelLoadError as error:
-                recorded = spec.chat_template not in (None, self._spec.chat_template)
+                recorded = spec.chat_template not in (None, self._spec.chat_template) or spec.lora != self._spec.lora
                 if spec.model == self._spec.model and not recorded:
                     raise
                 return ReplayResult(turn, passed_over=error.message)

@@ -22,7 +22,7 @@ from llmchat.chat.generation_config import (
     apply_preset,
     canonical_name,
 )
-from llmchat.chat.model import DType, EngineName, ModelSpec
+from llmchat.chat.model import DType, EngineName, ModelSpec, split_lora
 from llmchat.errors import SettingsError, UsageError
 from llmchat.files import describe, describe_toml, expanded, parse_toml, write_text
 from llmchat.paths import ensure, settings_path
@@ -105,6 +105,7 @@ class Settings:
     """
 
     model: str = _setting("", _text, "The model: a path, or the name of a known one; empty for the default model.")
+    lora: str = _setting("", _text, "A LoRA adapter of that model, PATH or PATH:SCALE; empty for none.")
     tokenizer: str | None = _setting(
         None, _text, "The tokenizer's file or directory; by default found beside the model."
     )
@@ -168,6 +169,7 @@ class Settings:
             heads=self.heads,
             parse_special=self.parse_special,
             engine=self.engine,
+            lora=_expanded(split_lora(self.lora)[0]),
         )
 
     def check_keys(self, actions: Iterable[str]) -> None:
@@ -335,6 +337,8 @@ def resolve_generation(
     if settings.preset:
         resolved = resolved.with_preset(settings.preset)
     resolved = resolved.changed(settings.generation, "settings")
+    if (scale := split_lora(settings.lora)[1]) is not None:
+        resolved = resolved.changed({"lora_scale": scale}, "settings")
     if preset:
         resolved = resolved.with_preset(preset)
     return resolved.changed(flags or {}, "flag")

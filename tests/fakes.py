@@ -66,6 +66,7 @@ class ScriptedEngine:
     """
 
     slides = False
+    lora_scale = 1.0
     end_ids = (256,)
 
     def __init__(
@@ -101,7 +102,11 @@ class ScriptedEngine:
         return 0
 
     def prefill(
-        self, token_ids: Sequence[int], should_stop: StopSignal, on_progress: PrefillProgress | None = None
+        self,
+        token_ids: Sequence[int],
+        should_stop: StopSignal,
+        on_progress: PrefillProgress | None = None,
+        lora_scales: Sequence[float] | None = None,
     ) -> Prefill:
         """Note the prompt and begin the script anew."""
         self.prompts.append(list(token_ids))

@@ -108,6 +108,10 @@ class GenerationConfig:
         512, "Max tokens", "Stop after this many tokens.",
         minimum=1, maximum=1_000_000, step=16, shown=(1, 8192), curve=3.0, aliases=("max_tokens",),
     )  # fmt: skip
+    lora_scale: float = parameter(
+        1.0, "LoRA scale", "How much of the LoRA adapter is added to the model; 0 is the model alone.",
+        minimum=0.0, maximum=2.0, step=0.05, neutral=0.0, off=True, group="adapter",
+    )  # fmt: skip
     typical_p: float = parameter(
         1.0, "Typical", "Keep the tokens of the most usual surprise that hold this much probability; 1 keeps all.",
         minimum=0.0, maximum=1.0, step=0.01, neutral=1.0, off=True, aliases=("typical",), group="more",
@@ -361,14 +365,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 """Named settings; what a preset does not name is at its default."""
 
-_KEPT_BY_PRESETS = ("min_new_tokens", "max_new_tokens", "seed", "stop", "banned_tokens")
+_KEPT_BY_PRESETS = ("min_new_tokens", "max_new_tokens", "seed", "stop", "banned_tokens", "lora_scale")
 
 REPLACED_BY_PRESETS = frozenset(_NAMES) - frozenset(_KEPT_BY_PRESETS)
 """What a preset sets; the rest is the person's."""
 
 
 def apply_preset(name: str, config: GenerationConfig | None = None) -> GenerationConfig:
-    """The preset's sampling settings; lengths, seed, stop strings and bans stay as in `config`.
+    """The preset's sampling settings; lengths, seed, stop strings, bans and the adapter's scale stay as in `config`.
 
     Raises:
         UsageError: There is no such preset.

@@ -33,6 +33,8 @@ class ModelSpec:
     """Whether the names of control tokens in what is said mean the tokens."""
     engine: str = "auto"
     """What is to run it; "auto" takes the first that can: native, torch, then transformers or llama-cpp."""
+    lora: str = ""
+    """The directory or file of a LoRA adapter; "" for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class ModelInfo:
     """The template that was asked for in place of the model's own: a built-in one's name, or Jinja; "" for none."""
     cuda_graph: bool = False
     """Whether a GPU replays decode steps that were recorded once."""
+    lora: str = ""
+    """The path of the LoRA adapter that is open with it; "" for none."""
     notes: tuple[str, ...] = ()
     """Sentences a person should see once, such as a vocabulary that does not match."""
     engine: str = "torch"
@@ -84,6 +88,17 @@ class ModelInfo:
         """The same as a sentence without its stop."""
         runner = "the native step" if self.engine == "native" else self.engine
         return f"{runner} runs it, because {self.path_reason}" if self.path_reason else ""
+
+
+def split_lora(text: str) -> tuple[str, float | None]:
+    """The path of a typed PATH[:SCALE], and the scale; None where none was typed. A path that is there is whole."""
+    path, colon, scale = text.rpartition(":")
+    if not (path and colon) or os.path.exists(os.path.expanduser(text)):
+        return text, None
+    try:
+        return path, float(scale)
+    except ValueError:
+        return text, None
 
 
 def is_pattern(model: str) -> bool:

@@ -10,8 +10,8 @@ from llmchat.errors import UsageError
 
 Number = int | float
 
-Group = Literal["main", "more"]
-"""Which rows are always in view, and which unfold."""
+Group = Literal["main", "more", "adapter"]
+"""Which rows are always in view, which unfold, and which are there while an adapter is open."""
 
 
 @dataclass(frozen=True, slots=True)

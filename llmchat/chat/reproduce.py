@@ -146,7 +146,7 @@ def _file(recipe: Recipe) -> Path:
 
 
 def _model_flags(spec: ModelSpec) -> list[str]:
-    named = {"model": spec.model, "tokenizer": spec.tokenizer, "chat_template": spec.chat_template}
+    named = {"model": spec.model, "lora": spec.lora, "tokenizer": spec.tokenizer, "chat_template": spec.chat_template}
     return [*_flags(named), *_machine_flags(spec), *(["--parse-special"] if spec.parse_special else [])]
 
 
@@ -229,7 +229,7 @@ def _load_arguments(spec: ModelSpec) -> str:
     values: dict[str, Value] = {"device": spec.device, "dtype": spec.dtype, "engine": spec.engine}
     values = {name: value for name, value in values.items() if value != "auto"}
     values |= {"threads": spec.threads, "chat_template": spec.chat_template, "heads": spec.heads}
-    values |= {"parse_special": spec.parse_special or None}
+    values |= {"parse_special": spec.parse_special or None, "lora": spec.lora or None}
     named = _named({name: value for name, value in values.items() if value is not None})
     places = [repr(place) for place in (spec.model, spec.tokenizer) if place]
     return ", ".join([*places, *([named] if named else [])])

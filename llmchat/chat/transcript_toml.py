@@ -45,7 +45,7 @@ from llmchat.errors import TranscriptError, UsageError
 _CONFIG_NAMES = tuple(item.name for item in fields(GenerationConfig))
 _TIMING_NAMES = tuple(item.name for item in fields(Timings))
 _HEADER_TEXTS = ("title", "model", "model_path", "tokenizer_path")
-_REPLY_TEXTS = ("model", "model_path", "tokenizer_path", "engine")
+_REPLY_TEXTS = ("model", "model_path", "tokenizer_path", "lora_path", "engine")
 _FACT_NAMES = TokenFacts._fields
 _COUNTS = ("prompt_tokens", "cached_tokens", "dropped_tokens")
 _RARE_COUNTS = ("unknown_tokens", "byte_tokens")
@@ -288,6 +288,7 @@ def _parse_reply(read: TableReader, turn_text: str, templates: Mapping[str, str]
         model_path=read.text("model_path"),
         tokenizer_path=read.text("tokenizer_path"),
         engine=read.text("engine"),
+        lora_path=read.text("lora_path"),
         raw=read.flag("raw"),
         system=read.text("system") if "system" in read.table else None,
         changes=tuple(_parse_change(change) for change in read.items("changes")),

@@ -80,6 +80,8 @@ class Reply:
     """Its tokenizer, by which `token_ids` mean something."""
     engine: str = ""
     """What ran it, as in `ModelInfo`; "" for replies of before it was kept."""
+    lora_path: str = ""
+    """The LoRA adapter that was open with the model; "" for none."""
     raw: bool = False
     """Whether the prompt went in without a chat template."""
     system: str | None = None
@@ -113,6 +115,16 @@ class Reply:
             if change.token_index <= token_index:
                 config = config.changed(**change.values)
         return config
+
+    def lora_scales(self, token_index: int, count: int) -> list[float]:
+        """The adapter's scale at each of the `count` ids that were read before one of the tokens was drawn.
+
+        Up to the place where it was last gone on from, all were read at once; from there each as it was drawn, for
+        the token behind it.
+        """
+        start = max((part for part in self.parts if part <= token_index), default=0)
+        drawn = [self.config_at(index).lora_scale for index in range(start + 1, token_index + 1)]
+        return [self.config_at(start).lora_scale] * (count - len(drawn)) + drawn
 
     @property
     def moment(self) -> datetime | None:

@@ -74,7 +74,7 @@ def _taken(tensor: RawTensor, stored: Stored) -> RawTensor:
     if stored.transposed:
         tensor = _transposed(tensor)
     if stored.group:
-        tensor = _rows_of(tensor, stored)
+        tensor = rows_of(tensor, stored)
     if stored.added:
         values = dequantise(tensor.kind, tensor.data.reshape(1, -1)).reshape(tensor.shape) + np.float32(stored.added)
         tensor = RawTensor("F32", tensor.shape, values.view(np.uint8))
@@ -91,7 +91,7 @@ def _transposed(tensor: RawTensor) -> RawTensor:
     return RawTensor(tensor.kind, turned.shape, turned.view(np.uint8))
 
 
-def _rows_of(tensor: RawTensor, stored: Stored) -> RawTensor:
+def rows_of(tensor: RawTensor, stored: Stored) -> RawTensor:
     """A parameter's rows of a matrix or vector in which it is joined with others."""
     data = tensor.data
     if stored.is_bias:

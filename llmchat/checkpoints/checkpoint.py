@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from llmchat.models.facts import Source
 from llmchat.models.plan import ModelPlan
 from llmchat.tokenizers.tokenizer import Tokenizer
 
@@ -70,3 +71,33 @@ class Checkpoint:
     """Raises ModelLoadError if the files were written to since they were opened; for when all has been read."""
     notes: tuple[str, ...] = ()
     """Sentences a person should see once."""
+    source: Source = "config"
+    """Which names its files use."""
+    adapter: Adapter | None = None
+    """What is added to its matrices."""
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """What an adapter adds to one matrix: factor * up @ down (Hu et al. 2021)."""
+
+    down: RawTensor
+    """Floats of shape (rank, columns)."""
+    up: RawTensor
+    """Floats of shape (rows, rank)."""
+    factor: float
+
+    @property
+    def rank(self) -> int:
+        """The inner dimension."""
+        return self.down.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An opened LoRA adapter."""
+
+    name: str
+    path: str
+    added: Mapping[str, LowRank]
+    """By the plan's names of the matrices."""

@@ -66,6 +66,7 @@ def load_gguf(spec: ModelSpec, progress: Progress) -> Checkpoint:
         end_ids=end_ids,
         check_unchanged=partial(check_unchanged, file.contents),
         notes=tokenizer_notes,
+        source="gguf",
     )
 
 

@@ -2,7 +2,8 @@
 
 With equal seeds the lanes throw the same dice, so where they part is their settings'
 doing. Until then they share a row of the batch: what is common is computed once, and
-lanes with equal settings cannot part. A lane that has ended leaves the batch.
+lanes with equal settings cannot part. A lane that has ended leaves the batch. Lanes with
+another scale of the adapter are a batch of their own, for they read another prompt.
 """
 
 from __future__ import annotations
@@ -43,18 +44,27 @@ class BatchStream:
         self._engine = engine
         self._prompt = prompt
         self._should_stop = should_stop
-        self._logits: Logits | None = None
+        self._groups: list[_Group] = []
         self._writers = [ReplyWriter(engine, prompt, _always(lane.config), lane.seed, should_stop) for lane in lanes]
 
     def prefill(self, on_progress: PrefillProgress | None = None) -> int:
-        """Read the prompt once for all; returns how many tokens were already in the KV cache."""
-        began = time.perf_counter()
-        result = self._engine.prefill(self._prompt.token_ids, self._should_stop, on_progress)
-        self._logits = result.logits
-        for writer in self._writers:
-            writer.cached_tokens = result.cached_tokens
-            writer.prefill_seconds = time.perf_counter() - began
-        return result.cached_tokens
+        """Read the prompt once for all lanes with one scale of the adapter.
+
+        Returns:
+            How many of its tokens were already in the KV cache, the first time.
+        """
+        scales = list(dict.fromkeys(writer.lora_scale for writer in self._writers))
+        for scale in scales:
+            lanes = [lane for lane, writer in enumerate(self._writers) if writer.lora_scale == scale]
+            began = time.perf_counter()
+            self._engine.lora_scale = scale
+            result = self._engine.prefill(self._prompt.token_ids, self._should_stop, on_progress)
+            for lane in lanes:
+                self._writers[lane].cached_tokens = result.cached_tokens
+                self._writers[lane].prefill_seconds = time.perf_counter() - began
+            if result.logits is not None:
+                self._groups.append(_Group(self._engine.fork(1), dict.fromkeys(lanes, 0), [result.logits]))
+        return self._writers[0].cached_tokens
 
     def __iter__(self) -> Iterator[tuple[int, ReplyPiece | None]]:
         """Draw a token for every lane in turn, until all have ended; None in place of a piece ends a lane.
@@ -65,24 +75,25 @@ class BatchStream:
         for lane, writer in enumerate(self._writers):
             if beginning := writer.begin():
                 yield lane, beginning
-        if self._logits is None:
-            return
-        fork, logits = self._engine.fork(1), [self._logits]
-        rows = dict.fromkeys(range(len(self._writers)), 0)
-        while rows:
-            drawn: dict[int, tuple[int, int]] = {}
-            for lane, row in rows.items():
-                writer = self._writers[lane]
-                piece = None if writer.is_over() else writer.write(logits[row])
-                if piece is not None and piece.token_id is not None:
-                    yield lane, piece
-                    if not writer.is_over():
-                        drawn[lane] = (row, piece.token_id)
-                        continue
-                if held := writer.end():
-                    yield lane, held
-                yield lane, None
-            rows, logits = _advance(fork, drawn, len(logits))
+        while any(group.rows for group in self._groups):
+            for group in self._groups:
+                yield from self._step(group)
+
+    def _step(self, group: _Group) -> Iterator[tuple[int, ReplyPiece | None]]:
+        """Draw a token for every lane of a group, and run the model over them."""
+        drawn: dict[int, tuple[int, int]] = {}
+        for lane, row in group.rows.items():
+            writer = self._writers[lane]
+            piece = None if writer.is_over() else writer.write(group.logits[row])
+            if piece is not None and piece.token_id is not None:
+                yield lane, piece
+                if not writer.is_over():
+                    drawn[lane] = (row, piece.token_id)
+                    continue
+            if held := writer.end():
+                yield lane, held
+            yield lane, None
+        group.advance(drawn)
 
     def reply(self, lane: int) -> Reply:
         """One lane's reply so far."""
@@ -93,24 +104,27 @@ class BatchStream:
         return [writer.reply() for writer in self._writers]
 
 
-def _advance(fork: Fork, drawn: Mapping[int, tuple[int, int]], row_count: int) -> tuple[dict[int, int], list[Logits]]:
-    """Run the model over what the lanes have drawn.
+@dataclass(slots=True)
+class _Group:
+    """Lanes that share a fork."""
 
-    Args:
-        fork: Has a row for every text that lanes have in common.
-        drawn: For each lane that goes on, its row and the token that follows there.
-        row_count: How many rows the fork has.
+    fork: Fork
+    """Has a row for every text that lanes have in common."""
+    rows: dict[int, int]
+    """Each lane's row; a lane that has ended has none."""
+    logits: list[Logits]
+    """Each row's."""
 
-    Returns:
-        Each lane's row from here on, and each row's logits.
-    """
-    if not drawn:
-        return {}, []
-    steps = list(dict.fromkeys(drawn.values()))
-    if (kept := [row for row, _ in steps]) != list(range(row_count)):
-        fork.keep(kept)
-    rows = {lane: steps.index(step) for lane, step in drawn.items()}
-    return rows, fork.decode([token_id for _, token_id in steps])
+    def advance(self, drawn: Mapping[int, tuple[int, int]]) -> None:
+        """Run the model over what the lanes have drawn: for each that goes on, its row and the token that follows."""
+        if not drawn:
+            self.rows, self.logits = {}, []
+            return
+        steps = list(dict.fromkeys(drawn.values()))
+        if (kept := [row for row, _ in steps]) != list(range(len(self.logits))):
+            self.fork.keep(kept)
+        self.rows = {lane: steps.index(step) for lane, step in drawn.items()}
+        self.logits = self.fork.decode([token_id for _, token_id in steps])
 
 
 def _always(config: GenerationConfig) -> Callable[[int], GenerationConfig]:

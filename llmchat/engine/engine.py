@@ -73,29 +73,41 @@ class Engine(Protocol):
     def context_tokens(self) -> int:
         """How many tokens the model has before it now."""
 
+    @property
+    def lora_scale(self) -> float:
+        """How much of the adapter counts in what is read from here on; without one, assigning does nothing."""
+
+    @lora_scale.setter
+    def lora_scale(self, scale: float) -> None: ...
+
     def streamed_bytes(self, context: int) -> int:
         """Bytes that a token behind this many others must read from memory: weights as kept, and their KV cache."""
 
     def prefill(
-        self, token_ids: Sequence[int], should_stop: StopSignal, on_progress: PrefillProgress | None = None
+        self,
+        token_ids: Sequence[int],
+        should_stop: StopSignal,
+        on_progress: PrefillProgress | None = None,
+        lora_scales: Sequence[float] | None = None,
     ) -> Prefill:
-        """Read a prompt, reusing the longest prefix that is in the KV cache.
+        """Read a prompt, reusing the longest prefix that is in the KV cache and was read under the same scales.
 
         Args:
             token_ids: The whole prompt, at least one id, each below the model's vocabulary size.
             should_stop: Asked between chunks.
             on_progress: Told after each chunk.
+            lora_scales: How much of the adapter counts at each id; by default `lora_scale` at all of them.
         """
 
     def decode(self, token_id: int) -> Logits:
         """Append one token and return the logits for the next."""
 
     def fork(self, lanes: int) -> Fork:
-        """Begin `lanes` continuations of the text read so far; the engine's own stays as it is."""
+        """Begin `lanes` continuations of the text read so far, under its scale; the engine's own stays as it is."""
 
 
-def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many leading ids two sequences share."""
+def common_prefix(first: Sequence[object], second: Sequence[object]) -> int:
+    """How many leading items two sequences share."""
     length = 0
     for one, other in zip(first, second, strict=False):
         if one != other:

@@ -49,6 +49,7 @@ class ReplyStream:
             How many of its tokens were already in the KV cache.
         """
         began = time.perf_counter()
+        self._engine.lora_scale = self._writer.lora_scale
         result = self._engine.prefill(self._prompt.token_ids, self._should_stop, on_progress)
         self._logits = result.logits
         self._writer.cached_tokens = result.cached_tokens
@@ -71,6 +72,7 @@ class ReplyStream:
             yield piece
             if writer.is_over():
                 break
+            self._engine.lora_scale = writer.read_lora_scale()
             self._logits = self._engine.decode(piece.token_id)
         if held := writer.end():
             yield held

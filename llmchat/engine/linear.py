@@ -19,12 +19,35 @@ _FEW = 8
 """Up to so many rows the blocks are faster."""
 
 
+class LowRank:
+    """What an adapter adds to a product with x: (x downᵀ scale) upᵀ."""
+
+    def __init__(self, down: Tensor, up: Tensor, scale: Tensor) -> None:
+        """Keep a pair.
+
+        Args:
+            down: Shape (rank, in_features).
+            up: Shape (out_features, rank), what it is multiplied by at a scale of 1 in it.
+            scale: One number, which others may change.
+        """
+        self._down, self._up, self._scale = down, up, scale
+
+    def added(self, x: Tensor) -> Tensor:
+        """Shape (…, in_features) to (…, out_features)."""
+        # The scale is a number in memory, and never asked after: a recorded step reads it anew.
+        return F.linear(F.linear(x, self._down) * self._scale, self._up)
+
+
 class Linear(nn.Linear):
     """`nn.Linear` with the same parameters, fast for few rows."""
 
+    low_rank: LowRank | None = None
+    """What an adapter adds."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Shape (…, in_features) to (…, out_features)."""
-        return linear(x, self.weight, self.bias)
+        product = linear(x, self.weight, self.bias)
+        return product if self.low_rank is None else product + self.low_rank.added(x)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -46,6 +46,10 @@ class NativeEngine(PrefixEngine):
         cache.reserve(0, len(window))
         return self.masked(self.model.step(window, range(len(window)), [cache] * len(window)))
 
+    def use_scale(self, scale: float) -> None:
+        """Let this much of the adapter count in the next steps."""
+        self.model.set_lora_scale(scale)
+
     def _extend(self, token_ids: list[int], start: int, *, wants_logits: bool) -> Logits | None:
         self.cache.reserve(start, start + len(token_ids))
         places, caches = range(start, start + len(token_ids)), [self.cache] * len(token_ids)
@@ -73,7 +77,7 @@ class NativeFork:
     """Lanes that begin with what the engine has read, each in a KV cache of its own."""
 
     def __init__(self, engine: NativeEngine, lanes: int) -> None:
-        self._engine = engine
+        self._engine, self._scale = engine, engine.lora_scale
         self._texts = [engine.text for _ in range(lanes)]
         length = min(len(engine.text), engine.info.context_length)
         self._caches = [engine.cache.copy(length) for _ in range(lanes)]
@@ -81,6 +85,7 @@ class NativeFork:
     def decode(self, token_ids: Sequence[int]) -> list[Logits]:
         """Append one token to each lane and return each lane's logits for the next."""
         engine = self._engine
+        engine.use_scale(self._scale)
         for text, token_id in zip(self._texts, token_ids, strict=True):
             text.append(token_id)
         length = len(self._texts[0])

@@ -95,6 +95,10 @@ def _prepare_extra(engine: str, spec: ModelSpec, progress: Progress, reason: str
     library = ENGINES_TO_INSTALL[engine]
     if not is_installed(engine):
         raise ModelLoadError(f"{library} is not installed: pip install 'llmchat[{engine}]'")
+    if spec.lora:
+        raise ModelLoadError(
+            f"{library} runs this model, and llmchat adds adapters to its own alone: leave out --lora."
+        )
     found = recognise(expanded(spec.model))
     if found.format is not (HUGGING_FACE if engine == "transformers" else GGUF):
         raise ModelLoadError(
@@ -155,7 +159,9 @@ def _build_on_torch(
     dtype = choose_dtype(spec.dtype, device)
     progress("building the model", None)
     try:
-        model = Network.build(checkpoint.plan, checkpoint.tensors, device=device, dtype=dtype)
+        model = Network.build(
+            checkpoint.plan, checkpoint.tensors, device=device, dtype=dtype, adapter=checkpoint.adapter
+        )
         checkpoint.check_unchanged()
         parameters = sum(parameter.numel() for parameter in model.parameters())
         precision = str(dtype).removeprefix("torch.")
@@ -256,7 +262,7 @@ def _describe(
 ) -> ModelInfo:
     """What was opened, of a network with a plan."""
     plan = checkpoint.plan
-    return describe(
+    info = describe(
         checkpoint,
         spec,
         style,
@@ -270,3 +276,4 @@ def _describe(
         parameters=parameters,
         reason=reason,
     )
+    return info if checkpoint.adapter is None else replace(info, lora=checkpoint.adapter.path)

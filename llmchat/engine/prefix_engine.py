@@ -38,8 +38,11 @@ class PrefixEngine(ABC):
         """Whether a longer text goes on over its last tokens with positions from 0, as llmbuilder does it."""
         self._rope_length: Callable[[int], int] = (lambda length: 0) if plan is None else plan.rope_length
         self._forgets = plan is not None and plan.forgets
+        self._lora_scale = 1.0
         self._ids: list[int] = []
+        self._scales: list[float] = []
         self._cached_ids: list[int] = []
+        self._cached_scales: list[float] = []
 
     @property
     def text(self) -> list[int]:
@@ -51,17 +54,32 @@ class PrefixEngine(ABC):
         """How many tokens the model has before it now."""
         return min(len(self._ids), self.info.context_length)
 
+    @property
+    def lora_scale(self) -> float:
+        """How much of the adapter counts in what is read from here on; without one, assigning does nothing."""
+        return self._lora_scale
+
+    @lora_scale.setter
+    def lora_scale(self, scale: float) -> None:
+        if self.info.lora:
+            self._lora_scale = scale
+
     def prefill(
-        self, token_ids: Sequence[int], should_stop: StopSignal, on_progress: PrefillProgress | None = None
+        self,
+        token_ids: Sequence[int],
+        should_stop: StopSignal,
+        on_progress: PrefillProgress | None = None,
+        lora_scales: Sequence[float] | None = None,
     ) -> Prefill:
-        """Read a prompt, reusing the longest prefix that is in the KV cache."""
+        """Read a prompt, reusing the longest prefix that is in the KV cache and was read under the same scales."""
         self._ids = list(token_ids)
+        self._scales = [self.lora_scale] * len(self._ids) if lora_scales is None else list(lora_scales)
         if len(token_ids) > self.info.context_length:
-            return Prefill(self._window_logits(), 0)
+            return Prefill(self._slid_logits(), 0)
         self._forget_other_lengths(len(token_ids))
         # The last token is always read again: its logits are wanted.
-        cached = self._rewind(min(common_prefix(self._cached_ids, self._ids), len(self._ids) - 1))
-        del self._cached_ids[cached:]
+        cached = self._rewind(min(self._shared_prefix(), len(self._ids) - 1))
+        del self._cached_ids[cached:], self._cached_scales[cached:]
         self._reserve(len(self._ids))
         logits: Logits | None = None
         for start, end in self._chunks(cached, len(self._ids)):
@@ -70,7 +88,7 @@ class PrefixEngine(ABC):
             is_last = end == len(self._ids)
             if is_last and self._forgets:
                 self._mark(start)
-            logits = self._append(self._ids[start:end], wants_logits=is_last)
+            logits = self._append(start, end, wants_logits=is_last)
             if on_progress is not None:
                 on_progress(end, len(self._ids))
         return Prefill(logits, cached)
@@ -78,15 +96,16 @@ class PrefixEngine(ABC):
     def decode(self, token_id: int) -> Logits:
         """Append one token and return the logits for the next."""
         self._ids.append(token_id)
+        self._scales.append(self.lora_scale)
         if len(self._ids) > self.info.context_length:
-            return self._window_logits()
+            return self._slid_logits()
         if self._rope_length(len(self._ids)) != self._rope_length(len(self._cached_ids)):
             # Every position is stretched anew from here on.
-            read = self.prefill(self._ids, lambda: False).logits
+            read = self.prefill(self._ids, lambda: False, lora_scales=self._scales).logits
             assert read is not None
             return read
         self._reserve(len(self._ids))
-        logits = self._append([token_id], wants_logits=True)
+        logits = self._append(len(self._ids) - 1, len(self._ids), wants_logits=True)
         assert logits is not None
         return logits
 
@@ -95,25 +114,41 @@ class PrefixEngine(ABC):
         logits[self.tokenizer.vocab_size :] = -np.inf
         return logits
 
-    def _chunks(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """What is read between two looks at the stop signal."""
-        # Where not every length can be gone back to, that before the last token must be: it is wanted the most.
-        apart = int(self._forgets)
-        for first in range(start, end - apart, self.CHUNK):
-            yield first, min(first + self.CHUNK, end - apart)
-        if apart:
-            yield end - 1, end
-
     def _forget_other_lengths(self, length: int) -> None:
         """Let go of keys whose positions were stretched for texts of another length."""
         if self._rope_length(len(self._cached_ids)) != self._rope_length(length):
-            self._cached_ids = []
+            self._cached_ids, self._cached_scales = [], []
         self._set_length(length)
 
-    def _append(self, token_ids: list[int], *, wants_logits: bool) -> Logits | None:
-        start = len(self._cached_ids)
-        self._cached_ids += token_ids
-        return self._extend(token_ids, start, wants_logits=wants_logits)
+    def _shared_prefix(self) -> int:
+        """How much of the text is in the KV cache."""
+        cached = list(zip(self._cached_ids, self._cached_scales, strict=True))
+        return common_prefix(cached, list(zip(self._ids, self._scales, strict=True)))
+
+    def _chunks(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """What is read between two looks at the stop signal, each under one scale."""
+        # Where not every length can be gone back to, that before the last token must be: it is wanted the most.
+        apart = end - int(self._forgets)
+        while start < end:
+            last = min(start + self.CHUNK, apart if start < apart else end)
+            scale = self._scales[start]
+            last = next((place for place in range(start, last) if self._scales[place] != scale), last)
+            yield start, last
+            start = last
+
+    def _append(self, start: int, end: int, *, wants_logits: bool) -> Logits | None:
+        """Read part of the text, which follows what is in the KV cache."""
+        self._cached_ids += self._ids[start:end]
+        self._cached_scales += self._scales[start:end]
+        self.use_scale(self._scales[start])
+        return self._extend(self._ids[start:end], start, wants_logits=wants_logits)
+
+    def _slid_logits(self) -> Logits:
+        self.use_scale(self.lora_scale)
+        return self._window_logits()
+
+    def use_scale(self, scale: float) -> None:  # noqa: B027
+        """Let this much of the adapter count in the next steps, where there is one."""
 
     @abstractmethod
     def _extend(self, token_ids: list[int], start: int, *, wants_logits: bool) -> Logits | None:

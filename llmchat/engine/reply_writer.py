@@ -103,6 +103,7 @@ class ReplyWriter:
         self._text_length = 0
         self._changes: list[SettingsChange] = []
         self._first_config = self._config = config_for(self._index)
+        self._lora_scale = self._config.lora_scale
         check_bans(self._config, engine.info.vocab_size, engine.end_ids)
         self._finish: tuple[FinishReason, str] = ("cancelled", "stopped by you")
         self._history = TokenHistory(
@@ -119,6 +120,16 @@ class ReplyWriter:
             stop=(*prompt.stop, *self._first_config.stop),
             strip_leading_space=begins_reply,
         )
+
+    def read_lora_scale(self) -> float:
+        """The scale for the logits that are to be computed next; it stays that of their token."""
+        self._lora_scale = self._config_for(self._index).lora_scale
+        return self._lora_scale
+
+    @property
+    def lora_scale(self) -> float:
+        """The scale under which the prompt is to be read."""
+        return self._first_config.lora_scale
 
     def begin(self) -> ReplyPiece | None:
         """The text that the reply begins with before any token is drawn, if there is some."""
@@ -259,6 +270,9 @@ class ReplyWriter:
     def _read_config(self) -> SettingsChange | None:
         """Take the settings for the next token; notes what moved since the last one."""
         config, before = self._config_for(self._index), self._config
+        if config.lora_scale != self._lora_scale:
+            # Moved since the logits were computed.
+            config = config.changed(lora_scale=self._lora_scale)
         if config is before or config == before:
             return None
         self._config = config

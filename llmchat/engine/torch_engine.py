@@ -90,6 +90,11 @@ class TorchEngine(PrefixEngine):
         """Logits of shape (batch, vocab_size) as a masked numpy array for each row."""
         return [self.masked(row.float().cpu().numpy()) for row in logits]
 
+    def use_scale(self, scale: float) -> None:
+        """Let this much of the adapter count in the next steps."""
+        if self.info.lora:
+            self.model.set_lora_scale(scale)
+
     def _captured(self, step: Step) -> Step:
         """The step recorded; if that was ever refused, the step itself."""
         if self._capture is None:
@@ -139,7 +144,7 @@ class TorchFork:
 
     @torch.inference_mode()
     def __init__(self, engine: TorchEngine, lanes: int) -> None:
-        self._engine = engine
+        self._engine, self._scale = engine, engine.lora_scale
         self._texts = [engine.text for _ in range(lanes)]
         self._move(engine.cache, engine.cache.length + 1, [0] * lanes)
 
@@ -147,6 +152,7 @@ class TorchFork:
     def decode(self, token_ids: Sequence[int]) -> list[Logits]:
         """Append one token to each lane and return each lane's logits for the next."""
         engine = self._engine
+        engine.use_scale(self._scale)
         for text, token_id in zip(self._texts, token_ids, strict=True):
             text.append(token_id)
         length = len(self._texts[0])

@@ -22,6 +22,9 @@ class Family:
     plan: Callable[[Facts], ModelPlan]
     """Reads a file's facts. Raises ModelLoadError where they are not of this kind after all."""
     layouts: Mapping[Source, Layout] = field(default_factory=lambda: LAYOUTS)
+    pairs_channels: bool = False
+    """Whether GGUF files have channels of queries and keys that turn together side by side, though directories have
+    them half a head apart."""
     quantised: tuple[str, ...] = ()
     """The `quant_method`s of directories whose tensors its layout has places for."""
 

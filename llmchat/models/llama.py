@@ -120,12 +120,12 @@ def _hunyuan(facts: Facts) -> ModelPlan:
 _SEED_GGUF = {**LAYOUTS, "gguf": GGUF.changed(parts={"ffn_norm": ("post_attention_norm",)})}
 
 FAMILIES = (
-    Family({"config": ("llama", "mistral", "mixtral"), "gguf": ("llama",)}, _llama),
-    Family({"config": ("ministral", "ministral3"), "gguf": ("mistral3",)}, _ministral),
+    Family({"config": ("llama", "mistral", "mixtral"), "gguf": ("llama",)}, _llama, pairs_channels=True),
+    Family({"config": ("ministral", "ministral3"), "gguf": ("mistral3",)}, _ministral, pairs_channels=True),
     Family({"config": ("seed_oss",), "gguf": ("seed_oss",)}, llama_plan, _SEED_GGUF),
-    Family({"config": ("arcee",), "gguf": ("arcee",)}, _arcee),
-    Family({"config": ("smollm3",), "gguf": ("smollm3",)}, _smollm3),
-    Family({"config": ("granite", "granitemoe"), "gguf": ("granite", "granitemoe")}, _granite),
+    Family({"config": ("arcee",), "gguf": ("arcee",)}, _arcee, pairs_channels=True),
+    Family({"config": ("smollm3",), "gguf": ("smollm3",)}, _smollm3, pairs_channels=True),
+    Family({"config": ("granite", "granitemoe"), "gguf": ("granite", "granitemoe")}, _granite, pairs_channels=True),
     Family({"config": ("ernie4_5",), "gguf": ("ernie4_5",)}, _ernie),
     Family({"config": ("hunyuan_v1_dense",), "gguf": ("hunyuan-dense",)}, _hunyuan),
 )

@@ -47,6 +47,6 @@ BEHIND = CONFIG.changed(
 """The names where norms stand behind each part."""
 
 FAMILIES = (
-    Family({"config": ("olmo",), "gguf": ("olmo",)}, _first),
+    Family({"config": ("olmo",), "gguf": ("olmo",)}, _first, pairs_channels=True),
     Family({"config": ("olmo2", "olmo3"), "gguf": ("olmo2",)}, _later, {"config": BEHIND, "gguf": GGUF}),
 )

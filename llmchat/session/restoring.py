@@ -88,8 +88,8 @@ def other_model(session: ChatSession) -> str:
     return f"{begin} /model {LAST} opens {reply.model}." if _exists(reply.model_path) else begin
 
 
-def last_model(session: ChatSession) -> tuple[str, str]:
-    """The files of the last reply's model and of its tokenizer.
+def last_model(session: ChatSession) -> tuple[str, str, str]:
+    """The files of the last reply's model, of its tokenizer, and of its adapter.
 
     Raises:
         UsageError: There is none, or it is no longer where it was.
@@ -99,7 +99,7 @@ def last_model(session: ChatSession) -> tuple[str, str]:
         raise UsageError("No reply here says by which model it was made.")
     if not _exists(reply.model_path):
         raise UsageError(f"{reply.model} is no longer at {reply.model_path}.")
-    return reply.model_path, reply.tokenizer_path
+    return reply.model_path, reply.tokenizer_path, reply.lora_path
 
 
 def _joined(config: GenerationConfig, before: GenerationConfig, given: Collection[str]) -> GenerationConfig:

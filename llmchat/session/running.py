@@ -31,6 +31,7 @@ def signed(reply: Reply, model: ModelInfo, system: str | None) -> Reply:
         model_path=absolute(model.path),
         tokenizer_path=absolute(model.tokenizer_path),
         engine=model.engine,
+        lora_path=absolute(model.lora),
         system=system,
     )
 

@@ -28,6 +28,7 @@ def show_bars(screen: ChatScreen) -> None:
     status.context_size = 0 if session.model is None else session.model.context_length
     _show_figures(screen)
     screen.panel.config = config
+    screen.panel.has_adapter = session.model is not None and bool(session.model.lora)
     if session.last_seed is not None:
         screen.panel.show_seed(session.last_seed)
 

@@ -11,7 +11,7 @@ from llmchat.chat import export
 from llmchat.chat.endings import check_suffix
 from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, apply_preset, parse_setting
 from llmchat.chat.history import turn_count
-from llmchat.chat.model import recorded_tokenizer
+from llmchat.chat.model import recorded_tokenizer, split_lora
 from llmchat.chat.words import value_words
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
@@ -94,13 +94,24 @@ def _seed(screen: ChatScreen, word: str) -> None:
 
 def _model(screen: ChatScreen, name: str) -> None:
     if name == LAST:
-        model, tokenizer = last_model(screen.session)
-        spec = replace(screen.spec, model=model, tokenizer=recorded_tokenizer(model, tokenizer), heads=None)
+        model, tokenizer, lora = last_model(screen.session)
+        spec = replace(screen.spec, model=model, tokenizer=recorded_tokenizer(model, tokenizer), heads=None, lora=lora)
         screen.open_model(spec)
     elif name:
-        screen.open_model(replace(screen.spec, model=name, tokenizer=None, heads=None))
+        screen.open_model(replace(screen.spec, model=name, tokenizer=None, heads=None, lora=""))
     else:
         screen.action_model()
+
+
+def _lora(screen: ChatScreen, text: str) -> None:
+    info = screen.session.model
+    if not text:
+        screen.note(info.lora if info is not None and info.lora else "No adapter is open. Open one with /lora PATH.")
+        return
+    path, scale = ("", None) if text == "off" else split_lora(text)
+    if scale is not None:
+        _adopt(screen, screen.session.config.changed(lora_scale=scale))
+    screen.open_model(replace(screen.spec, lora=path and str(located(path))))
 
 
 def _system(screen: ChatScreen, text: str) -> None:
@@ -248,6 +259,7 @@ _HANDLERS: Mapping[str, Handler] = {
     "preset": _preset,
     "seed": _seed,
     "model": _model,
+    "lora": _lora,
     "system": _system,
     "raw": _raw,
     "prefill": _prefill,

@@ -88,6 +88,12 @@ COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec("preset", "Take a preset's sampling settings.", "NAME", "preset"),
     CommandSpec("seed", "Keep the seed, roll a new one for each reply, or set it.", "lock|roll|N", "seed"),
     CommandSpec("model", "Open another model; alone, show which is open.", "[X]", "model"),
+    CommandSpec(
+        "lora",
+        "Open a LoRA adapter on the open model, or with off close it; alone, show which is open.",
+        "[PATH[:SCALE]|off]",
+        "path",
+    ),
     CommandSpec("system", "Give the model a system prompt; without TEXT, or with off, none.", "[TEXT]", "string"),
     CommandSpec("raw", "Send prompts as they stand, without a chat template.", "on|off", "switch"),
     CommandSpec("prefill", "Begin every reply with TEXT; without TEXT, or with off, no more.", "[TEXT]", "string"),

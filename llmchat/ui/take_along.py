@@ -66,7 +66,7 @@ def _spec_of(reply: Reply, path: str, spec: ModelSpec) -> ModelSpec:
     tokenizer = recorded_tokenizer(path, reply.tokenizer_path)
     if tokenizer is not None and find_tokenizer(path) == Path(tokenizer):
         tokenizer = None
-    spec = replace(spec, model=name or spec.model, tokenizer=tokenizer)
+    spec = replace(spec, model=name or spec.model, tokenizer=tokenizer, lora=reply.lora_path)
     if reply.engine in ENGINES_TO_INSTALL:
         spec = replace(spec, engine=reply.engine)
     if reply.prompts:

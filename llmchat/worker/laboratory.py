@@ -160,7 +160,9 @@ def serve_inspect(engine: Engine, request: InspectRequest, post: Post) -> None:
         moment=reply.moment,
         should_stop=request.cancel.is_set,
     )
-    logits = engine.prefill(prompt.token_ids, request.cancel.is_set).logits
+    engine.lora_scale = reply.config_at(index).lora_scale
+    scales = reply.lora_scales(index, len(prompt.token_ids))
+    logits = engine.prefill(prompt.token_ids, request.cancel.is_set, lora_scales=scales).logits
     if logits is None:
         raise GenerationError("The look into the reply was stopped.")
     config = reply.config_at(index)

@@ -17,6 +17,7 @@ def test_the_defaults_that_transcripts_leave_out() -> None:
     main = {spec.name for spec in SAMPLING_SPECS if spec.group == "main"} | {"do_sample", "seed", "stop"}
     left_out = {name: value for name, value in GenerationConfig().values().items() if name not in main}
     assert left_out == {
+        "lora_scale": 1.0,
         "typical_p": 1.0,
         "top_n_sigma": 0.0,
         "xtc_probability": 0.0,
@@ -51,6 +52,7 @@ def test_the_defaults_that_transcripts_leave_out() -> None:
 
 
 EVERYTHING = GenerationConfig(
+    lora_scale=0.5,
     typical_p=0.9, top_n_sigma=1.5, xtc_probability=0.5, xtc_threshold=0.2, dry_multiplier=0.8, dry_base=2,
     dry_allowed_length=3, dry_breakers=("\n", "x"), frequency_penalty=-0.5, presence_penalty=0.5, penalty_window=64,
     dynatemp_range=0.5, dynatemp_exponent=2, mirostat_tau=5, mirostat_eta=0.2, banned_tokens=(9, 3),

@@ -174,7 +174,7 @@ def test_continuing_makes_one_reply_of_two_parts(talk: Callable[..., Talk]) -> N
 class ContinuingEngine(ScriptedEngine):
     """Goes on with its script from what of it is in the prompt."""
 
-    def prefill(self, token_ids, should_stop, on_progress=None):  # type: ignore[no-untyped-def]
+    def prefill(self, token_ids, should_stop, on_progress=None, lora_scales=None):  # type: ignore[no-untyped-def]
         """Begin after the letters that are there already."""
         result = super().prefill(token_ids, should_stop, on_progress)
         self._said = len(bytes(token_ids).decode().removeprefix("hi"))

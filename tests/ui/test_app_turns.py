@@ -19,7 +19,7 @@ from tests.ui.helpers import GREEDY, window
 class CountingEngine(ScriptedEngine):
     """Says how many prompts it has had, so that replies differ."""
 
-    def prefill(self, token_ids, should_stop, on_progress=None):  # type: ignore[no-untyped-def]
+    def prefill(self, token_ids, should_stop, on_progress=None, lora_scales=None):  # type: ignore[no-untyped-def]
         """Choose another script for each prompt."""
         self._script = [*f"Answer {len(self.prompts) + 1}.".encode(), 256]
         return super().prefill(token_ids, should_stop, on_progress)

@@ -26,7 +26,11 @@ class CountingEngine(ScriptedEngine):
         self.runs = 0
 
     def prefill(
-        self, token_ids: Sequence[int], should_stop: StopSignal, on_progress: PrefillProgress | None = None
+        self,
+        token_ids: Sequence[int],
+        should_stop: StopSignal,
+        on_progress: PrefillProgress | None = None,
+        lora_scales: Sequence[float] | None = None,
     ) -> Prefill:
         """Count it."""
         self.runs += 1

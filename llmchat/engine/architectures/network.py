@@ -8,14 +8,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from llmchat.checkpoints.checkpoint import Adapter
+from llmchat.engine.architectures.adapters import JOINED, attach
 from llmchat.engine.architectures.layers import Layer, Norm, Place
 from llmchat.engine.architectures.rope import RotaryPositions
 from llmchat.engine.kv_cache import AnyCache, CacheAtPosition, KVCache
-from llmchat.engine.linear import Linear, linear
+from llmchat.engine.linear import Linear, LowRank, linear
 from llmchat.models.plan import ModelPlan
-
-_PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
-"""Our parameters that join several of a plan's: one large product is faster than three small ones."""
 
 
 class Network(nn.Module):
@@ -33,6 +32,9 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(Layer(layer, plan.dim) for layer in plan.layers)
         self.norm = Norm(plan.norm, plan.dim)
         self.head = None if plan.tied else Linear(plan.dim, plan.vocab_size, bias=plan.head_bias)
+        self.head_low_rank: LowRank | None = None
+        """What an adapter adds to the output layer, which may be the embedding."""
+        self.lora_scale = torch.ones(())
         ropes = {layer.attention.rope for layer in plan.layers} - {None}
         self._ropes = {rope: RotaryPositions(rope) for rope in ropes if rope is not None}
         self._windows = {layer.attention.window for layer in plan.layers}
@@ -45,8 +47,9 @@ class Network(nn.Module):
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        adapter: Adapter | None = None,
     ) -> Network:
-        """A network with these weights, in memory of its own.
+        """A network with these weights, in memory of its own, and with an adapter beside them.
 
         Tensors are taken one after the other, so that what reads them from a file as they are asked for is never in
         memory twice.
@@ -60,7 +63,14 @@ class Network(nn.Module):
             kept = torch.float32 if "norm." in name or name.endswith("sinks.weight") else dtype
             weights[name] = _joined(parts, device, kept, axis=-1 if name.endswith("bias") else -2)
         model.load_state_dict(weights, assign=True)
+        if adapter is not None:
+            model.lora_scale = torch.ones((), dtype=dtype, device=device)
+            attach(model, adapter, model.lora_scale)
         return model.eval().requires_grad_(False)
+
+    def set_lora_scale(self, scale: float) -> None:
+        """Choose how much of the adapter counts; there must be one."""
+        self.lora_scale.fill_(scale)
 
     def make_cache(self, capacity: int, batch: int = 1) -> KVCache:
         """An empty cache for `capacity` positions of `batch` sequences, beside the weights."""
@@ -149,7 +159,10 @@ class Network(nn.Module):
 
     def _logits(self, hidden: Tensor) -> Tensor:
         head = self.embedding if self.head is None else self.head
-        logits = linear(self.norm.forward(hidden), head.weight, getattr(head, "bias", None)).float()
+        normed = self.norm.forward(hidden)
+        logits = linear(normed, head.weight, getattr(head, "bias", None)).float()
+        if self.head_low_rank is not None:
+            logits = logits + self.head_low_rank.added(normed).float()
         if self.plan.logit_scale != 1.0:
             logits = logits * self.plan.logit_scale
         cap = self.plan.final_softcap
@@ -178,7 +191,7 @@ def _embedding(count: int, dim: int) -> nn.Embedding:
 
 def _part_names(name: str) -> list[str]:
     """The plan's names of the tensors that one of our parameters joins."""
-    for joined, parts in _PARTS.items():
+    for joined, parts in JOINED.items():
         if joined in name:
             return [name.replace(joined, part) for part in parts]
     return [name]

@@ -57,6 +57,8 @@ void llmchat_memory_free(Memory* memory);
 Model* llmchat_model_new(const Shape* shape, const LayerShape* layers, const char* kernels, Memory* memory);
 void llmchat_model_free(Model* model);
 int llmchat_set_matrix(Model* model, int layer, int slot, int expert, int parts, const int32_t* formats, const void* const* data, const size_t* sizes, const int32_t* rows, int cols);
+int llmchat_add_low_rank(Model* model, int layer, int slot, int expert, int first_row, int rows, int rank, int down_format, const void* down, size_t down_size, int up_format, const void* up, size_t up_size, float factor);
+void llmchat_set_lora_scale(Model* model, float scale);
 int llmchat_set_table(Model* model, int kind, const void* data, size_t size);
 int llmchat_look_up(Model* model, int kind, const void* data, size_t size, void* to, size_t blocks);
 int llmchat_set_embedding(Model* model, int format, const void* data, size_t size);

@@ -99,6 +99,31 @@ int llmchat_set_matrix(Model* model, int layer, int slot, int expert, int parts,
     return NO_MEMORY;
 }
 
+// Adds scale * factor * up * down to some rows of a slot's matrix, whose own are there already. REFUSED if they do not fit.
+int llmchat_add_low_rank(Model* model, int layer, int slot, int expert, int first_row, int rows, int rank, int down_format,
+                         const void* down, size_t down_size, int up_format, const void* up, size_t up_size, float factor) try {
+    Stack* stack = model->stack(layer, slot, expert);
+    if (!stack || stack->parts.empty()) return REFUSED;
+    const auto [all_rows, cols] = model->matrix_size(layer, slot);
+    if (rank < 1 || rank > kMost || rows < 1 || first_row < 0 || first_row % kRows || first_row > all_rows - rows) return REFUSED;
+    if (rows % kRows && first_row + rows != all_rows) return REFUSED;  // or it would reach into the rows of another worker
+    for (int format : {down_format, up_format}) {
+        if (format < 0 || format >= kFormats || layout_of(Format(format)).bits) return REFUSED;
+    }
+    const Part halves[] = {{Format(down_format), static_cast<const uint8_t*>(down), rank},
+                           {Format(up_format), static_cast<const uint8_t*>(up), rows}};
+    if (down_size != rank * file_row_bytes(halves[0].format, cols)) return REFUSED;
+    if (up_size != rows * file_row_bytes(halves[1].format, rank)) return REFUSED;
+    stack->add(halves[0], halves[1], first_row / kRows, cols, factor, model->memory, model->team);
+    model->reserve_rank(rank);
+    return DONE;
+} catch (const std::bad_alloc&) {
+    return NO_MEMORY;
+}
+
+// How much of what was added counts, from the next step on; with 0 a step is what it is without.
+void llmchat_set_lora_scale(Model* model, float scale) { model->lora_scale = scale; }
+
 // Unpacks blocks of a LookUp format with all threads into as many of what it becomes. REFUSED if the sizes are not theirs.
 int llmchat_look_up(Model* model, int kind, const void* data, size_t size, void* to, size_t blocks) {
     if (kind < 0 || kind >= LOOK_UPS || !look_up_fits(kind, blocks, size, model->tables[kind].size())) return REFUSED;

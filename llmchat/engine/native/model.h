@@ -27,7 +27,7 @@ struct Model : Weights {
     std::vector<Pace> paces;  // of steps without logits, for each number of positions, then of those with
 
     struct Scratch {  // of one worker
-        std::vector<float> normed, scratch;
+        std::vector<float> normed, scratch, thin;
         std::vector<std::unique_ptr<ActivationMemory>> memory;
         Activations tile[kTile];
         Routing routing;
@@ -38,6 +38,7 @@ struct Model : Weights {
     std::vector<int> windows;  // how many positions each layer sees; 0 is all
     int stretches = 1;  // of the longest text of a step
     bool complete = false;
+    float lora_scale = 1;
     int padded_qkv, padded_ffn, padded_dim, padded_shared, widest, slots = kTile;
 
     Model(const Shape& s, const LayerShape* given, const Kernels* k)
@@ -103,11 +104,37 @@ struct Model : Weights {
     void multiply(int worker, const Stack& m, const Activations* in, int count, float* y, size_t stride, bool add) {
         int from, to;
         share(worker, m.blocks(), from, to);
+        int start = 0;
         for (const Matrix& part : m.parts) {
-            const int first = std::max(from, 0), end = std::min(to, part.blocks());
-            if (first < end) kernels->multiply(part, in, count, first, end, y, stride, add);
-            from -= part.blocks(), to -= part.blocks(), y += size_t(part.blocks()) * kRows;
+            const int first = std::max(from - start, 0), end = std::min(to - start, part.blocks());
+            if (first < end) kernels->multiply(part, in, count, first, end, y + size_t(start) * kRows, stride, add);
+            start += part.blocks();
         }
+        if (m.added.empty() || lora_scale == 0) return;
+        for (const LowRank& a : m.added) {
+            const int first = std::max(from - a.first_block, 0), end = std::min(to - a.first_block, a.up.blocks());
+            if (first < end) add_low_rank(worker, a, in, count, first, end, y + size_t(a.first_block) * kRows, stride);
+        }
+    }
+
+    // y += scale * factor * up * (down * in) for some blocks. Each worker makes the few numbers between for itself.
+    void add_low_rank(int worker, const LowRank& a, const Activations* in, int count, int first, int end, float* y, size_t stride) {
+        float* thin = scratch[worker].thin.data();
+        const size_t thin_stride = size_t(a.down.blocks()) * kRows;
+        kernels->multiply(a.down, in, count, 0, a.down.blocks(), thin, thin_stride, false);
+        Activations between[kTile];
+        for (int t = 0; t < count; t++) {
+            float* row = thin + t * thin_stride;
+            for (int i = 0; i < a.down.rows; i++) row[i] *= lora_scale * a.factor;
+            between[t].values = row;
+        }
+        kernels->multiply(a.up, between, count, first, end, y, stride, true);
+    }
+
+    // Room for the numbers between the matrices of a pair.
+    void reserve_rank(int rank) {
+        const size_t wanted = size_t(kTile) * ((rank + kRows - 1) / kRows * kRows);
+        for (Scratch& one : scratch) one.thin.resize(std::max(one.thin.size(), wanted));
     }
 
     void normalise(int kind, const float* from, const float* weight, const float* bias, int dim, float* to) {

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmchat.checkpoints.blocks import dequantise
-from llmchat.checkpoints.checkpoint import Checkpoint, RawTensor
+from llmchat.checkpoints.checkpoint import Adapter, Checkpoint, RawTensor
 from llmchat.engine.architectures.frequencies import rope_frequencies, rope_magnitude
+from llmchat.engine.native.adapters import placed_pairs
 from llmchat.engine.native.interface import constants
 from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, PAGE, TILE, PreparedMemory, load_library
 from llmchat.engine.native.lookup import CODED, LOOKED_UP, set_table, unpack
@@ -137,6 +138,8 @@ class NativeModel:
             progress("repacking weights", index / len(self.plan.layers))
             self._load_layer(index, layer)
         self._load_globals()
+        if checkpoint.adapter is not None:
+            self._add(checkpoint.adapter)
         checkpoint.check_unchanged()
         self._raw = {}
 
@@ -199,6 +202,10 @@ class NativeModel:
         is_long = bool(self.plan.rope_length(length))
         if is_long != self._is_long:
             self._positions, self._is_long = 0, is_long
+
+    def set_lora_scale(self, scale: float) -> None:
+        """Choose how much of the adapter counts from the next step on."""
+        self.library.llmchat_set_lora_scale(self.handle, scale)
 
     def _tile(
         self,
@@ -332,6 +339,21 @@ class NativeModel:
             )
         )
         self._reserve_positions(1)
+
+    def _add(self, adapter: Adapter) -> None:
+        """Take over an adapter's pairs, in the floats of its file."""
+        for layer, slot, first_row, pair in placed_pairs(self.plan, adapter):
+            halves = [np.ascontiguousarray(half.data) for half in (pair.down, pair.up)]
+            (down_format, up_format), (down, up) = (
+                (_FORMATS.index(pair.down.kind), _FORMATS.index(pair.up.kind)),
+                halves,
+            )
+            _check(
+                self.library.llmchat_add_low_rank(
+                    *(self.handle, layer, constants()[slot], 0, first_row, pair.up.shape[0], pair.rank),
+                    *(down_format, down.ctypes.data, down.nbytes, up_format, up.ctypes.data, up.nbytes, pair.factor),
+                )
+            )
 
     def _take(self, name: str) -> RawTensor:
         """A tensor of the checkpoint, read now; each is taken once."""

@@ -20,9 +20,17 @@ struct Part {
     const uint8_t* table = nullptr;
 };
 
+// What an adapter adds to the rows from a block on: scale * factor * up * down, both in floats.
+struct LowRank {
+    Matrix down, up;
+    int first_block;
+    float factor;
+};
+
 // Matrices of the same columns, one below the other; all but the last fill whole blocks of rows.
 struct Stack {
     std::vector<Matrix> parts;
+    std::vector<LowRank> added;
 
     int blocks() const {
         int sum = 0;
@@ -32,7 +40,8 @@ struct Stack {
 
     size_t bytes() const {
         size_t sum = 0;
-        for (const Matrix& m : parts) sum += repacked_bytes(m.format, m.rows, m.cols);
+        for (const Matrix& m : parts) sum += repacked_bytes(m);
+        for (const LowRank& a : added) sum += repacked_bytes(a.down) + repacked_bytes(a.up);
         return sum;
     }
 
@@ -49,9 +58,7 @@ struct Stack {
             size_t end = at;
             while (end < given.size() && given[end].format == m.format) m.rows += given[end++].rows;
             if (end < given.size() && m.rows % kRows) return false;
-            uint8_t* to = memory.take(repacked_bytes(m.format, m.rows, cols));
-            m.data = to;
-            team.run(team.size(), [&](int worker) { repack_share(m, &given[at], &given[at] + (end - at), worker, team.size(), to); });
+            pack(m, &given[at], &given[at] + (end - at), memory, team);
             found.push_back(m);
             at = end;
         }
@@ -59,7 +66,23 @@ struct Stack {
         return true;
     }
 
+    // Takes a pair of matrices of floats that is added to the rows from a block on.
+    void add(const Part& down, const Part& up, int first_block, int cols, float factor, Arena& memory, Team& team) {
+        LowRank a = {{down.format, down.rows, cols, nullptr}, {up.format, up.rows, down.rows, nullptr}, first_block, factor};
+        pack(a.down, &down, &down + 1, memory, team), pack(a.up, &up, &up + 1, memory, team);
+        added.push_back(a);
+    }
+
 private:
+    static size_t repacked_bytes(const Matrix& m) { return llmchat::repacked_bytes(m.format, m.rows, m.cols); }
+
+    // Gives a matrix its numbers, with all threads.
+    static void pack(Matrix& m, const Part* part, const Part* end, Arena& memory, Team& team) {
+        uint8_t* to = memory.take(repacked_bytes(m));
+        m.data = to;
+        team.run(team.size(), [&](int worker) { repack_share(m, part, end, worker, team.size(), to); });
+    }
+
     // One worker's blocks of rows.
     static void repack_share(const Matrix& m, const Part* part, const Part* end, int worker, int workers, uint8_t* to) {
         const int from_row = int(int64_t(m.blocks()) * worker / workers) * kRows;

@@ -154,7 +154,7 @@ class ModelPicker(ModalScreen[ModelSpec | None]):
         self.app.push_screen(FileBrowser(path, is_tokenizer, f"Choose the tokenizer of {path.name}"), with_tokenizer)
 
     def _finish(self, model: str, tokenizer: str | None = None, heads: int | None = None) -> None:
-        self.dismiss(replace(self._spec, model=model, tokenizer=tokenizer, heads=heads))
+        self.dismiss(replace(self._spec, model=model, tokenizer=tokenizer, heads=heads, lora=""))
 
 
 def _recent_row(path: str) -> Choice:

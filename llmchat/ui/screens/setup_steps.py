@@ -122,7 +122,7 @@ class ModelStep(SetupStep):
             name = ""
         if name == draft.model:
             return draft
-        return replace(draft, model=name, tokenizer=None, heads=None, chat_template=None)
+        return replace(draft, model=name, tokenizer=None, heads=None, chat_template=None, lora="")
 
     @on(ChoiceList.Chosen)
     @on(Input.Changed)

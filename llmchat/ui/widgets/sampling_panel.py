@@ -60,6 +60,8 @@ class SamplingPanel(VerticalScroll, can_focus=False):
         &.-overlay { dock: right; layer: overlay; max-width: 100%; border-left: vkey $primary; }
         & > PresetPicker { margin-bottom: 1; }
         &.-folded > .-more { display: none; }
+        & > .-adapter { display: none; }
+        &.-adapted > .-adapter { display: block; }
         & > #next-token { height: auto; width: 1fr; }
         & > #sampling-note {
             dock: bottom;
@@ -104,6 +106,7 @@ class SamplingPanel(VerticalScroll, can_focus=False):
             Slider(spec, getattr(self._config, spec.name), id=spec.name.replace("_", "-")) for spec in SAMPLING_SPECS
         ]
         yield from (slider for slider in sliders if slider.spec.group == "main")
+        yield from (slider.add_class("-adapter") for slider in sliders if slider.spec.group == "adapter")
         yield MoreSamplers(id="more")
         for slider in sliders:
             if slider.spec.group == "more":
@@ -126,6 +129,17 @@ class SamplingPanel(VerticalScroll, can_focus=False):
         self._note_sources(config, "changed here")
         self._config = config
         if self.is_mounted:
+            self._show()
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether an adapter is open, so that its scale has a line."""
+        return self.has_class("-adapted")
+
+    @has_adapter.setter
+    def has_adapter(self, has_adapter: bool) -> None:
+        if has_adapter != self.has_adapter:
+            self.set_class(has_adapter, "-adapted")
             self._show()
 
     def set_sources(self, sources: Mapping[str, str]) -> None:
@@ -171,7 +185,8 @@ class SamplingPanel(VerticalScroll, can_focus=False):
         line.others = " · ".join(others)
         heading = self.query_one(PresetPicker).heading
         heading.preset = matching_preset(config) or CUSTOM
-        heading.count = sum(slider.differs for slider in self.query(Slider)) + (not config.do_sample) + len(others)
+        acting = (slider for slider in self.query(Slider) if self.has_adapter or slider.spec.group != "adapter")
+        heading.count = sum(slider.differs for slider in acting) + (not config.do_sample) + len(others)
 
     def _change(self, values: Mapping[str, Value]) -> None:
         """Take changed fields, or put everything back and say why they do not go together."""

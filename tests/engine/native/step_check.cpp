@@ -55,6 +55,11 @@ struct Numbers {
         std::vector<std::vector<uint8_t>> parts;
         std::vector<int32_t> rows, formats;
     };
+    struct Pair {  // of an adapter
+        int layer, slot, expert, first_row, rows, rank;
+        Format down_format, up_format;
+        std::vector<uint8_t> down, up;
+    };
     struct Turns {
         int dim, interleaved;
         std::vector<float> cosines, sines;
@@ -62,6 +67,7 @@ struct Numbers {
     Shape shape{};
     std::vector<LayerShape> layers;
     std::vector<Matrix> matrices;
+    std::vector<Pair> pairs;
     std::vector<Turns> ropes;
     Format embedding_format{};
     std::vector<uint8_t> embedding;
@@ -161,6 +167,20 @@ struct Numbers {
             filled += count;
         }
         matrices.push_back(std::move(m));
+        for (int i = between(0, 3); i > 1; i--) add_pair(layer, slot, expert, filled, cols);
+    }
+
+    // A pair for the rows from a whole block on, to the end or to another whole block.
+    void add_pair(int layer, int slot, int expert, int rows, int cols) {
+        const int first = between(0, (rows - 1) / kRows), end = between(first + 1, (rows + kRows - 1) / kRows);
+        Pair p{layer, slot, expert, first * kRows, std::min(end * kRows, rows) - first * kRows, between(1, 40), float_format(), float_format(), {}, {}};
+        p.down = matrix_bytes(p.down_format, p.rank, cols), p.up = matrix_bytes(p.up_format, p.rows, p.rank);
+        pairs.push_back(std::move(p));
+    }
+
+    static Format float_format() {
+        const Format floats[] = {Format::F32, Format::F16, Format::BF16};
+        return floats[between(0, 2)];
     }
 
     static std::vector<float> values(int count) {
@@ -207,7 +227,27 @@ static void check_hostile_shapes(const Numbers& numbers) {
     refused([](Shape& s, LayerShape&) { s.ropes = s.layers + 1; });
 }
 
-static Owned open_model(const Numbers& numbers, int threads, const char* kernels) {
+static void add_pairs(const Numbers& numbers, Model* model) {
+    for (const auto& p : numbers.pairs) {
+        const auto add = [&](int layer, int first_row, int rows, int rank, int format, size_t less) {
+            return llmchat_add_low_rank(model, layer, p.slot, p.expert, first_row, rows, rank, format, p.down.data(), p.down.size(),
+                                        int(p.up_format), p.up.data(), p.up.size() - less, 0.5f);
+        };
+        const int format = int(p.down_format);
+        require(add(numbers.shape.layers, p.first_row, p.rows, p.rank, format, 0) == REFUSED, "a layer that is not there is refused");
+        require(add(p.layer, p.first_row + 1, p.rows, p.rank, format, 0) == REFUSED, "half a block is refused");
+        require(add(p.layer, p.first_row + (1 << 20), p.rows, p.rank, format, 0) == REFUSED, "rows that are not there are refused");
+        require(add(p.layer, -kRows, p.rows, p.rank, format, 0) == REFUSED, "rows before the first are refused");
+        require(add(p.layer, p.first_row, p.rows, p.rank + 1, format, 0) == REFUSED, "another rank is refused");
+        require(add(p.layer, p.first_row, p.rows, 0, format, 0) == REFUSED, "no rank is refused");
+        require(add(p.layer, p.first_row, p.rows, p.rank, int(Format::Q8_0), 0) == REFUSED, "a quantised pair is refused");
+        require(add(p.layer, p.first_row, p.rows, p.rank, -1, 0) == REFUSED, "no such format is refused");
+        require(add(p.layer, p.first_row, p.rows, p.rank, format, 1) == REFUSED, "another size is refused");
+        require(add(p.layer, p.first_row, p.rows, p.rank, format, 0) == DONE, "a pair is taken");
+    }
+}
+
+static Owned open_model(const Numbers& numbers, int threads, const char* kernels, bool is_adapted = true) {
     Shape shape = numbers.shape;
     shape.threads = threads;
     // None, too little for all weights, or enough.
@@ -228,6 +268,7 @@ static Owned open_model(const Numbers& numbers, int threads, const char* kernels
         other[0]++;
         require(set(m.layer, m.expert, other.data()) == REFUSED, "another size is refused");
     }
+    if (is_adapted) add_pairs(numbers, model.get());
     const auto embed = [&](int format, size_t size) { return llmchat_set_embedding(model.get(), format, numbers.embedding.data(), size); };
     require(embed(int(numbers.embedding_format), numbers.embedding.size()) == DONE, "an embedding is taken");
     require(embed(int(numbers.embedding_format), numbers.embedding.size() - 1) == REFUSED, "another size is refused");
@@ -329,6 +370,7 @@ static void check_shape(int round) {
     for (const char* kernels : {"avx512", "avx2", "neon", "portable"}) {
         if (!*llmchat_kernels(kernels)) continue;
         const Owned alone = open_model(numbers, 1, kernels), team = open_model(numbers, 3, kernels);
+        const Owned bare = open_model(numbers, 2, kernels, false);
         check_refusals(numbers, team.get());
         dice.seed(round);
         const std::vector<float> expected = read(numbers, alone.get(), text, 1);
@@ -339,6 +381,12 @@ static void check_shape(int round) {
                 require(!both || !std::memcmp(&found[i], &expected[i], sizeof(float)), "threads and steps change no bit");
             }
         }
+        llmchat_set_lora_scale(team.get(), 0);
+        dice.seed(round);
+        const std::vector<float> plain = read(numbers, bare.get(), text, kTile);
+        dice.seed(round);
+        const std::vector<float> unscaled = read(numbers, team.get(), text, kTile);
+        require(!std::memcmp(plain.data(), unscaled.data(), plain.size() * sizeof(float)), "a scale of 0 is the model alone");
     }
 }
 
