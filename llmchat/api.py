@@ -102,7 +102,14 @@ class Model:
         turns = _turns(prompt, system)
         seed = roll_seed() if settings.seed is None else settings.seed
         room = max(1, min(settings.max_new_tokens, self.info.context_length // 4))
-        built = build_prompt(self._engine, turns, raw=raw, prefill_text=prefill, reply_room=room)
+        built = build_prompt(
+            self._engine,
+            turns,
+            raw=raw,
+            prefill_text=prefill,
+            reply_room=room,
+            template_args=settings.template_args,
+        )
         stream = ReplyStream(self._engine, built, lambda _: settings, seed)
         stream.prefill()
         return stream

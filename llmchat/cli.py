@@ -188,6 +188,7 @@ def _run_once(options: dict[str, Any]) -> int:
     once = OnceOptions(
         start=start,
         output="json" if options["as_json"] else "jsonl" if options["as_jsonl"] else "text",
+        show_thinking=options["show_thinking"],
         stats=options["stats"],
         quiet=options["quiet"],
         num_samples=options["num_samples"] or 1,

@@ -23,6 +23,7 @@ from llmchat.chat.generation_config import (
 )
 from llmchat.chat.model import split_lora
 from llmchat.chat.plain_text import checked_text
+from llmchat.chat.template_args import canonical_argument, with_arguments
 from llmchat.errors import UsageError
 
 if TYPE_CHECKING:
@@ -84,6 +85,12 @@ OPTIONS: tuple[Option, ...] = (
     Option(["--prompt-file"], metavar="FILE", help="Read the prompt from a file; - is standard input."),
     Option(["--no-stdin"], is_flag=True, help="Leave standard input alone, as within a loop that reads from it."),
     Option(["-s", "--system"], metavar="TEXT", help="The system prompt."),
+    Option(
+        ["--template-arg", "template_args"],
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A variable of the chat template, such as enable_thinking=false; can be repeated.",
+    ),
     Option(["--prefill"], metavar="TEXT", help="Text that the reply begins with."),
     Option(["--raw/--no-raw"], default=None, help="Continue the prompt's text, without a chat template."),
     Option(["--stop"], multiple=True, metavar="TEXT", help="End the reply at this text; can be repeated."),
@@ -101,6 +108,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(["--once"], is_flag=True, help="Print one reply and end, without the window."),
     Option(["--json", "as_json"], is_flag=True, help="With --once: print one JSON object."),
     Option(["--jsonl", "as_jsonl"], is_flag=True, help="With --once: print a JSON object on a line for each step."),
+    Option(
+        ["--show-thinking"], is_flag=True, help="With --once: print what the model thinks before its answer as well."
+    ),
     Option(["--stats"], is_flag=True, help="With --once: print speed and counts on standard error."),
     Option(
         ["--num-samples"],
@@ -158,7 +168,7 @@ _CONFLICTS = (
 )
 """Options that cannot be given together."""
 
-_ONCE_ONLY = ("as_json", "as_jsonl", "stats", "num_samples", "compare", "sweep", "dry_run")
+_ONCE_ONLY = ("as_json", "as_jsonl", "show_thinking", "stats", "num_samples", "compare", "sweep", "dry_run")
 """Options that go with --once alone."""
 
 
@@ -336,9 +346,16 @@ def _sampling_values(options: dict[str, Any]) -> dict[str, Any]:
         values["temperature_last"] = True
     if options["stop"]:
         values["stop"] = tuple(checked_text(text, "The stop string") for text in options["stop"])
+    if options["template_args"]:
+        values["template_args"] = _template_args(options["template_args"])
     if options["greedy"]:
         values["do_sample"] = False
     return values
+
+
+def _template_args(typed: Iterable[str]) -> tuple[str, ...]:
+    """The template's variables that were given; of one that was given twice the last counts."""
+    return with_arguments((), (canonical_argument(checked_text(text, "--template-arg")) for text in typed))
 
 
 def _resumed(options: dict[str, Any]) -> Path | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from llmchat.chat.archive import read_transcript
 from llmchat.chat.generation_config import SEED_LIMIT
+from llmchat.chat.template_args import unknown_arguments
 from llmchat.chat.turn import Reply
 from llmchat.errors import LlmchatError
 from llmchat.files import describe
@@ -63,6 +64,8 @@ class OnceOptions:
     start: StartOptions
     """With a prompt."""
     output: Output = "text"
+    show_thinking: bool = False
+    """Whether the thought before an answer is printed as well."""
     stats: bool = False
     quiet: bool = False
     num_samples: int = 1
@@ -125,7 +128,7 @@ class _Run:
             prefill_text=start.prefill_text,
             autosave=False,
         )
-        self._printer = make_printer(options.output)
+        self._printer = make_printer(options.output, show_thinking=options.show_thinking)
         self._narrator = Narrator(quiet=options.quiet)
         self._held_notes: list[str] = []  # of a running reply, for when it has been printed
         self._experiment: Experiment | None = None
@@ -285,6 +288,8 @@ class _Run:
             case ModelLoaded():
                 for note in (*event.info.notes, other_model(self._session)):
                     narrator.say(note)
+                if words := unknown_arguments(self._session.config.template_args, event.info.template_variables):
+                    narrator.warn(words)
                 if self._session.system and not event.info.has_chat_template and not self._session.raw:
                     narrator.warn("the system prompt is left out: this model has no chat template to put it into.")
             case ModelChanged():
@@ -310,6 +315,8 @@ class _Run:
         reply = replace(reply, timings=replace(reply.timings, load_seconds=session.load_seconds))
         self._printer.finish(reply, self._options.start.prompt or "", session.model)
         self._tell_held_notes()
+        if reply.thought.is_open and not self._options.show_thinking:
+            self._narrator.warn("the reply ended while the model was still thinking: raise --max-tokens.")
         if self._options.stats:
             self._narrator.statistics(reply, session.model)
 

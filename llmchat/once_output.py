@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from llmchat.chat.model import ModelInfo
 from llmchat.chat.plain_text import visible
+from llmchat.chat.thought import Thought
 from llmchat.chat.turn import Reply, token_count
+from llmchat.chat.words import thought_words
 from llmchat.streams import print_json, steer
 from llmchat.worker.messages import PromptProcessed, PromptTokens, TokensGenerated
 
@@ -23,7 +25,14 @@ SEPARATOR = "---\n"
 class TextPrinter:
     """The reply's text as it comes, and one line end after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, show_thinking: bool = False) -> None:
+        """A printer.
+
+        Args:
+            show_thinking: Print the thought before the answer too, between marks that are the same for every model.
+        """
+        self._shows_thought = show_thinking
+        self._is_in_thought = False
         self._has_begun = False
 
     def begin(self, number: int) -> None:
@@ -34,12 +43,22 @@ class TextPrinter:
     def add(self, event: TokensGenerated) -> None:
         """Print some more of the reply."""
         self._has_begun = True
+        if self._shows_thought:
+            self._add_thought(event.thought)
         write_out(event.text)
+
+    def _add_thought(self, thought: Thought) -> None:
+        if thought.text:
+            write_out(thought.text if self._is_in_thought else f"<think>\n{thought.text}")
+            self._is_in_thought = True
+        if thought.closing and self._is_in_thought:
+            write_out("\n</think>\n\n")
+            self._is_in_thought = False
 
     def finish(self, reply: Reply, prompt: str, info: ModelInfo) -> None:
         """End the reply."""
         write_out("\n")
-        self._has_begun = False
+        self._has_begun = self._is_in_thought = False
 
     def break_off(self) -> None:
         """End what there is of a reply that failed."""
@@ -76,8 +95,8 @@ class JsonLinesPrinter:
 
     def add(self, event: TokensGenerated) -> None:
         """Print a step."""
-        step = {"type": "token", "sample": self._sample, "text": event.text, "token_ids": list(event.token_ids)}
-        write_json(step)
+        step = {"type": "token", "sample": self._sample, "text": event.text, "thinking": event.thought.text}
+        write_json({**step, "token_ids": list(event.token_ids)})
 
     def finish(self, reply: Reply, prompt: str, info: ModelInfo) -> None:
         """Print the end."""
@@ -90,17 +109,18 @@ class JsonLinesPrinter:
 Printer = TextPrinter | JsonPrinter | JsonLinesPrinter
 
 
-def make_printer(output: Output) -> Printer:
-    """The printer for a form of output."""
+def make_printer(output: Output, *, show_thinking: bool = False) -> Printer:
+    """The printer for a form of output; JSON has the thought in a field of its own in any case."""
     if output == "json":
         return JsonPrinter()
-    return JsonLinesPrinter() if output == "jsonl" else TextPrinter()
+    return JsonLinesPrinter() if output == "jsonl" else TextPrinter(show_thinking=show_thinking)
 
 
 def describe_reply(reply: Reply, prompt: str, info: ModelInfo) -> dict[str, Any]:
     """A reply as the object that `--json` prints."""
     return {
         "text": reply.text,
+        "thinking": reply.thought.text,
         "prompt": prompt,
         "model": info.name,
         "finish_reason": reply.finish_reason,
@@ -112,12 +132,13 @@ def describe_reply(reply: Reply, prompt: str, info: ModelInfo) -> dict[str, Any]
         "usage": {
             "prompt_tokens": reply.prompt_tokens,
             "generated_tokens": len(reply.token_ids),
+            "thinking_tokens": reply.thought.tokens,
             "cached_tokens": reply.cached_tokens,
             "dropped_tokens": reply.dropped_tokens,
             "unknown_tokens": reply.unknown_tokens,
             "byte_tokens": reply.byte_tokens,
         },
-        "timings": asdict(reply.timings),
+        "timings": {**asdict(reply.timings), "thinking_seconds": reply.thought.seconds},
     }
 
 
@@ -216,6 +237,7 @@ class Narrator:
             "prompt": f"{token_count(reply.prompt_tokens)}, {reply.cached_tokens} from the cache{dropped}, "
             f"{times.prompt_tokens_per_second:.1f} tokens/s",
             "reply": f"{token_count(len(reply.token_ids))}{lacking}, {times.tokens_per_second:.1f} tokens/s",
+            **({"thought": thought_words(reply.thought)} if reply.thought.written else {}),
             "first token": f"{times.time_to_first_token_seconds:.3f} s",
             "load": f"{times.load_seconds:.3f} s",
         }

@@ -218,7 +218,10 @@ class PlainConversation:
             case PromptProcessed() if event.dropped_tokens:
                 say(f"The prompt has {event.prompt_tokens} tokens; the model sees the last {event.context_length}.")
             case TokensGenerated():
-                self._voice.speak(name, event.text)
+                if event.thought.text:
+                    self._voice.think()
+                if event.text:
+                    self._voice.speak(name, event.text)
             case GenerationFinished():
                 self._voice.finish(name, event.reply)
                 while self._held_notes:
@@ -242,6 +245,13 @@ class _ReplyVoice:
     def __init__(self) -> None:
         self._stream: VisibleStream | None = None
         self._line_open = False
+        self._is_thinking = False
+
+    def think(self) -> None:
+        """Say, once, that the model thinks before it answers; what it thinks is kept, and not read out."""
+        if not self._is_thinking:
+            self._is_thinking = True
+            say("(thinking …)")
 
     def speak(self, name: str, text: str) -> None:
         """Print some more of the reply."""
@@ -254,11 +264,14 @@ class _ReplyVoice:
         """End the reply, with a line on why if that was not its own end."""
         self.speak(name, "")
         self.break_off()
+        self._is_thinking = False
+        if reply.thought.is_open:
+            say("(it was still thinking)")
         if reply.finish_reason == "cancelled":
             say("(stopped)")
         elif reply.finish_reason == "length":
             say(f"(ended by {reply.finish_detail}; /continue goes on)")
-        elif not reply.text:
+        elif not reply.text and not reply.thought.is_open:
             say("(the reply is empty)")
 
     def break_off(self) -> None:

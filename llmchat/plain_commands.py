@@ -16,12 +16,13 @@ from llmchat.chat.generation_config import (
 from llmchat.chat.history import turn_count
 from llmchat.chat.model import recorded_tokenizer
 from llmchat.chat.turn import Turn, token_count
-from llmchat.chat.words import value_words
+from llmchat.chat.words import thought_words, value_words
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
 from llmchat.paths import located
 from llmchat.session import ChatSession
 from llmchat.session.restoring import LAST, last_model, other_model
+from llmchat.session.thinking import think
 from llmchat.settings import Settings
 from llmchat.ui.commands import COMMAND_BY_NAME, COMMANDS, Command, CommandSpec
 
@@ -61,6 +62,7 @@ class PlainCommands:
             "system": self._system,
             "raw": self._raw,
             "prefill": self._prefill,
+            "think": lambda args: say(think(session, *args)),
             "prompt": lambda args: show_prompt(args[0] if args else ""),
             "new": self._new,
             "save": self._save,
@@ -239,6 +241,8 @@ class PlainCommands:
             self._say(f"Runs on: {info.path_words}{f', because {info.path_reason}' if info.path_reason else ''}")
         self._say(f"Prompt: {token_count(reply.prompt_tokens)}, {reply.cached_tokens} of them from the cache")
         self._say(f"Reply: {token_count(len(reply.token_ids))}, {times.tokens_per_second:.1f} a second")
+        if reply.thought.written:
+            self._say(f"Thought before the answer: {thought_words(reply.thought)}")
         self._say(f"First token after {times.time_to_first_token_seconds:.2f} s")
         self._say(f"Seed: {reply.seed}")
         self._say(f"Ended by: {reply.finish_detail}")

@@ -29,6 +29,7 @@ from tests.program import TINY, Here, command, open_terminal, read_terminal, run
 PROMPT = ("--prompt", "Once upon a time", "-n", "12", "--seed", "3")
 KEYS = [
     "text",
+    "thinking",
     "prompt",
     "model",
     "finish_reason",
@@ -39,8 +40,22 @@ KEYS = [
     "usage",
     "timings",
 ]
-USAGE = ["prompt_tokens", "generated_tokens", "cached_tokens", "dropped_tokens", "unknown_tokens", "byte_tokens"]
-TIMINGS = ["load_seconds", "time_to_first_token_seconds", "prompt_tokens_per_second", "tokens_per_second"]
+USAGE = [
+    "prompt_tokens",
+    "generated_tokens",
+    "thinking_tokens",
+    "cached_tokens",
+    "dropped_tokens",
+    "unknown_tokens",
+    "byte_tokens",
+]
+TIMINGS = [
+    "load_seconds",
+    "time_to_first_token_seconds",
+    "prompt_tokens_per_second",
+    "tokens_per_second",
+    "thinking_seconds",
+]
 
 
 def reply_of(here: Here, *arguments: str | Path) -> dict[str, Any]:
@@ -83,10 +98,11 @@ def test_json_is_one_object_with_everything_known(here: Here) -> None:
     assert list(reply) == KEYS
     assert list(reply["usage"]) == USAGE
     assert list(reply["timings"]) == TIMINGS
+    assert reply["timings"].pop("thinking_seconds") == 0
     assert all(value > 0 for value in reply["timings"].values())
     assert (reply["prompt"], reply["model"], reply["seed"]) == ("Once upon a time", "tiny", 3)
     assert (reply["finish_reason"], reply["finish_detail"]) == ("length", "max_new_tokens 12")
-    assert reply["usage"] == dict(zip(USAGE, (4, 12, 0, 0, 0, 0), strict=True))
+    assert reply["usage"] == dict(zip(USAGE, (4, 12, 0, 0, 0, 0, 0), strict=True))
     assert len(reply["token_ids"]) == 12
     assert (reply["settings"]["temperature"], reply["settings"]["stop"]) == (1.2, ["zebra"])
     assert reply["settings"]["seed"] == 3

@@ -77,7 +77,7 @@ def test_every_field_is_documented_in_the_file() -> None:
         ("threads = 2.5", "threads takes a whole number"),
         ('device = "gpu"', "device takes auto, cpu, cuda, cuda:NUMBER or mps, not 'gpu'"),
         ('dtype = "int8"', "dtype takes one of auto, float32"),
-        ('preset = "Wild"', "preset takes one of Greedy, Conservative, Balanced, Creative, not 'Wild'"),
+        ('preset = "Wild"', "preset takes one of Greedy, Conservative, Balanced, Creative, Thinking, not 'Wild'"),
         ("[generation]\ntemperature = 9.0", "[generation]: temperature must be from 0 to 5, not 9."),
         ("[generation]\ntemprature = 0.5", "Did you mean temperature?"),
         ("[generation]\nseed = -7", "seed must be a whole number from 0"),

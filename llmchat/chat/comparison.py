@@ -154,6 +154,10 @@ def _setting(part: str) -> tuple[str, Value]:
     name, value = parse_setting(typed_name, text)
     if name == "seed":
         raise UsageError("All replies of a comparison throw the same dice; set them with /seed or --seed.")
+    if name == "template_args":
+        raise UsageError(
+            "All replies of a comparison answer one prompt; set its variables with /set or --template-arg."
+        )
     return name, value
 
 

@@ -15,8 +15,10 @@ from typing import Any
 
 from llmchat.chat.endings import check_suffix
 from llmchat.chat.plain_text import visible
+from llmchat.chat.thought import Thought
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.turn import Reply, Turn, token_count
+from llmchat.chat.words import thought_words
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)$")
 _NAMES = {"user": "You", "system": "System", "assistant": "Assistant"}
@@ -28,6 +30,8 @@ def to_markdown(transcript: Transcript) -> str:
     parts.append(f"*{_header_facts(transcript)}*")
     for turn in transcript.path():
         parts.append(f"## {_one_line(_speaker(turn, transcript))}")
+        if turn.reply is not None and turn.reply.thought.text:
+            parts.append(_details(turn.reply.thought))
         text = visible(turn.text.replace("\r\n", "\n"))
         if turn.role != "assistant":
             parts.append("\n".join(f"> {line}".rstrip() for line in text.split("\n")))
@@ -44,8 +48,11 @@ def to_text(transcript: Transcript) -> str:
     """The selected path as plain text, each turn under its speaker's name."""
     parts = []
     for turn in transcript.path():
-        text = visible(turn.text.replace("\r\n", "\n")).rstrip("\n")
-        parts.append(f"{visible(_speaker(turn, transcript))}:\n{text}\n")
+        text = _shown_text(turn.text)
+        speaker = visible(_speaker(turn, transcript))
+        if turn.reply is not None and (thought := turn.reply.thought).text:
+            parts.append(f"{speaker}, thinking ({thought_words(thought)}):\n{_shown_text(thought.text)}\n")
+        parts.append(f"{speaker}:\n{text}\n")
     return "\n".join(parts)
 
 
@@ -90,6 +97,16 @@ def stamp(reply: Reply) -> str:
         words.append(f"{reply.timings.tokens_per_second:.1f} tok/s")
     words.append(_one_line(reply.finish_detail) or reply.finish_reason)
     return " · ".join(words)
+
+
+def _details(thought: Thought) -> str:
+    """A thought as a part that Markdown readers fold; what is in it stays as it was written."""
+    summary = f"<summary>Thought: {thought_words(thought)}</summary>"
+    return f"<details>{summary}\n\n{_fenced(_shown_text(thought.text))}\n\n</details>"
+
+
+def _shown_text(text: str) -> str:
+    return visible(text.replace("\r\n", "\n")).rstrip("\n")
 
 
 def _turn_object(turn: Turn) -> dict[str, Any]:

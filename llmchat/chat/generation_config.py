@@ -70,6 +70,9 @@ _RANDOMNESS = _TRUNCATION | {
 
 _ALWAYS_WRITTEN = ("do_sample", "seed", "stop")
 
+OF_WHOLE_REPLY = ("seed", "stop", "template_args")
+"""What belongs to a whole reply: moved while one is written, it waits for the next one."""
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationConfig:
@@ -187,6 +190,8 @@ class GenerationConfig:
     """Whether the temperature acts behind all filters, as in llama.cpp, instead of at its place in the order."""
     sampler_order: tuple[str, ...] = SAMPLER_ORDER
     """The stages of the sampling chain in the order in which they act."""
+    template_args: tuple[str, ...] = ()
+    """Variables of the chat template, each NAME=VALUE as in TOML, such as enable_thinking=false."""
 
     def __post_init__(self) -> None:
         for spec in SAMPLING_SPECS:
@@ -355,24 +360,36 @@ def parse_setting(name: str, text: str) -> tuple[str, Value]:
     return key, kind.check(key, kind.parse(key, text))
 
 
-PresetName = Literal["Greedy", "Conservative", "Balanced", "Creative"]
+PresetName = Literal["Greedy", "Conservative", "Balanced", "Creative", "Thinking"]
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "Greedy": {"do_sample": False},
     "Conservative": {"temperature": 0.3},
     "Balanced": {"temperature": 0.8},
     "Creative": {"temperature": 1.5},
+    # As the makers of Qwen 3 and of DeepSeek R1 advise; a thought alone often takes thousands of tokens.
+    "Thinking": {
+        "temperature": 0.6,
+        "top_k": 20,
+        "top_p": 0.95,
+        "repetition_penalty": 1.0,
+        "max_new_tokens": 8192,
+    },
 }
-"""Named settings; what a preset does not name is at its default."""
+"""Named settings; what a preset does not name is at its default, but for lengths, which it only raises."""
 
-_KEPT_BY_PRESETS = ("min_new_tokens", "max_new_tokens", "seed", "stop", "banned_tokens", "lora_scale")
+_KEPT_BY_PRESETS = (
+    "min_new_tokens", "max_new_tokens", "seed", "stop", "banned_tokens", "lora_scale", "template_args",
+)  # fmt: skip
 
 REPLACED_BY_PRESETS = frozenset(_NAMES) - frozenset(_KEPT_BY_PRESETS)
 """What a preset sets; the rest is the person's."""
 
 
 def apply_preset(name: str, config: GenerationConfig | None = None) -> GenerationConfig:
-    """The preset's sampling settings; lengths, seed, stop strings, bans and the adapter's scale stay as in `config`.
+    """The preset's sampling settings; what belongs to the prompt, the model or the person's limits stays.
+
+    A preset for models that think raises the length to what a thought needs.
 
     Raises:
         UsageError: There is no such preset.
@@ -383,7 +400,8 @@ def apply_preset(name: str, config: GenerationConfig | None = None) -> Generatio
         raise UsageError(f"There is no preset called {name!r}. Known: {', '.join(PRESETS)}.")
     config = config or GenerationConfig()
     kept = {field_name: getattr(config, field_name) for field_name in _KEPT_BY_PRESETS}
-    return GenerationConfig(**{**kept, **PRESETS[key]})
+    longest = max(config.max_new_tokens, PRESETS[key].get("max_new_tokens", 0))
+    return GenerationConfig(**{**kept, **PRESETS[key], "max_new_tokens": longest})
 
 
 def matching_preset(config: GenerationConfig) -> str | None:

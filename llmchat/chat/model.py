@@ -66,6 +66,8 @@ class ModelInfo:
     """Whether the names of control tokens in what is said mean the tokens."""
     chat_template: str = ""
     """The template that was asked for in place of the model's own: a built-in one's name, or Jinja; "" for none."""
+    template_variables: frozenset[str] = frozenset()
+    """What the chat template can be told, beside the messages."""
     cuda_graph: bool = False
     """Whether a GPU replays decode steps that were recorded once."""
     lora: str = ""

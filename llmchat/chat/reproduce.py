@@ -170,6 +170,8 @@ def _setting_flags(reply: Reply) -> list[str] | None:
             flags.append("--greedy")
         elif name == "stop" and isinstance(value, tuple):
             flags += [word for text in value for word in ("--stop", str(text))]
+        elif name == "template_args" and isinstance(value, tuple):
+            flags += [word for text in value for word in ("--template-arg", str(text))]
         elif value is True:
             flags.append(f"--{name.replace('_', '-')}")
         elif name != "seed":

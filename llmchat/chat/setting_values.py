@@ -9,7 +9,8 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from llmchat.chat.quoting import typed_strings
+from llmchat.chat.quoting import NOTHING, typed_strings
+from llmchat.chat.template_args import canonical_argument, with_arguments
 from llmchat.errors import UsageError
 
 Value = int | float | bool | str | tuple[str, ...] | tuple[int, ...] | None
@@ -40,7 +41,6 @@ DRY_BREAKERS = ("\n", ":", '"', "*")
 """The strings at which a repetition ends for DRY, as in llama.cpp."""
 
 _WORDS = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
-_NOTHING = ("", "off", "none")
 _ESCAPES = {"\\n": "\n", "\\t": "\t", "\\s": " "}
 
 
@@ -118,7 +118,7 @@ def _parse_stop(name: str, text: str) -> tuple[str, ...]:
 
 def _parse_breakers(name: str, text: str) -> tuple[str, ...]:
     r"""Strings with spaces between; \n, \t and \s stand for what cannot be typed."""
-    if text.strip().lower() in _NOTHING:
+    if text.strip().lower() in NOTHING:
         return ()
     words = text.split()
     for written, meant in _ESCAPES.items():
@@ -143,7 +143,7 @@ def _as_typed(value: object) -> str:
 
 
 def _parse_ids(name: str, text: str) -> tuple[int, ...]:
-    if text.strip().lower() in _NOTHING:
+    if text.strip().lower() in NOTHING:
         return ()
     try:
         return tuple(int(word) for word in text.replace(",", " ").split())
@@ -178,6 +178,20 @@ def _parse_order(name: str, text: str) -> tuple[str, ...]:
     return tuple(words) if words and words != ["default"] else SAMPLER_ORDER
 
 
+def _check_arguments(name: str, value: object) -> tuple[str, ...]:
+    """Variables of the chat template, each NAME=VALUE, by name; of one that is there twice the last counts."""
+    if value is not None and not isinstance(value, str | list | tuple):
+        raise UsageError(f'{name} takes strings such as "enable_thinking=false", not {value!r}.')
+    return with_arguments((), map(canonical_argument, _check_strings(name, value)))
+
+
+def _parse_arguments(name: str, text: str) -> tuple[str, ...]:
+    """Variables with spaces between; one whose value has spaces stands in quotes as a whole."""
+    if text.strip().lower() in NOTHING:
+        return ()
+    return typed_strings(text) if text.strip()[0] in "\"'[" else tuple(text.split())
+
+
 _FLAG = SettingKind(_check_flag, _parse_flag, ("on", "off"))
 
 SETTING_KINDS: Mapping[str, SettingKind] = {
@@ -188,6 +202,7 @@ SETTING_KINDS: Mapping[str, SettingKind] = {
     "banned_tokens": SettingKind(_check_ids, _parse_ids),
     "xtc_spares_ends": _FLAG,
     "temperature_last": _FLAG,
+    "template_args": SettingKind(_check_arguments, _parse_arguments, is_quoted=True),
     "sampler_order": SettingKind(_check_order, _parse_order, SAMPLER_ORDER, is_list=True),
 }
 """Every setting that is no plain number, by the field of `GenerationConfig`."""

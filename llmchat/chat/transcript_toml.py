@@ -27,6 +27,7 @@ from llmchat.chat.history import Mark
 from llmchat.chat.prompt_facts import PromptFacts, digest, is_named
 from llmchat.chat.standing_state import StandingState
 from llmchat.chat.table_reader import TableReader
+from llmchat.chat.thought import Thought
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.transcript_document import SCHEMA, Document, Record, Table
 from llmchat.chat.turn import (
@@ -68,6 +69,8 @@ def turn_table(turn: Turn) -> Table:
         table |= _reply_table(turn.reply, turn.text)
     table["text"] = turn.text
     if turn.reply is not None:
+        if turn.reply.thought.written:
+            table["thought"] = _thought_table(turn.reply.thought)
         if turn.reply.changes:
             table["changes"] = [_change_table(change) for change in turn.reply.changes]
         if turn.reply.prompts:
@@ -97,6 +100,12 @@ def _reply_table(reply: Reply, turn_text: str) -> Table:
     if reply.text != turn_text:
         table["reply_text"] = reply.text
     return table
+
+
+def _thought_table(thought: Thought) -> Table:
+    """What was written before the answer; joined with it, that is all that was written."""
+    table: Table = {"tokens": thought.tokens, "seconds": round(thought.seconds, 3)}
+    return table | {"opening": thought.opening, "closing": thought.closing, "text": thought.text}
 
 
 def _change_table(change: SettingsChange) -> Table:
@@ -302,8 +311,14 @@ def _parse_reply(read: TableReader, turn_text: str, templates: Mapping[str, str]
         prompts=tuple(_parse_prompt(prompt, templates) for prompt in read.items("prompts")),
         unknown_tokens=read.whole("unknown_tokens"),
         byte_tokens=read.whole("byte_tokens"),
+        thought=_parse_thought(read.inner("thought")),
         timings=Timings(**{name: read.inner("timings").number(name) for name in _TIMING_NAMES}),
     )
+
+
+def _parse_thought(read: TableReader) -> Thought:
+    opening, closing = read.text("opening"), read.text("closing")
+    return Thought(read.text("text"), opening, closing, read.whole("tokens"), read.number("seconds"))
 
 
 def _parse_prompt(read: TableReader, templates: Mapping[str, str]) -> PromptFacts:

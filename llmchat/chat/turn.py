@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, get_args
 
-from llmchat.chat.generation_config import GenerationConfig, Value
+from llmchat.chat.generation_config import OF_WHOLE_REPLY, GenerationConfig, Value
 from llmchat.chat.prompt_facts import PromptFacts
+from llmchat.chat.thought import Thought
 
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -27,7 +28,7 @@ class SettingsChange:
     token_index: int
     """The first token of the reply, counted from 0, drawn with the new values."""
     text_offset: int
-    """Where that token's text begins, in characters of the reply."""
+    """Where that token's text begins, in characters of all that was written."""
     values: Mapping[str, Value]
     """The new value of each field that changed."""
 
@@ -36,7 +37,7 @@ class TokenFacts(NamedTuple):
     """What is remembered of one drawn token."""
 
     start: int
-    """Where its bytes begin in the reply's text as UTF-8; a token may hold part of a character."""
+    """Where its bytes begin in all that was written, as UTF-8; a token may hold part of a character."""
     logprob: float
     """Natural logarithm of its probability by the model alone."""
     final_logprob: float
@@ -64,8 +65,9 @@ class Reply:
     """Everything known of a generated text: enough to show it, explain it and make it again."""
 
     text: str
+    """The answer, without the thought before it."""
     token_ids: tuple[int, ...]
-    """The generated ids, without the end token."""
+    """The generated ids, those of the thought too, without the end token."""
     finish_reason: FinishReason
     finish_detail: str
     """The cause in words, such as 'end token <|im_end|>' or 'max_new_tokens 512'."""
@@ -93,7 +95,7 @@ class Reply:
     dropped_tokens: int = 0
     """How many of the prompt's tokens did not fit and were left out."""
     prefill_text: str = ""
-    """The start of `text`, written by the person."""
+    """The start of `written`, by the person."""
     facts: tuple[TokenFacts, ...] = ()
     """One for each of `token_ids`; empty for replies of before they were kept."""
     forced: tuple[tuple[int, int], ...] = ()
@@ -107,6 +109,23 @@ class Reply:
     byte_tokens: int = 0
     """How many hold only part of a character, which the vocabulary lacks as a whole."""
     timings: Timings = field(default_factory=Timings)
+    thought: Thought = field(default_factory=Thought)
+    """What the model wrote to itself before the answer."""
+
+    @property
+    def written(self) -> str:
+        """All that was written, the thought and its marks too."""
+        return self.thought.written + self.text
+
+    @property
+    def answer_ids(self) -> tuple[int, ...]:
+        """The ids of the answer."""
+        return self.token_ids[self.thought.tokens :]
+
+    @property
+    def answer_prefill(self) -> str:
+        """The start of `text`, by the person: what of the prefill is no thought."""
+        return self.prefill_text[len(self.thought.written) :]
 
     def config_at(self, token_index: int) -> GenerationConfig:
         """The settings under which the token with this index was drawn."""
@@ -135,8 +154,14 @@ class Reply:
         """The part before one of the tokens whose `facts` are known; their number means all of it."""
         end = self.facts[token_index].start if token_index < len(self.facts) else None
         # Part of a character is nothing that a person has seen.
-        text = self.text.encode()[:end].decode(errors="ignore")
-        return replace(self, text=text, token_ids=self.token_ids[:token_index], facts=self.facts[:token_index])
+        written = self.written.encode()[:end].decode(errors="ignore")
+        return replace(
+            self,
+            text=written[len(self.thought.written) :],
+            thought=self.thought.before(len(written), token_index),
+            token_ids=self.token_ids[:token_index],
+            facts=self.facts[:token_index],
+        )
 
 
 def continue_reply(first: Reply, whole: Reply) -> Reply:
@@ -152,11 +177,12 @@ def continue_reply(first: Reply, whole: Reply) -> Reply:
     for change in changes:
         last = last.changed(**change.values)
     parts = (*(start for start in first.parts if start < kept), *([kept] if kept else []))
-    moved = {name: value for name, value in whole.config.difference(last).items() if name not in ("seed", "stop")}
+    moved = {name: value for name, value in whole.config.difference(last).items() if name not in OF_WHOLE_REPLY}
     if moved and not (whole.changes and whole.changes[0].token_index == kept):
-        changes.append(SettingsChange(kept, len(first.text), moved))
+        changes.append(SettingsChange(kept, len(first.written), moved))
     return replace(
         whole,
+        thought=replace(whole.thought, seconds=first.thought.seconds + whole.thought.seconds),
         config=first.config,
         changes=(*changes, *whole.changes),
         facts=first.facts[:kept] + whole.facts if len(first.facts) >= kept else (),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from llmchat.chat.generation_config import SPEC_BY_NAME, Value
 from llmchat.chat.quoting import written
+from llmchat.chat.thought import Thought
+from llmchat.chat.turn import token_count
 
 
 def value_words(name: str, value: Value) -> str:
@@ -19,6 +21,12 @@ def value_words(name: str, value: Value) -> str:
     if name == "dry_breakers":
         return " ".join(_escaped(str(item)) for item in value) or "off"
     return " ".join(_item_words(item) for item in value) or "off"
+
+
+def thought_words(thought: Thought) -> str:
+    """How long a thought took and how much it is, such as "3.2 s, 214 tokens"."""
+    words = f"{thought.seconds:.1f} s, {token_count(thought.tokens)}"
+    return f"{words}, not finished" if thought.is_open else words
 
 
 def _item_words(item: str | int) -> str:

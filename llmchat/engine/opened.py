@@ -71,6 +71,7 @@ def describe(
         context_length=context_length,
         parameter_count=parameters,
         has_chat_template=style is not None,
+        template_variables=frozenset() if style is None else style.variables,
         chat_template=template,
         training=files.training,
         path_reason=reason,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from llmchat.chat.prompt_facts import PromptFacts, digest, digest_of_ids, digest_of_said
+from llmchat.chat.template_args import template_values
 from llmchat.chat.turn import Turn
 from llmchat.engine.engine import Engine, StopSignal
 from llmchat.engine.text_size import FEW_CHARS, MOST_CHARS, check_length, least_tokens, too_long
 from llmchat.errors import GenerationError, PromptTooLongError, UsageError
+from llmchat.tokenizers.prompt_style import EncodedPrompt
+from llmchat.tokenizers.thinking import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Prompt:
     """Tokens of the prompt that the model does not see."""
     facts: PromptFacts = field(default_factory=PromptFacts)
     """What made it."""
+    stage: Stage = "answer"
+    """Whether a reply begins in a thought that the prompt opened, with an answer, or with either."""
 
 
 def build_prompt(
@@ -43,6 +48,7 @@ def build_prompt(
     continued_ids: tuple[int, ...] = (),
     reply_room: int = 1,
     moment: datetime | None = None,
+    template_args: Sequence[str] = (),
     should_stop: StopSignal = lambda: False,
 ) -> Prompt:
     """Turn a conversation into ids that fit the context.
@@ -59,6 +65,7 @@ def build_prompt(
         continued_ids: Ids of the reply's earlier part.
         reply_room: Tokens wanted free for the reply.
         moment: The local time that the chat template is told; by default the present.
+        template_args: Variables of the chat template, as a config has them.
         should_stop: Asked now and then while a very long text is looked at.
 
     Raises:
@@ -77,27 +84,32 @@ def build_prompt(
     context = engine.info.context_length
     first = _first_that_may_fit(engine, known, head, starts, should_stop)
 
-    def encode(dropped: int) -> list[int]:
+    told = template_values(template_args)
+
+    def encode(dropped: int) -> EncodedPrompt:
         kept = known[:head] + known[starts[dropped] :]
-        return style.encode(
+        return style.encode_prompt(
             kept,
             prefill_text=prefill_text,
             continued_ids=continued_ids,
             parse_special=engine.info.parse_special,
             moment=moment,
+            told=told,
         )
 
-    token_ids = encode(first)
+    token_ids, stage = encode(first)
     dropped, dropped_tokens = first, 0
     if len(token_ids) > context - reply_room and len(starts) > first + 1:
         whole = len(token_ids)
         dropped = bisect.bisect_left(
-            range(len(starts) - 1), True, lo=first, key=lambda count: len(encode(count)) <= context - reply_room
+            range(len(starts) - 1), True, lo=first, key=lambda count: len(encode(count).ids) <= context - reply_room
         )
-        token_ids = encode(dropped)
+        token_ids, stage = encode(dropped)
         dropped_tokens = whole - len(token_ids)
     gone = tuple(turn.id for turn in known[head : starts[dropped]]) if dropped else ()
-    prompt = Prompt(tuple(token_ids), False, style.stop_strings, prefill_text, continued_ids, gone, dropped_tokens)
+    prompt = Prompt(
+        tuple(token_ids), False, style.stop_strings, prefill_text, continued_ids, gone, dropped_tokens, stage=stage
+    )
     return _with_facts(engine, _checked(engine, prompt), turns, moment)
 
 
@@ -150,13 +162,19 @@ def _with_facts(engine: Engine, prompt: Prompt, turns: Sequence[Turn], moment: d
     facts = PromptFacts(
         tokens=len(prompt.token_ids),
         ids=digest_of_ids(prompt.token_ids),
-        said=digest_of_said([*((turn.role, turn.text) for turn in turns), ("prefill", prompt.prefill_text)]),
+        said=digest_of_said([*(said for turn in turns for said in _said(turn)), ("prefill", prompt.prefill_text)]),
         template=digest(style.source) if style else "",
         given_template=engine.info.chat_template if style else "",
         moment=moment,
         parse_special=engine.info.parse_special,
     )
     return replace(prompt, facts=facts)
+
+
+def _said(turn: Turn) -> Iterator[tuple[str, str]]:
+    if turn.reply is not None and turn.reply.thought.text:
+        yield "thought", turn.reply.thought.text
+    yield turn.role, turn.text
 
 
 def _checked(engine: Engine, prompt: Prompt) -> Prompt:
@@ -190,4 +208,4 @@ def _with_trusted_ids(turn: Turn, engine: Engine) -> Turn:
         return turn
     if reply.tokenizer_path and Path(reply.tokenizer_path) == Path(info.tokenizer_path).absolute():
         return turn
-    return replace(turn, reply=None)
+    return replace(turn, reply=replace(reply, token_ids=()))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmchat.chat.diagnostics import IN_A_LOOP, LoopDetector, repetition
-from llmchat.chat.generation_config import GenerationConfig, check_bans
+from llmchat.chat.generation_config import OF_WHOLE_REPLY, GenerationConfig, check_bans
+from llmchat.chat.thought import Thought, joined, tokens_within
 from llmchat.chat.turn import FinishReason, Reply, SettingsChange, Timings, TokenFacts
 from llmchat.engine.engine import Engine, Logits, StopSignal
 from llmchat.engine.prompt import Prompt
@@ -22,6 +23,10 @@ from llmchat.sampling.history import TokenHistory
 from llmchat.sampling.mirostat import limit_after
 from llmchat.tokenizers.detokenizer import StreamingDetokenizer
 from llmchat.tokenizers.readable import count_lacking
+from llmchat.tokenizers.stop_strings import StopStrings
+from llmchat.tokenizers.thinking import ThoughtSplitter
+
+_NO_THOUGHT = Thought()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +36,13 @@ class ReplyPiece:
     token_id: int | None
     """The token drawn; None for text that no new token brought: a beginning, or what was held back to the end."""
     text: str
-    """The text that became certain with it; "" while a character or a stop string is open."""
+    """The part of the answer that became certain with it; "" while a character or a stop string is open."""
     facts: TokenFacts | None = None
     """What is remembered of the token."""
     change: SettingsChange | None = None
     """Settings that took effect with this token."""
+    thought: Thought = _NO_THOUGHT
+    """The part of the thought before the answer that became certain with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,8 @@ class ReplyWriter:
         self._forced = tuple(forced)
         self._seen: tuple[Logits, Prospect] | None = None
         self._text: list[str] = []
-        self._text_length = 0
+        self._thoughts: list[Thought] = []
+        self._written_length = 0
         self._changes: list[SettingsChange] = []
         self._first_config = self._config = config_for(self._index)
         self._lora_scale = self._config.lora_scale
@@ -115,11 +123,12 @@ class ReplyWriter:
         )
         begins_reply = not (prompt.raw or prompt.prefill_text)
         self._prefill_bytes = len(prompt.prefill_text.encode())
-        self._detokenizer = StreamingDetokenizer(
-            engine.tokenizer,
-            stop=(*prompt.stop, *self._first_config.stop),
-            strip_leading_space=begins_reply,
-        )
+        self._detokenizer = StreamingDetokenizer(engine.tokenizer, strip_leading_space=begins_reply)
+        marks = None if prompt.raw or engine.prompt_style is None else engine.prompt_style.thinking_marks
+        self._mark_tokens = {} if marks is None else marks.control_tokens(engine.tokenizer)
+        self._splitter = ThoughtSplitter(marks, prompt.stage)
+        self._thought_until = 0.0
+        self._stops = StopStrings((*prompt.stop, *self._first_config.stop))
 
     def read_lora_scale(self) -> float:
         """The scale for the logits that are to be computed next; it stays that of their token."""
@@ -133,8 +142,13 @@ class ReplyWriter:
 
     def begin(self) -> ReplyPiece | None:
         """The text that the reply begins with before any token is drawn, if there is some."""
-        beginning = self._collect(self._prompt.prefill_text + self._earlier_text())
-        return ReplyPiece(None, beginning) if beginning else None
+        # Stop strings end what is drawn; what is given stays whole.
+        thought, answer = self._splitter.add(self._prompt.prefill_text)
+        rest = [self._split(self._decoded(token_id)) for token_id in self._prompt.continued_ids]
+        beginning = self._piece(
+            None, joined([thought, *(one for one, _ in rest)]), answer + "".join(text for _, text in rest)
+        )
+        return beginning if beginning.text or beginning.thought != _NO_THOUGHT else None
 
     def write(self, logits: Logits) -> ReplyPiece | None:
         """Draw the next token; None if that ends the reply.
@@ -147,7 +161,7 @@ class ReplyWriter:
         self._seen = (logits, prospect)
         draw = prospect.draw(self._seed, dict(self._forced).get(self._index))
         self._note_time()
-        if draw.token_id in self._engine.end_ids:
+        if draw.token_id in self._engine.end_ids and not self._goes_on_behind(draw.token_id):
             self._finish = ("stop", f"end token {self._engine.tokenizer.token_text(draw.token_id)}")
             return None
         return self._take(draw, change)
@@ -177,21 +191,25 @@ class ReplyWriter:
 
     def end(self) -> ReplyPiece | None:
         """The text that was held back to the end, if there is some."""
-        held = self._collect(self._detokenizer.finish())
-        return ReplyPiece(None, held) if held else None
+        if self._stops.found is not None:
+            return None
+        thought, answer = self._split(self._detokenizer.finish())
+        last, rest = self._splitter.finish()
+        held = self._piece(None, joined([thought, last]), answer + self._stops.add(rest) + self._stops.finish())
+        return held if held.text or held.thought != _NO_THOUGHT else None
 
     def reply(self) -> Reply:
         """The reply so far."""
         decode_seconds = self._last_token_at - self._first_token_at
         new_tokens = len(self._token_ids) - self._new_from
         read = len(self._prompt.token_ids) - self.cached_tokens
-        text = "".join(self._text)
+        text, thought = "".join(self._text), self._thought()
         unknown_tokens, byte_tokens = count_lacking(self._engine.tokenizer, self._token_ids)
         return Reply(
             text=text,
             token_ids=tuple(self._token_ids),
             finish_reason=self._finish[0],
-            finish_detail=self._finish_words(text),
+            finish_detail=self._finish_words(thought.written + text),
             config=self._first_config,
             seed=self._seed,
             model=self._engine.info.name,
@@ -206,6 +224,7 @@ class ReplyWriter:
             forced=tuple(pick for pick in self._forced if self._new_from <= pick[0] < self._index),
             unknown_tokens=unknown_tokens,
             byte_tokens=byte_tokens,
+            thought=thought,
             timings=Timings(
                 time_to_first_token_seconds=max(self._first_token_at - self._started, 0.0),
                 prompt_tokens_per_second=read / self.prefill_seconds if self.prefill_seconds else 0.0,
@@ -225,9 +244,32 @@ class ReplyWriter:
         """Which token of the whole reply is next."""
         return len(self._token_ids)
 
-    def _earlier_text(self) -> str:
-        """The text of the ids that are gone on from."""
-        return "".join(map(self._detokenizer.add, self._prompt.continued_ids))
+    def _decoded(self, token_id: int) -> str:
+        """The text that became certain with a token; before the answer, control tokens of marks by their names."""
+        name = self._mark_tokens.get(token_id, "") if self._splitter.stage != "answer" else ""
+        return self._detokenizer.add(token_id, name)
+
+    def _split(self, text: str) -> tuple[Thought, str]:
+        """What became certain of the thought, and of the answer up to a stop string."""
+        thought, answer = self._splitter.add(text)
+        return thought, self._stops.add(answer)
+
+    def _goes_on_behind(self, end_id: int) -> bool:
+        """Whether an end token ends only the thought."""
+        return self._splitter.is_closed_by(self._mark_tokens.get(end_id, ""))
+
+    def _thought(self) -> Thought:
+        """What was written before the answer, with its tokens and seconds."""
+        thought = joined(self._thoughts)
+        if not thought.written:
+            return _NO_THOUGHT
+        starts = self._detokenizer.offsets
+        length = len(thought.written.encode()) - self._prefill_bytes
+        # Without an answer, all that was drawn is of the thought.
+        has_answer = self._splitter.stage == "answer" and self._detokenizer.byte_count > length
+        tokens = tokens_within(starts, length) if has_answer else len(starts)
+        seconds = max(self._thought_until - self._first_token_at, 0.0)
+        return replace(thought, tokens=tokens, seconds=seconds)
 
     def _position(self, index: int, config: GenerationConfig) -> Position:
         """What the sampling chain may know; of the vocabulary only what the settings ask for."""
@@ -245,18 +287,20 @@ class ReplyWriter:
         self._token_ids.append(draw.token_id)
         self._loops.add(draw.token_id)
         self._history.add_drawn(draw.token_id, draw.final_logprob, self._config)
-        text = self._collect(self._detokenizer.add(draw.token_id))
+        thought, text = self._split(self._decoded(draw.token_id))
+        if self._splitter.stage != "answer":
+            self._thought_until = self._last_token_at
         start = self._detokenizer.offsets[-1] + self._prefill_bytes
         facts = TokenFacts(start, draw.raw_logprob, draw.final_logprob, draw.rank, draw.entropy)
         self._facts.append(facts)
-        return ReplyPiece(draw.token_id, text, facts, change)
+        return self._piece(draw.token_id, thought, text, facts, change)
 
     def is_over(self) -> bool:
         """Whether something other than an end token ends the reply here; notes what."""
         limit = self._config_for(self._index).max_new_tokens
         context = self._engine.info.context_length
-        if self._detokenizer.stop is not None:
-            self._finish = ("stop", f"stop string {self._detokenizer.stop!r}")
+        if self._stops.found is not None:
+            self._finish = ("stop", f"stop string {self._stops.found!r}")
         elif self._should_stop():
             self._finish = ("cancelled", "stopped by you")
         elif len(self._token_ids) - self._new_from >= limit:
@@ -276,18 +320,28 @@ class ReplyWriter:
         if config is before or config == before:
             return None
         self._config = config
-        # Seed and stop strings belong to the whole reply; moved now, they wait for the next one.
-        moved = {name: value for name, value in config.difference(before).items() if name not in ("seed", "stop")}
+        moved = {name: value for name, value in config.difference(before).items() if name not in OF_WHOLE_REPLY}
         if not moved:
             return None
-        change = SettingsChange(self._index, self._text_length, moved)
+        change = SettingsChange(self._index, self._written_length, moved)
         self._changes.append(change)
         return change
 
-    def _collect(self, text: str) -> str:
+    def _piece(
+        self,
+        token_id: int | None,
+        thought: Thought,
+        text: str,
+        facts: TokenFacts | None = None,
+        change: SettingsChange | None = None,
+    ) -> ReplyPiece:
+        """One step, which becomes part of the reply."""
         self._text.append(text)
-        self._text_length += len(text)
-        return text
+        self._written_length += len(text)
+        if thought != _NO_THOUGHT:
+            self._thoughts.append(thought)
+            self._written_length += len(thought.written)
+        return ReplyPiece(token_id, text, facts, change, thought)
 
     def _note_time(self) -> None:
         self._last_token_at = time.perf_counter()

@@ -36,4 +36,5 @@ def prompt_request(session: ChatSession, text: str = "") -> PromptRequest:
         prefill_text=session.prefill_text if reply is None else reply.prefill_text,
         room=(session.config if reply is None else reply.config).max_new_tokens,
         moment=None if reply is None else reply.moment,
+        template_args=(session.config if reply is None else reply.config).template_args,
     )

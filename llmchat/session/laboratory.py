@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from llmchat.chat.comparison import Variant, first_difference
 from llmchat.chat.generation_config import roll_seed
 from llmchat.chat.reply_metrics import Outcome
+from llmchat.chat.thought import Thought, joined
 from llmchat.chat.turn import Reply, TokenFacts, Turn, system_of, under_system
 from llmchat.errors import LlmchatError, UsageError
 from llmchat.session.running import signed
@@ -36,6 +37,8 @@ class Trial:
 
     variant: Variant
     text: str = ""
+    thought: Thought = field(default_factory=Thought)
+    """What it wrote to itself before."""
     token_ids: list[int] = field(default_factory=list)
     facts: list[TokenFacts] = field(default_factory=list)
     reply: Reply | None = None
@@ -108,6 +111,7 @@ class Experiment:
             case LaneGenerated():
                 trial = self.trials[event.lane]
                 trial.text += event.text
+                trial.thought = joined((trial.thought, event.thought))
                 trial.token_ids += event.token_ids
                 trial.facts += event.facts
             case LaneFinished():
@@ -143,7 +147,8 @@ class Experiment:
             return None
         if index >= len(trial.facts):
             return len(trial.text)
-        return len(trial.text.encode()[: trial.facts[index].start].decode(errors="ignore"))
+        written = (trial.thought.written + trial.text).encode()[: trial.facts[index].start].decode(errors="ignore")
+        return max(len(written) - len(trial.thought.written), 0)
 
     def outcomes(self) -> list[Outcome]:
         """The replies that have ended, under the names of their settings."""
@@ -190,7 +195,7 @@ class Experiment:
     def _finish(self, place: int, reply: Reply) -> None:
         trial, timings = self.trials[place], replace(reply.timings, load_seconds=self._session.load_seconds)
         trial.reply = signed(replace(reply, timings=timings), self._model, self._system)
-        trial.text = reply.text
+        trial.text, trial.thought = reply.text, reply.thought
         trial.token_ids, trial.facts = list(reply.token_ids), list(reply.facts)
 
 

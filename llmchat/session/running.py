@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import monotonic
 
 from llmchat.chat.diagnostics import LoopDetector, Repetition, repetition
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelInfo
+from llmchat.chat.thought import Thought, joined, tokens_within
 from llmchat.chat.turn import Reply, SettingsChange, TokenFacts, Turn, continue_reply
 from llmchat.worker.messages import GenerationRequest, PromptProcessed, TokensGenerated
 
@@ -58,6 +60,9 @@ class Running:
     edited: str | None = None
     """The turn that the one that is answered was put beside, if it was an edit for this reply."""
     pieces: list[str] = field(default_factory=list)
+    """The answer so far."""
+    thoughts: list[Thought] = field(default_factory=list)
+    """The thought before it so far."""
     token_ids: list[int] = field(default_factory=list)
     """The tokens drawn; those that are gone on from are in the request."""
     facts: list[TokenFacts] = field(default_factory=list)
@@ -66,6 +71,8 @@ class Running:
     repetition: Repetition | None = None
     """What the reply was first seen to repeat over and over; None as long as it does not."""
     _loops: LoopDetector = field(default_factory=LoopDetector)
+    _began: float = 0.0
+    _thought_until: float = 0.0
 
     def __post_init__(self) -> None:
         self._loops = LoopDetector(self.request.continued_ids)
@@ -73,13 +80,30 @@ class Running:
     def add(self, event: TokensGenerated) -> None:
         """Take in more of the reply."""
         self.pieces.append(event.text)
+        if event.thought.written:
+            self.thoughts.append(event.thought)
+        self._began = self._began or monotonic()
+        if not any(self.pieces):
+            self._thought_until = monotonic()
         self.token_ids += event.token_ids
         self.facts += event.facts
         self.changes += event.changes
         for token_id in event.token_ids:
             self._loops.add(token_id)
         if self.repetition is None and self._loops.loop is not None:
-            self.repetition = repetition(self._loops, "".join(self.pieces), [fact.start for fact in self.facts])
+            written = joined(self.thoughts).written + "".join(self.pieces)
+            self.repetition = repetition(self._loops, written, [fact.start for fact in self.facts])
+
+    @property
+    def thought(self) -> Thought:
+        """The thought so far; of one that is gone on from, all of it."""
+        thought = joined(self.thoughts)
+        if not thought.written:
+            return thought
+        tokens = len(self.request.continued_ids) + len(self.token_ids)
+        if any(self.pieces):
+            tokens = tokens_within([fact.start for fact in self.known_facts], len(thought.written.encode()))
+        return replace(thought, tokens=tokens, seconds=max(self._thought_until - self._began, 0.0))
 
     @property
     def known_facts(self) -> tuple[TokenFacts, ...]:
@@ -111,6 +135,7 @@ class Running:
             prefill_text=self.request.prefill_text,
             prompts=() if prompt is None else (prompt.facts,),
             facts=tuple(self.facts),
+            thought=self.thought,
             forced=self.request.forced,
         )
         return self.joined(reply)

@@ -18,6 +18,8 @@ def standing_words(session: ChatSession) -> list[str]:
         words.append("system left out" if session.is_raw else f"system {_short(session.system)}")
     if session.prefill_text:
         words.append(f"prefill {_short(session.prefill_text)}")
+    if told := session.config.template_args:
+        words.append("template " + " ".join(told))
     if stops := session.config.stop:
         words.append("stop " + " ".join(map(_short, stops)))
     return words

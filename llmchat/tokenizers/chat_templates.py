@@ -7,7 +7,7 @@ process, all others in one of their own that the system bounds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -83,6 +83,23 @@ class ChatTemplate:
         constants = self._tree.find_all(nodes.Const)
         return frozenset(one.value for one in constants if isinstance(one.value, str))
 
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """The names by which the template asks for a part of something, as in `message.content`."""
+        attributes = (one.attr for one in self._tree.find_all(nodes.Getattr))
+        return self.strings.union(attributes)
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """The variables that the template reads before it sets them itself: those that it can be told."""
+        told, own = set[str](), set[str]()
+        for name in _names(self._tree):
+            if name.ctx != "load":
+                own.add(name.name)
+            elif name.name not in own:
+                told.add(name.name)
+        return frozenset(told)
+
     def render(self, messages: Sequence[Mapping[str, Content]], **values: Any) -> str:
         """The prompt's text.
 
@@ -111,6 +128,19 @@ class ChatTemplate:
     @cached_property
     def _process(self) -> TemplateProcess:
         return TemplateProcess(self.source)
+
+
+def _names(node: nodes.Node) -> Iterator[nodes.Name]:
+    """The variables in a template, in the order in which they come about."""
+    if isinstance(node, nodes.Name):
+        yield node
+    parts = list(node.iter_child_nodes())
+    if isinstance(node, nodes.Assign | nodes.For):
+        # What is assigned, or gone through, is read before the name is set.
+        read = node.node if isinstance(node, nodes.Assign) else node.iter
+        parts.sort(key=lambda part: part is not read)
+    for part in parts:
+        yield from _names(part)
 
 
 def _checked_tree(source: str) -> nodes.Template:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
+from llmchat.tokenizers.stop_strings import StopStrings
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 
@@ -25,13 +26,10 @@ class StreamingDetokenizer:
 
     def __init__(self, tokenizer: Tokenizer, *, stop: Sequence[str] = (), strip_leading_space: bool = False) -> None:
         self._tokenizer = tokenizer
-        self._stops = tuple(dict.fromkeys(text for text in stop if text))
+        self._stops = StopStrings(stop)
         self._strips = strip_leading_space
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._held = ""
         self._finished = False
-        self.stop: str | None = None
-        """The stop string that ended the reply, once one has."""
         self.offsets: list[int] = []
         """Where each token's bytes begin in the reply's text as UTF-8, the part held back included. Token i
         reaches from offsets[i] to offsets[i + 1], the last one to `byte_count`."""
@@ -41,14 +39,24 @@ class StreamingDetokenizer:
         """Whole characters of all tokens so far, the part held back included."""
         self._decoded_bytes = 0
 
-    def add(self, token_id: int) -> str:
-        """Take one token; the text that became certain with it, often ""."""
+    @property
+    def stop(self) -> str | None:
+        """The stop string that ended the reply, once one has."""
+        return self._stops.found
+
+    def add(self, token_id: int, name: str = "") -> str:
+        """Take one token; the text that became certain with it, often "".
+
+        Args:
+            token_id: The token.
+            name: What a control token is to be shown as, in place of nothing.
+        """
         if self.stop is not None or self._finished:
             return ""
         self.offsets.append(self.byte_count)
-        text = self._count(self._decoder.decode(self._tokenizer.token_bytes(token_id)))
+        text = self._count(self._decoder.decode(name.encode() or self._tokenizer.token_bytes(token_id)))
         self.byte_count = self._decoded_bytes + len(self._decoder.getstate()[0])
-        return self._release(text)
+        return self._stops.add(text)
 
     def finish(self) -> str:
         """The text still held back, at the end of a reply; "" after a stop string. Nothing follows it."""
@@ -57,9 +65,7 @@ class StreamingDetokenizer:
         self._finished = True
         text = self._count(self._decoder.decode(b"", final=True))
         self.byte_count = self._decoded_bytes
-        certain = self._release(text)
-        rest, self._held = self._held, ""
-        return certain + rest
+        return self._stops.add(text) + self._stops.finish()
 
     def _count(self, text: str) -> str:
         """Drop the leading space where it is not wanted, and keep the counts."""
@@ -69,24 +75,3 @@ class StreamingDetokenizer:
         self.char_count += len(text)
         self._decoded_bytes += len(text.encode())
         return text
-
-    def _release(self, text: str) -> str:
-        """What of the held text is certain now that `text` follows it."""
-        self._held += text
-        found = [
-            (at + len(stop), order) for order, stop in enumerate(self._stops) if (at := self._held.find(stop)) >= 0
-        ]
-        if found:
-            end, order = min(found)
-            self.stop = self._stops[order]
-            certain, self._held = self._held[: end - len(self.stop)], ""
-            return certain
-        keep = max((_open_length(self._held, stop) for stop in self._stops), default=0)
-        certain, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return certain
-
-
-def _open_length(text: str, stop: str) -> int:
-    """Length of the longest ending of `text` with which `stop` begins, 0 if there is none."""
-    longest = min(len(stop) - 1, len(text))
-    return next((length for length in range(longest, 0, -1) if text.endswith(stop[:length])), 0)

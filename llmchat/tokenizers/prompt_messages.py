@@ -24,6 +24,8 @@ class PromptMessage:
     """Text after the ids."""
     mark: str = ""
     """What stands for the ids in the rendered text; empty for plain text."""
+    thinking: str = ""
+    """What the model wrote to itself before it."""
 
     @property
     def content(self) -> str:
@@ -38,26 +40,27 @@ class PromptMessage:
     @property
     def plain(self) -> PromptMessage:
         """The same message as text alone."""
-        return PromptMessage(self.role, self.text)
+        return PromptMessage(self.role, self.text, thinking=self.thinking)
 
     def changed(self, change: Callable[[str], str]) -> PromptMessage:
         """The same message, with each of its texts changed."""
+        thinking = change(self.thinking)
         if not self.mark:
-            return replace(self, text=change(self.text))
+            return replace(self, text=change(self.text), thinking=thinking)
         head, body, tail = change(self.head), change(self.body), change(self.tail)
-        return replace(self, text=head + body + tail, head=head, tail=tail)
+        return replace(self, text=head + body + tail, head=head, tail=tail, thinking=thinking)
 
 
 def message_of(turn: Turn, tokenizer: Tokenizer) -> PromptMessage:
     """A turn, with its generated ids as far as they say what its text says."""
-    plain, reply = PromptMessage(turn.role, turn.text), turn.reply
-    if turn.role != "assistant" or reply is None or not turn.text.startswith(reply.prefill_text):
+    reply = turn.reply if turn.role == "assistant" else None
+    if reply is None:
+        return PromptMessage(turn.role, turn.text)
+    plain, head = PromptMessage(turn.role, turn.text, thinking=reply.thought.text), reply.answer_prefill
+    if not turn.text.startswith(head):
         return plain
-    body = turn.text.removeprefix(reply.prefill_text)
-    token_ids, rest = _covering_ids(tokenizer, reply.token_ids, body)
-    if not token_ids:
-        return plain
-    return PromptMessage(turn.role, turn.text, reply.prefill_text, token_ids, rest, new_mark())
+    token_ids, rest = _covering_ids(tokenizer, reply.answer_ids, turn.text.removeprefix(head))
+    return replace(plain, head=head, token_ids=token_ids, tail=rest, mark=new_mark()) if token_ids else plain
 
 
 def new_mark() -> str:

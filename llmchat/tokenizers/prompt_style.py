@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from llmchat.chat.turn import Turn
 from llmchat.errors import GenerationError, ModelLoadError
@@ -30,12 +31,28 @@ from llmchat.tokenizers.prompt_messages import (
 )
 from llmchat.tokenizers.said_apart import SaidApart
 from llmchat.tokenizers.template_sandbox import MOMENT
+from llmchat.tokenizers.thinking import Stage, ThinkingMarks, find_marks
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 _TAG = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 _WRITTEN_PART = re.compile(r"""["']type["']""")
 _STOP_LIMIT = 40
 """Longest stop string, in characters, that is taken from a template."""
+
+
+_THOUGHT_KEYS = ("reasoning_content", "thinking", "reasoning")
+"""What templates call a past thought in a message, beside its `content`."""
+
+_TAIL = 200
+"""Characters before a reply that can tell whether it begins in a thought."""
+
+
+class EncodedPrompt(NamedTuple):
+    """A prompt as ids, and where it leaves off."""
+
+    ids: list[int]
+    stage: Stage
+    """What a reply begins with: a thought that the prompt opened, an answer, or either."""
 
 
 class PromptStyle:
@@ -54,6 +71,7 @@ class PromptStyle:
         self._template = ChatTemplate(template, name=name)
         self._tokenizer = tokenizer
         self._moment: datetime | None = None
+        self._told: Mapping[str, Any] = {}
 
     @property
     def source(self) -> str:
@@ -64,6 +82,21 @@ class PromptStyle:
     def asks_for_date(self) -> bool:
         """Whether the prompt depends on when it is made."""
         return "strftime_now" in self.source
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The variables that the template can be told."""
+        return self._template.variables
+
+    @cached_property
+    def thinking_marks(self) -> ThinkingMarks | None:
+        """How the model marks its thoughts; None if it has no marks for that."""
+        return find_marks(self._tokenizer, self.source)
+
+    @cached_property
+    def _thought_key(self) -> str | None:
+        """What the template calls a past thought; None where past thoughts are left out."""
+        return next((key for key in _THOUGHT_KEYS if key in self._template.keys), None)
 
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
@@ -106,7 +139,11 @@ class PromptStyle:
         messages = self._placed([PromptMessage(turn.role, turn.text) for turn in turns])
         return self._render_prompt(messages, prefill_text) if add_generation_prompt else self._render(messages, False)
 
-    def encode(
+    def encode(self, turns: Sequence[Turn], **options: Any) -> list[int]:
+        """The ids alone; arguments and errors as for `encode_prompt`."""
+        return self.encode_prompt(turns, **options).ids
+
+    def encode_prompt(
         self,
         turns: Sequence[Turn],
         *,
@@ -114,8 +151,9 @@ class PromptStyle:
         continued_ids: Sequence[int] = (),
         parse_special: bool = False,
         moment: datetime | None = None,
-    ) -> list[int]:
-        """The ids of the prompt, up to where the reply is to begin.
+        told: Mapping[str, Any] | None = None,
+    ) -> EncodedPrompt:
+        """The ids of the prompt, up to where the reply is to begin or goes on.
 
         Args:
             turns: Oldest first, the one to answer last.
@@ -124,17 +162,21 @@ class PromptStyle:
             parse_special: Whether control tokens that the turns and the prefill name are meant, and
                 not only those that the template writes.
             moment: The local time that the template is told; by default the present.
+            told: Values of the template's own variables.
 
         Raises:
             GenerationError: The template cannot render these turns, or leaves out what was said.
         """
-        self._moment = moment
+        self._moment, self._told = moment, told or {}
         messages = self._placed([message_of(turn, self._tokenizer) for turn in turns])
         joint = ""
         if not parse_special:
             joint = self._apart.joint_for([prefill_text, *(message.text for message in messages)])
             messages = [message.changed(lambda text: self._apart.apart(text, joint)) for message in messages]
-            prefill_text = self._apart.apart(prefill_text, joint)
+            prefill_text = "".join(
+                part if is_mark else self._apart.apart(part, joint)
+                for part, is_mark in self._prefill_parts(prefill_text)
+            )
         text, marked = self._render_marked(messages, prefill_text)
         self._check_said(messages, text)
         ids: list[int] = []
@@ -143,7 +185,22 @@ class PromptStyle:
             ids += self._encode_part(self._before_reply(part, message), joint, is_first=not ids)
             ids += message.token_ids
         ids += self._encode_part(text, joint, is_first=not ids)
-        return [*self._with_bos(ids), *continued_ids]
+        return EncodedPrompt([*self._with_bos(ids), *continued_ids], self._stage(text, prefill_text))
+
+    def _stage(self, text: str, prefill_text: str) -> Stage:
+        """Where a text that ends with a prefill leaves off, before that."""
+        marks, begin = self.thinking_marks, max(len(text) - len(prefill_text) - _TAIL, 0)
+        return "answer" if marks is None else marks.stage(text.removesuffix(prefill_text)[begin:])
+
+    def _prefill_parts(self, prefill_text: str) -> list[tuple[str, bool]]:
+        """A prefill cut at the marks of the thought that it begins with, if it does; and which parts are marks."""
+        marks = self.thinking_marks
+        if marks is None or not (opening := marks.opens(prefill_text)):
+            return [(prefill_text, False)]
+        rest = prefill_text[len(opening) :]
+        closing = next((mark for mark in marks.closings if mark in rest), "")
+        thought, _, answer = rest.partition(closing) if closing else (rest, "", "")
+        return [(opening, True), (thought, False), (closing, True), (answer, False)]
 
     @cached_property
     def _apart(self) -> SaidApart:
@@ -228,6 +285,10 @@ class PromptStyle:
 
     def _render_prompt(self, messages: Sequence[PromptMessage], prefill_text: str) -> str:
         """The text up to where the reply goes on."""
+        marks = self.thinking_marks
+        if marks is not None and marks.opens(prefill_text):
+            # Written where the model would write it, and once.
+            return marks.without(self._render(messages, True)) + prefill_text
         if prefill_text:
             # As the start of a last turn the prefill stands where it will stand in later prompts.
             begun = PromptMessage("assistant", prefill_text, head=prefill_text, mark=new_mark())
@@ -252,12 +313,20 @@ class PromptStyle:
                 for message in messages
             ],
             add_generation_prompt,
+            [message.thinking for message in messages],
         )
 
-    def _render_content(self, messages: Sequence[tuple[str, Content]], add_generation_prompt: bool) -> str:
+    def _render_content(
+        self, messages: Sequence[tuple[str, Content]], add_generation_prompt: bool, thoughts: Sequence[str] = ()
+    ) -> str:
         moment = {} if self._moment is None else {MOMENT: self._moment.isoformat()}
+        said: list[dict[str, Content]] = [{"role": role, "content": content} for role, content in messages]
+        for message, thought in zip(said, thoughts, strict=False):
+            if thought and self._thought_key:
+                message[self._thought_key] = thought
         return self._template.render(
-            [{"role": role, "content": content} for role, content in messages],
+            said,
+            **self._told,
             **moment,
             add_generation_prompt=add_generation_prompt,
             bos_token=self._name_of(self._tokenizer.bos_id),

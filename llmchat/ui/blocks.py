@@ -82,6 +82,7 @@ def running_block(running: Running, session: ChatSession) -> TurnBlock:
         "assistant",
         _model_name(reply, session.transcript.children(running.parent)),
         reply.text,
+        thought=reply.thought,
         markdown=not reply.raw,
         details=_details(reply, is_done=False),
         alternatives=(beside, beside) if beside > 1 else None,
@@ -123,7 +124,7 @@ def _turn_block(turn: Turn, session: ChatSession) -> TurnBlock:
             markdown=not session.is_raw, details="edited", alternatives=alternatives, dimmed=dimmed,
         )  # fmt: skip
     return TurnBlock(
-        turn.id, "assistant", _model_name(reply, beside), turn.text,
+        turn.id, "assistant", _model_name(reply, beside), turn.text, thought=reply.thought,
         markdown=not reply.raw, details=_details(reply), alternatives=alternatives, marks=_marks(reply),
         dimmed=dimmed, notices=tuple(_ending(reply)),
     )  # fmt: skip
@@ -261,7 +262,8 @@ def _ending(reply: Reply) -> Iterator[Notice]:
     if reply.finish_reason == "cancelled":
         yield Notice(reply.finish_detail)
     elif reply.finish_reason == "length":
-        yield Notice(f"ended by {reply.finish_detail}; /continue goes on")
+        where = " while it was still thinking" if reply.thought.is_open else ""
+        yield Notice(f"ended by {reply.finish_detail}{where}; /continue goes on")
     elif reply.finish_reason == "error":
         yield Notice(reply.finish_detail, "error")
     if reply.dropped_tokens and reply.raw:

@@ -17,6 +17,7 @@ from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
 from llmchat.paths import located
 from llmchat.session.restoring import LAST, last_model, other_model
+from llmchat.session.thinking import think
 from llmchat.ui.commands import COMMAND_BY_NAME, COPY_FORMS, Command
 from llmchat.ui.rendering.heat import HEAT_MODES
 from llmchat.ui.take_along import taken_along
@@ -131,6 +132,10 @@ def _raw(screen: ChatScreen, word: str) -> None:
 def _prefill(screen: ChatScreen, text: str) -> None:
     screen.session.prefill_text = text
     screen.note(f"Every reply begins with: {text}" if text else "Replies begin by themselves.")
+
+
+def _think(screen: ChatScreen, word: str) -> None:
+    screen.note(think(screen.session, word))
 
 
 def _save(screen: ChatScreen, name: str) -> None:
@@ -263,6 +268,7 @@ _HANDLERS: Mapping[str, Handler] = {
     "system": _system,
     "raw": _raw,
     "prefill": _prefill,
+    "think": _think,
     "new": lambda screen, _: screen.action_new(),
     "save": _save,
     "load": _load,

@@ -26,6 +26,7 @@ from llmchat.chat.generation_config import (
 )
 from llmchat.chat.quoting import typed_text
 from llmchat.chat.setting_values import SETTING_KINDS
+from llmchat.chat.template_args import THINK_WORDS
 from llmchat.errors import UsageError
 from llmchat.ui.rendering.heat import HEAT_MODES
 
@@ -40,6 +41,7 @@ ArgumentKind = Literal[
     "model",
     "theme",
     "switch",
+    "think",
     "seed",
     "count",
     "heat",
@@ -97,6 +99,12 @@ COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec("system", "Give the model a system prompt; without TEXT, or with off, none.", "[TEXT]", "string"),
     CommandSpec("raw", "Send prompts as they stand, without a chat template.", "on|off", "switch"),
     CommandSpec("prefill", "Begin every reply with TEXT; without TEXT, or with off, no more.", "[TEXT]", "string"),
+    CommandSpec(
+        "think",
+        "Tell a model that can think whether to, and how much; alone, show what it is told.",
+        "[on|off|low|medium|high]",
+        "think",
+    ),
     CommandSpec("new", "Begin a new conversation; this one stays in its file.", aliases=("clear",)),
     CommandSpec("save", "Write the conversation to a transcript file.", "[FILE]", "path"),
     CommandSpec("load", "Open a transcript file.", "FILE", "path"),
@@ -311,6 +319,13 @@ def _check_switch(spec: CommandSpec, rest: str) -> tuple[str, ...]:
     return (word,)
 
 
+def _check_think(spec: CommandSpec, rest: str) -> tuple[str, ...]:
+    word = _single(spec, rest).lower()
+    if word not in THINK_WORDS:
+        raise UsageError(f"/think takes {', '.join(THINK_WORDS[:-1])} or {THINK_WORDS[-1]}, not {word!r}.")
+    return (word,)
+
+
 def _check_yes(spec: CommandSpec, rest: str) -> tuple[str, ...]:
     word = _single(spec, rest).lower()
     if word != "yes":
@@ -381,6 +396,7 @@ _CHECKS: Mapping[ArgumentKind, Callable[[CommandSpec, str], tuple[str, ...]]] = 
     "model": _check_path,
     "theme": _check_path,
     "switch": _check_switch,
+    "think": _check_think,
     "seed": _check_seed,
     "count": _check_count,
     "heat": _check_heat,

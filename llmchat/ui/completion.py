@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from llmchat.chat.comparison import AS_IT_IS
 from llmchat.chat.generation_config import PRESETS, SPEC_BY_NAME, GenerationConfig, canonical_name
 from llmchat.chat.setting_values import SETTING_KINDS
+from llmchat.chat.template_args import THINK_WORDS
 from llmchat.errors import UsageError
 from llmchat.files import expanded
 from llmchat.ui.commands import CHECKPOINT_WORDS, COMMAND_BY_NAME, COMMANDS, COPY_FORMS, ArgumentKind, CommandSpec
@@ -95,6 +96,7 @@ def _words_of(kind: ArgumentKind, names: Mapping[ArgumentKind, Names]) -> Iterab
         return [spec.name for spec in COMMANDS]
     fixed: Mapping[ArgumentKind, tuple[str, ...]] = {
         "switch": ("on", "off"),
+        "think": THINK_WORDS,
         "seed": ("lock", "roll"),
         "heat": HEAT_MODES,
         "checkpoint": CHECKPOINT_WORDS,

@@ -50,7 +50,7 @@ class Inspection:
         self._reply = self._session.drawn_reply(turn_id)
         self.turn_id = turn_id
         self._spans = TokenSpans()
-        self._spans.update(self._reply.text, self._reply.facts)
+        self._spans.update(self._reply.written, self._reply.facts)
         self._widget.show_banned(self._session.config.banned_tokens)
         self._widget.open()
         self._screen.refresh_turns()
@@ -130,7 +130,7 @@ class Inspection:
             return f"After token {count} of {count}: {reply.finish_detail}"
         first, last = self._spans.characters(self._place)
         facts = reply.facts[self._place]
-        label = token_label("", reply.text[first:last])
+        label = token_label("", reply.written[first:last])
         chosen = " · chosen by you" if self._place in dict(reply.forced) else ""
         return (
             f"Token {self._place + 1} of {count}  {label}  "
@@ -140,7 +140,7 @@ class Inspection:
     def _begins_word(self, place: int) -> bool:
         assert self._reply is not None
         first, last = self._spans.characters(place)
-        text = self._reply.text
+        text = self._reply.written
         token, before = text[first:last], text[max(first - 1, 0) : first]
         return bool(token.strip()) and (token[0].isspace() or before.isspace())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmchat.chat.quoting import written
 from llmchat.chat.turn import Reply, Turn, token_count
-from llmchat.chat.words import value_words
+from llmchat.chat.words import thought_words, value_words
 from llmchat.errors import UsageError
 from llmchat.ui.blocks import SYSTEM_BLOCK
 from llmchat.ui.take_along import taken_along
@@ -40,6 +40,9 @@ class TurnActions:
         if action == "probabilities":
             self._screen.laboratory.cycle_heat(turn_id)
             return
+        if action == "thought":
+            self._fold(turn_id)
+            return
         if turn_id == SYSTEM_BLOCK:
             raise UsageError("Change the system prompt with /system.")
         if turn_id not in self._session.transcript:
@@ -61,6 +64,13 @@ class TurnActions:
             "info": lambda turn: self._screen.note(describe(turn)),
         }
         actions[action](self._session.transcript.turn(turn_id))
+
+    def _fold(self, turn_id: str) -> None:
+        """Fold or unfold the thought of a turn."""
+        block = next((block for block in self._screen.view.blocks if block.id == turn_id and block.thought.text), None)
+        if block is None:
+            raise UsageError("The model wrote no thought before this turn's text.")
+        self._screen.thoughts.toggle(block)
 
     def _edit(self, turn: Turn) -> None:
         """Put the turn's text into the prompt; sending puts it in place of the turn."""
@@ -117,5 +127,6 @@ def _describe_reply(reply: Reply) -> list[str]:
         reply.finish_detail if reply.finish_reason == "cancelled" else f"ended by {reply.finish_detail}",
         f"prompt {token_count(reply.prompt_tokens)}, {reply.cached_tokens} of them from the cache · "
         f"reply {token_count(len(reply.token_ids))}",
+        *([f"thought before the answer: {thought_words(reply.thought)}"] if reply.thought.written else []),
         f"first token after {times.time_to_first_token_seconds:.2f} s · {times.tokens_per_second:.1f} tok/s",
     ]

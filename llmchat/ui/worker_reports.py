@@ -35,6 +35,7 @@ class WorkerReports:
     def __init__(self, screen: ChatScreen) -> None:
         self._screen = screen
         self._loop_told = ""  # the reply of which it has been shown that it repeats itself
+        self._thinking = ""  # the reply of which a thought was shown last
         self._notes_told: set[str] = set()
 
     def take(self, event: Event) -> None:
@@ -122,9 +123,12 @@ class WorkerReports:
     def _show_tokens(self, event: TokensGenerated) -> None:
         running = self._screen.session.running
         assert running is not None
-        if event.changes or (running.repetition is not None and self._loop_told != running.turn_id):
+        # A thought that grows, and the answer's beginning, which folds it, change more than the text's end.
+        changes_thought = bool(event.thought.written) or (self._thinking == running.turn_id and bool(event.text))
+        self._thinking = running.turn_id if event.thought.written else "" if event.text else self._thinking
+        if changes_thought or event.changes or (running.repetition is not None and self._loop_told != running.turn_id):
             self._loop_told = running.turn_id if running.repetition is not None else self._loop_told
-            (block,) = self._screen.laboratory.with_tokens([running_block(running, self._screen.session)])
+            (block,) = self._screen.dressed([running_block(running, self._screen.session)])
             self._screen.view.update_block(running.turn_id, block)
         else:
             self._screen.view.stream(running.turn_id, event.text, **self._screen.laboratory.streamed(running))

@@ -17,6 +17,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from llmchat.chat.thought import Thought, joined
 from llmchat.chat.turn import Reply, SettingsChange, TokenFacts
 from llmchat.errors import LlmchatError, ModelLoadError
 from llmchat.worker import laboratory
@@ -206,7 +207,8 @@ class InferenceWorker:
         from llmchat.engine.prompt import build_prompt
 
         engine, began = self._open_model(), time.perf_counter()
-        wanted = request.config(len(request.continued_ids)).max_new_tokens
+        config, first_part = request.config(len(request.continued_ids)), request.continued_from
+        wanted = config.max_new_tokens
         prompt = build_prompt(
             engine,
             request.turns,
@@ -215,6 +217,8 @@ class InferenceWorker:
             continued_ids=request.continued_ids,
             reply_room=max(1, min(wanted, engine.info.context_length // 4)),
             moment=request.moment,
+            # What is gone on from was begun under a prompt of its own.
+            template_args=(config if first_part is None else first_part.config).template_args,
             should_stop=request.cancel.is_set,
         )
         stream = self._slot.stream = ReplyStream(
@@ -269,6 +273,7 @@ class _Batch:
 
     def __init__(self) -> None:
         self._text: list[str] = []
+        self._thoughts: list[Thought] = []
         self._token_ids: list[int] = []
         self._facts: list[TokenFacts] = []
         self._changes: list[SettingsChange] = []
@@ -276,12 +281,14 @@ class _Batch:
         self._last_post = 0.0
 
     def __bool__(self) -> bool:
-        return bool(self._text or self._token_ids)
+        return bool(self._text or self._thoughts or self._token_ids)
 
     def add(self, piece: ReplyPiece) -> None:
         """Take one more piece."""
         if piece.text:
             self._text.append(piece.text)
+        if piece.thought.written:
+            self._thoughts.append(piece.thought)
         if piece.token_id is not None:
             self._token_ids.append(piece.token_id)
             self._times.append(time.perf_counter())
@@ -304,8 +311,9 @@ class _Batch:
             changes=tuple(self._changes),
             context_tokens=context_tokens,
             tokens_per_second=self._rate(),
+            thought=joined(self._thoughts),
         )
-        self._text, self._token_ids, self._facts, self._changes = [], [], [], []
+        self._text, self._thoughts, self._token_ids, self._facts, self._changes = [], [], [], [], []
         self._last_post = time.perf_counter()
         return event
 

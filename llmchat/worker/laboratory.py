@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from llmchat.chat.thought import joined
 from llmchat.errors import GenerationError, UsageError
 from llmchat.worker.messages import (
     BatchFinished,
@@ -53,6 +54,7 @@ def serve_batch(engine: Engine, request: BatchRequest, post: Post) -> None:
         raw=request.raw,
         prefill_text=request.prefill_text,
         reply_room=max(1, min(wanted, engine.info.context_length // 4)),
+        template_args=request.lanes[0].config.template_args,
         should_stop=request.cancel.is_set,
     )
     replies: list[Reply] = []
@@ -119,6 +121,7 @@ class _Gathered:
                     text="".join(piece.text for piece in pieces),
                     token_ids=tuple(piece.token_id for piece in pieces if piece.token_id is not None),
                     facts=tuple(piece.facts for piece in pieces if piece.facts is not None),
+                    thought=joined(piece.thought for piece in pieces),
                 )
             )
         self._pieces.clear()
@@ -158,6 +161,7 @@ def serve_inspect(engine: Engine, request: InspectRequest, post: Post) -> None:
         # With the tokens read before the place, as much as was kept free then.
         reply_room=max(1, room - index),
         moment=reply.moment,
+        template_args=reply.config.template_args,
         should_stop=request.cancel.is_set,
     )
     engine.lora_scale = reply.config_at(index).lora_scale
@@ -190,6 +194,7 @@ def serve_prompt(engine: Engine, request: PromptRequest, post: Post) -> None:
         prefill_text=request.prefill_text,
         reply_room=max(1, min(request.room, limit)),
         moment=request.moment,
+        template_args=request.template_args,
         should_stop=request.cancel.is_set,
     )
     ids = prompt.token_ids

@@ -27,6 +27,7 @@ from typing import NamedTuple
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelInfo, ModelSpec
 from llmchat.chat.prompt_facts import PromptFacts
+from llmchat.chat.thought import Thought
 from llmchat.chat.turn import Reply, SettingsChange, TokenFacts, Turn
 from llmchat.errors import LlmchatError
 
@@ -144,6 +145,8 @@ class PromptRequest:
     """Tokens wanted free for the reply; the prompt is cut by them."""
     moment: datetime | None = None
     """The local time that the chat template is told; None is the present."""
+    template_args: tuple[str, ...] = ()
+    """Variables of the chat template, as a config has them."""
     cancel: threading.Event = field(default_factory=threading.Event)
     request_id: int = field(default_factory=next_request_id)
 
@@ -234,7 +237,7 @@ class TokensGenerated:
 
     request_id: int
     text: str
-    """The text that became certain since the last event; "" if tokens gave none yet."""
+    """The part of the answer that became certain since the last event; "" if tokens gave none yet."""
     token_ids: tuple[int, ...]
     """The tokens drawn since the last event."""
     facts: tuple[TokenFacts, ...]
@@ -244,6 +247,8 @@ class TokensGenerated:
     context_tokens: int
     """Tokens in the KV cache now."""
     tokens_per_second: float
+    thought: Thought = field(default_factory=Thought)
+    """The part of the thought before the answer that became certain since the last event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +319,8 @@ class LaneGenerated:
     token_ids: tuple[int, ...]
     facts: tuple[TokenFacts, ...]
     """One for each of them."""
+    thought: Thought = field(default_factory=Thought)
+    """As in `TokensGenerated`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ def test_the_defaults_that_transcripts_leave_out() -> None:
             "typical_p",
             "xtc",
         ),
+        "template_args": (),
     }
     assert all(spec.neutral in (None, spec.default) for spec in SAMPLING_SPECS if spec.group == "more")
 
@@ -57,6 +58,7 @@ EVERYTHING = GenerationConfig(
     dry_allowed_length=3, dry_breakers=("\n", "x"), frequency_penalty=-0.5, presence_penalty=0.5, penalty_window=64,
     dynatemp_range=0.5, dynatemp_exponent=2, mirostat_tau=5, mirostat_eta=0.2, banned_tokens=(9, 3),
     xtc_spares_ends=False, temperature_last=True, sampler_order=SAMPLER_ORDER[::-1], stop=("a",), seed=3,
+    template_args=("enable_thinking=false",),
 )  # fmt: skip
 
 

@@ -175,7 +175,7 @@ def test_tab_offers_settings_and_says_their_range() -> None:
     """Parameter names are completed; a typed name shows its range and meaning."""
     found = complete("/set t")
     assert found is not None
-    expected = ("temperature", "top_k", "top_p", "typical_p", "top_n_sigma", "temperature_last")
+    expected = ("temperature", "top_k", "top_p", "typical_p", "top_n_sigma", "temperature_last", "template_args")
     assert found.candidates == expected
     assert found.start == 5
     value = complete("/set top-k ")

@@ -184,7 +184,7 @@ async def test_choosing_a_preset() -> None:
         app.query_one(PresetHeading).focus()
         await pilot.press("enter")
         assert app.query_one(PresetList).display
-        await pilot.press("end", "enter")
+        await pilot.press("end", "up", "enter")
         await pilot.pause()
         config, names = app.reports[-1]
         assert config == GenerationConfig(temperature=1.5, seed=3, max_new_tokens=99)

@@ -36,7 +36,7 @@ class Entry:
         """Drop the layout and estimate the height in another width."""
         self.layout = None
         self.version += 1
-        text = self.block.text
+        text = self.block.text if self.block.folded else self.block.written
         self.height = 2 + len(self.block.notices) + text.count("\n") + len(text) // max(width, 4)
 
     def settle(self, width: int) -> None:

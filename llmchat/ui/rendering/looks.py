@@ -19,6 +19,7 @@ THEME_VARIABLES = {
     "code-comment": "muted",
     "dimmed": "muted",
     "note": "muted",
+    "thought": "muted",
     **{f"heat-{level}": "heat-text" for level in range(1, 6)},
 }
 """Variables of llmchat's own themes, by the look whose text they colour."""
@@ -39,6 +40,7 @@ LOOK_STYLES = {
     "notice": "color: $text-warning;",
     "note": "color: $text-muted; text-style: italic;",
     "error": "color: $text-error;",
+    "thought": "color: $text-muted; text-style: italic;",
     "change": "color: $text-warning; background: $warning 14%;",
     "cursor": "color: $primary;",
     "strong": "text-style: bold;",

@@ -37,17 +37,26 @@ class SourceMap:
         """The text as it is shown."""
         self._lines: list[Line] = []
         self._offsets: list[list[int]] = []
+        self._start = 0
         self._positions = [0]
         """Where to look on from, for each row and for the one after the last."""
 
-    def update(self, text: str, lines: Sequence[Line]) -> int:
+    def update(self, text: str, lines: Sequence[Line], start: int = 0) -> int:
         """Map the rows of a text, those that are new or that changed.
+
+        Args:
+            text: The text.
+            lines: Its rows.
+            start: From where on the text is shown.
 
         Returns:
             The index of the first row that may have changed.
         """
         source = self._shown(text)
         same = 0
+        if start != self._start:
+            self._start, self._positions, self._source = start, [start], ""
+            self._lines, self._offsets = [], []
         if source.startswith(self._source):
             for line, known in zip(lines, self._lines, strict=False):
                 # Rows of the frame have nothing of the text in them.

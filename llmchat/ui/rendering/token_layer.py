@@ -81,8 +81,10 @@ class _Tokens:
             return
         self._version = entry.version
         block = entry.block
-        first_changed = self.source.update(block.text, entry.lines)
-        self.spans.update(block.text, block.facts)
+        written, thought = block.written, block.thought
+        start = len(thought.written if block.folded or not thought.text else thought.opening)
+        first_changed = self.source.update(written, entry.lines, start)
+        self.spans.update(written, block.facts)
         if block.heat != self._mode or block.facts[:1] != self._facts[:1]:
             first_changed = 0
         self._facts, self._mode = block.facts, block.heat

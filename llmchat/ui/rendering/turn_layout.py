@@ -10,6 +10,7 @@ from llmchat.chat.plain_text import visible as sanitize
 from llmchat.ui.rendering.flow import Flow, MarkdownFlow, PlainFlow
 from llmchat.ui.rendering.heat import legend
 from llmchat.ui.rendering.line import Line, Look, Span, crop, prefixed
+from llmchat.ui.rendering.thought_flow import ThoughtFlow
 from llmchat.ui.rendering.turn_block import Notice, TurnBlock
 from llmchat.ui.rendering.wrap import wrap_spans
 
@@ -33,6 +34,7 @@ class TurnLayout:
         self._width = max(width, 4)
         self._markdown = block.markdown
         self._flow = self._make_flow()
+        self._thought = ThoughtFlow(self._width)
         self.update(block)
 
     def update(self, block: TurnBlock) -> int:
@@ -45,9 +47,15 @@ class TurnLayout:
             self._markdown = block.markdown
             self._flow = self._make_flow()
         head = self._head(block)
-        first_changed = self._flow.update(block.text, sorted(block.marks))
+        known = len(self._thought.lines)
+        first_changed, lead = self._thought.update(block), len(block.thought.written)
+        marks = [(at - lead, label) for at, label in sorted(block.marks) if at >= lead]
+        text_changed = len(self._thought.lines) + self._flow.update(block.text, marks)
+        if known == len(self._thought.lines) <= first_changed:
+            first_changed = text_changed
+        thought = [*self._thought.lines]
         key = [legend(block.heat)] if block.heat != "off" else []
-        before, self.lines = self.lines, [*head, *self._text(block), *key, *self._notes(block)]
+        before, self.lines = self.lines, [*head, *thought, *self._text(block), *key, *self._notes(block)]
         # The row above may have carried the cursor; of a growing paragraph, most rows stay.
         first = max(0, len(head) + first_changed - 1)
         while first < min(len(before), len(self.lines)) and before[first] == self.lines[first]:
@@ -92,7 +100,7 @@ class TurnLayout:
 
     def _text(self, block: TurnBlock) -> list[Line]:
         lines = self._flow.lines
-        if not block.text and not block.marks:
+        if not block.text and (block.thought.text or not block.marks):
             return self._without_text(block)
         if not block.live:
             return lines
@@ -100,6 +108,10 @@ class TurnLayout:
         return [*lines[:-1], replace(last, spans=(*last.spans, Span(CURSOR, ("cursor", *last.fill))))]
 
     def _without_text(self, block: TurnBlock) -> list[Line]:
+        if block.thought.text and not block.live:
+            return [] if block.thought.is_open else [Line((Span("(no answer)", ("muted", "gutter")),), body=False)]
+        if block.live and block.thought.text:
+            return [Line((Span(CURSOR, ("cursor",)),), body=False)]
         if block.live:
             waiting = crop(sanitize(block.waiting), self._width - 2)
             return [Line((Span(CURSOR, ("cursor",)), Span(f" {waiting}", ("muted", "gutter"))), body=False)]

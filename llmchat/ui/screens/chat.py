@@ -7,7 +7,7 @@ worker event ─▶ take ─▶ session ─▶ blocks, bars, sidebar
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
 from textual import on
@@ -27,7 +27,9 @@ from llmchat.ui.laboratory import Laboratory
 from llmchat.ui.notes import Notes
 from llmchat.ui.prompt_display import PromptDisplay
 from llmchat.ui.quit_key import QUIT_SECONDS, QuitKey
+from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.ui.screens.chat_frame import ChatFrame
+from llmchat.ui.thoughts import Thoughts
 from llmchat.ui.turn_actions import TurnActions
 from llmchat.ui.widgets.next_token_panel import NextTokenPanel
 from llmchat.ui.widgets.prompt_input import PromptInput
@@ -97,6 +99,7 @@ class ChatScreen(ChatFrame):
         )
         self.laboratory = Laboratory(self)
         self.checkpoints: Checkpoints = Checkpoints(self)
+        self.thoughts = Thoughts()
         self.prompt_display: PromptDisplay = PromptDisplay(self)
         self.changes: Changes = Changes(self)
         self.reports = WorkerReports(self)
@@ -150,7 +153,11 @@ class ChatScreen(ChatFrame):
     def refresh_turns(self) -> None:
         """Bring the transcript up to the session."""
         notes = self.notes.blocks(has_model=self.session.state != "empty")
-        self.view.set_blocks([*self.laboratory.with_tokens(session_blocks(self.session)), *notes])
+        self.view.set_blocks([*self.dressed(session_blocks(self.session)), *notes])
+
+    def dressed(self, blocks: Iterable[TurnBlock]) -> Iterator[TurnBlock]:
+        """Blocks of turns as the person wants to see them: tokens shown or not, thoughts folded or not."""
+        return self.thoughts.shown(self.laboratory.with_tokens(blocks), self.laboratory.inspection.turn_id)
 
     def refresh_bars(self) -> None:
         """Bring header, status and sidebar up to the session."""

@@ -30,6 +30,7 @@ PRESET_WORDS = {
     "Conservative": "Close to the likeliest: sober and repeatable.",
     "Balanced": "Some variety; right for most conversations.",
     "Creative": "Surprising; may lose the thread.",
+    "Thinking": "For models that think before they answer: sober, with room for long thoughts.",
 }
 """What each preset is for."""
 

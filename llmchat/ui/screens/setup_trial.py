@@ -163,7 +163,7 @@ class TrialStep(SetupStep):
             case PromptProcessing():
                 self._tell(f"Reading the prompt: {event.done_tokens} of {event.total_tokens} tokens")
             case TokensGenerated() if running is not None:
-                self.reply.update(visible("".join(running.pieces)))
+                self.reply.update(visible("".join(running.pieces)) or ("thinking …" if running.thoughts else ""))
                 self._tell(f"{event.tokens_per_second:.0f} tokens a second")
                 self.query_one("#trial-pane", VerticalScroll).scroll_end(animate=False)
             case GenerationFinished():

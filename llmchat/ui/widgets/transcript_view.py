@@ -16,6 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from llmchat.ui.rendering.paint import MARGIN
+from llmchat.ui.rendering.thought_flow import FOLD
 from llmchat.ui.rendering.turn_block import TurnBlock
 from llmchat.ui.rendering.wrap import character_at
 from llmchat.ui.widgets.transcript_pane import TranscriptPane
@@ -23,7 +24,7 @@ from llmchat.ui.widgets.typed_keys import TypedKeys
 
 ActionName = Literal[
     "copy", "copy_code", "edit", "continue", "regenerate", "branch", "delete", "undo",
-    "previous", "next", "probabilities", "tokens", "info", "copy_command", "copy_python",
+    "previous", "next", "probabilities", "tokens", "info", "copy_command", "copy_python", "thought",
 ]  # fmt: skip
 
 
@@ -57,6 +58,7 @@ class TranscriptView(TranscriptPane):
         Binding("b", "turn('branch')", "Branch", id="turn.branch"),
         Binding("d", "turn('delete')", "Delete", id="turn.delete"),
         Binding("u", "turn('undo')", "Undo the last change", show=False, id="turn.undo"),
+        Binding("t", "turn('thought')", "Fold or unfold the thought", show=False, id="turn.thought"),
         Binding("left", "turn('previous')", "Alternative before", show=False, id="turn.previous"),
         Binding("right", "turn('next')", "Next alternative", show=False, id="turn.next"),
         Binding("p", "turn('probabilities')", "Probabilities", show=False, id="turn.probabilities"),
@@ -140,8 +142,8 @@ class TranscriptView(TranscriptPane):
         block = replace(block or old.block, **changes)
         if block == old.block:
             return
-        top, height, length = self._document.top(index), old.height, len(old.block.text)
-        only_text = replace(old.block, text=block.text, facts=block.facts) == block
+        top, height, length = self._document.top(index), old.height, len(old.block.written)
+        only_text = replace(old.block, text=block.text, facts=block.facts, thought=block.thought) == block
         first_changed = self._document.update(index, block)
         if not only_text:
             # Its looks may be others, such as those of tokens, with the same rows.
@@ -152,7 +154,7 @@ class TranscriptView(TranscriptPane):
             self._scroll_quietly(self.scroll_offset.y + grown)
         margin = old.layout.top_margin if old.layout else 0
         self.refresh_lines(top + margin)
-        self._text_changed(top + first_changed, grown=len(block.text) > length)
+        self._text_changed(top + first_changed, grown=len(block.written) > length)
 
     def stream(self, block_id: str, text: str, **changes: Any) -> None:
         """Add text to a turn that is being written.
@@ -257,11 +259,14 @@ class TranscriptView(TranscriptPane):
         self.call_later(self.run_action, action)
 
     def on_click(self, event: events.Click) -> None:
-        """A click on a token whose heat is shown takes it in hand."""
+        """A click on a token whose heat is shown takes it in hand; one on a thought's line folds or unfolds it."""
         if self.is_on_note(event):
             return
         entry, row = next(self._document.rows(self.scroll_offset.y + event.y, 1), (None, 0))
         if entry is None or not entry.lines or self.text_selection is not None:
+            return
+        if any(FOLD in span.look for span in entry.lines[row].spans):
+            self.post_message(self.TurnAction(entry.block.id, "thought"))
             return
         column = character_at(entry.lines[row].text, event.x - MARGIN)
         token = self._tokens.token_at(entry, row, column)
