@@ -2,7 +2,8 @@
 
 It drives the same worker and the same `ChatSession` as the window. Standard error
 stays empty when it is no terminal, unless statistics were asked for, something was left
-out or something went wrong. The first Ctrl-C ends the reply and keeps it, the second ends the program.
+out, a large model is fetched or something went wrong. The first Ctrl-C ends the reply and keeps it, the second
+ends the program.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from llmchat.chat.archive import read_transcript
 from llmchat.chat.generation_config import SEED_LIMIT
 from llmchat.chat.template_args import unknown_arguments
 from llmchat.chat.turn import Reply
-from llmchat.errors import LlmchatError
+from llmchat.errors import FetchQuestionError, LlmchatError
 from llmchat.files import describe
 from llmchat.once_output import Narrator, Output, make_printer, print_prompt
 from llmchat.options import StartOptions
@@ -138,13 +139,11 @@ class _Run:
         start, session = self._options.start, self._session
         self._open_transcript()
         self._worker.start()
-        session.load_model(start.settings.model_spec())
+        self._open_model()
         if self._options.dry_run:
-            self._settle()
             self._print_prompt()
             return
         if self._options.trials is not None:
-            self._settle()
             self._try_all(self._options.trials)
             return
         session.send(start.prompt or "")
@@ -156,6 +155,17 @@ class _Run:
             session.config = session.config.changed(seed=(session.last_seed + 1) % SEED_LIMIT)
             self._printer.begin(number)
             session.regenerate()
+            self._settle()
+
+    def _open_model(self) -> None:
+        """Open the model; that much is to be fetched is told before."""
+        spec = self._options.start.settings.model_spec()
+        self._session.load_model(spec)
+        try:
+            self._settle()
+        except FetchQuestionError as question:
+            self._narrator.warn(question.message)
+            self._session.load_model(spec, asks=False)
             self._settle()
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:

@@ -20,7 +20,7 @@ from types import FrameType
 
 from llmchat.chat.plain_text import VisibleStream, visible
 from llmchat.chat.turn import Reply, token_count
-from llmchat.errors import LlmchatError, ModelLoadError, PromptTooLongError
+from llmchat.errors import FetchQuestionError, LlmchatError, ModelLoadError, PromptTooLongError
 from llmchat.files import describe
 from llmchat.options import StartOptions
 from llmchat.plain_commands import PlainCommands
@@ -169,14 +169,17 @@ class PlainConversation:
             ModelLoadError: The model could not be opened.
         """
         while self.session.state in ("loading", "generating", "stopping"):
-            event = self._events.get()
+            event, load = self._events.get(), self.session.load
             is_ours = self._is_ours(event)
             name = "Model" if self.session.model is None else self.session.model.name
             if is_ours:
                 self._show(event, name)
             self.session.handle(event)
             if is_ours and isinstance(event, ModelLoadFailed):
-                raise ModelLoadError(event.words)
+                if load is None or not isinstance(event.error, FetchQuestionError):
+                    raise ModelLoadError(event.words)
+                say(f"{event.error.message} Ctrl-C stops it.")
+                self.session.load_model(load.spec, asks=False)
 
     def _show_prompt(self, text: str) -> None:
         """Print what the model is given for a message, or for the last reply.

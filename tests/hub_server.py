@@ -52,6 +52,8 @@ class Hub:
     """After so many bytes each of the next large files is broken off."""
     sent: int = 0
     """Bytes of large files that were sent."""
+    begun: list[int] = field(default_factory=list)
+    """Where in its file each answer with a large file began."""
     damage: bool = False
     """Whether large files come with a byte that is wrong."""
     knows_parts: bool = True
@@ -206,6 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             headers["Content-Range"] = f"bytes {begin}-{end}/{size}"
             data = data[begin : end + 1]
+        hub.begun += [begin] if self.command == "GET" else []
         self._begin(206 if "Content-Range" in headers else 200, headers, len(data))
         half, hold = len(data) // 2, hub.hold if len(data) > 4 else None
         for piece in (data[:half], data[half:]):

@@ -51,7 +51,7 @@ def talk(monkeypatch: pytest.MonkeyPatch, lines: str, options: StartOptions | No
 def opens(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
     """Let every model be this one."""
     model = PreparedModel("scripted", lambda: engine)
-    monkeypatch.setattr("llmchat.engine.opening.prepare_model", lambda spec, progress, cancel: model)
+    monkeypatch.setattr("llmchat.engine.opening.prepare_model", lambda spec, progress, cancel, may_fetch: model)
 
 
 def said_by_model(output: str) -> list[str]:

@@ -17,7 +17,7 @@ from tests.terminals import ENTERED, LEFT, terminal
 NATIVE_NOISE = """
 import os, sys
 import llmchat.engine.opening as opening
-def noisy(spec, progress, cancel=None, usual=opening.prepare_model):
+def noisy(spec, progress, cancel=None, may_fetch=None, usual=opening.prepare_model):
     os.write(1, b"noise on one")
     os.write(2, b"noise on two")
     return usual(spec, progress, cancel)

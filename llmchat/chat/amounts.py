@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+ASK_ABOVE = 250 * 10**6
+"""Bytes. Whoever can be asked is, before more is fetched from the hub or an address: 250 MB."""
 _LOADED = 1.1
 _ALWAYS = 100e6
 

@@ -35,7 +35,9 @@ def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | N
     return prepare_model(spec, progress, cancel).build()
 
 
-def prepare_model(spec: ModelSpec, progress: Progress, cancel: threading.Event | None = None) -> PreparedModel:
+def prepare_model(
+    spec: ModelSpec, progress: Progress, cancel: threading.Event | None = None, *, may_fetch: int | None = None
+) -> PreparedModel:
     """Find out whether a model opens, as far as that costs little, fetching it first if it is not on disk.
 
     May run on any thread, also while another model is open: what it takes is a tokenizer's memory.
@@ -44,11 +46,13 @@ def prepare_model(spec: ModelSpec, progress: Progress, cancel: threading.Event |
         spec: What to open.
         progress: Told what is being done, also when the model is built.
         cancel: Set to give up a fetch.
+        may_fetch: Bytes that may be fetched from the hub or an address without asking; None is any number.
 
     Raises:
+        FetchQuestionError: More than `may_fetch` bytes would be fetched.
         ModelLoadError: It cannot be opened; the message says what to do.
     """
-    spec = locate(spec, progress, cancel or threading.Event())
+    spec = locate(spec, progress, cancel or threading.Event(), may_fetch=may_fetch)
     if spec.engine in ENGINES_TO_INSTALL:
         return _prepare_extra(spec.engine, spec, progress, "it was asked for")
     try:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
 
+from llmchat.chat.amounts import ASK_ABOVE
 from llmchat.chat.generation_config import GenerationConfig, check_bans, roll_seed
 from llmchat.chat.model import ModelSpec
 from llmchat.chat.storage import TranscriptFile
@@ -124,7 +125,7 @@ class ChatSession(Conversation):
 
     # ── the model ──
 
-    def load_model(self, spec: ModelSpec, *, at_once: bool = False) -> str:
+    def load_model(self, spec: ModelSpec, *, at_once: bool = False, asks: bool = True) -> str:
         """Open a model once a running reply is done; the conversation stays, and so does the open model if this fails.
 
         What waits, and what is said from now on, is for the new model; what waited for one that has not come is not.
@@ -132,6 +133,7 @@ class ChatSession(Conversation):
         Args:
             spec: The model.
             at_once: Stop a running reply as soon as it is known that the model opens; what waits does not follow.
+            asks: Fail with a FetchQuestionError where much would have to be fetched; for a yes, load it without.
 
         Returns:
             The prompts that do not wait any more, to be given back to the person.
@@ -143,7 +145,7 @@ class ChatSession(Conversation):
         if at_once:
             given_back = self._take_back(0)
         self._meant_before, self._is_urgent = len(self._waiting), at_once
-        self.load = LoadRequest(spec)
+        self.load = LoadRequest(spec, ASK_ABOVE if asks else None)
         self._submit(self.load)
         return given_back
 

@@ -124,7 +124,7 @@ def _path_of(address: str) -> Path:
 
 
 def _fetch(address: str, progress: Progress, cancel: threading.Event, may_fetch: int | None) -> Path:
-    progress(f"asking for {address}", None)
+    progress(f"fetching {address}: looking it up", None)
     remotes = [_ask(part) for part in _parts(address)]
     missing = [remote for remote in remotes if not remote.is_here or _noted(remote) != remote.version]
     to_fetch = sum(remote.size or 0 for remote in missing)

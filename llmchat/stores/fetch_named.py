@@ -9,8 +9,6 @@ from pathlib import Path
 from llmchat.errors import ModelLoadError
 from llmchat.stores.abandoned import Progress
 
-ASK_ABOVE = 250 * 10**6
-"""Bytes. A front end that can ask does so before more is fetched; 250 MB."""
 _FILE_SUFFIXES = (".gguf", ".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 

@@ -82,7 +82,7 @@ class _Fetch:
 
     def run(self, may_fetch: int | None) -> Path:
         """Fetch what is missing; returns what to open."""
-        self._progress(f"looking {self._name.repo} up", None)
+        self._progress(f"fetching {self._name.repo}: looking it up", None)
         info = self._look_up()
         choice = choose(_files(info), self._name.wanted, where=self._name.repo)
         commit = str(info.sha)
@@ -158,7 +158,7 @@ class _Fetch:
 
     def _verify(self, part: Path, file: RepoFile) -> None:
         if file.size > _LONG_TO_READ:
-            self._progress(f"verifying {self._name.title}", None)
+            self._progress(f"fetching {self._name.title}: verifying it", None)
         if not has_checksum(part, file.checksum, self._cancel):
             part.unlink()
             raise ModelLoadError(
@@ -178,7 +178,7 @@ class _Fetch:
                     stack.enter_context(WeakFileLock(lock, timeout=_LOCK_SECONDS))
                     break
                 except TimeoutError:
-                    self._progress(f"waiting for another program that fetches {self._name.title}", None)
+                    self._progress(f"fetching {self._name.title}: waiting for another program that does", None)
                     if self._cancel.is_set():
                         raise Cancelled from None
             yield

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmchat.chat.model import ModelSpec
-from llmchat.errors import LlmchatError
+from llmchat.errors import FetchQuestionError, LlmchatError
 from llmchat.settings import Settings, load_settings
 from llmchat.ui.command_runner import open_conversation
 from llmchat.ui.recent_models import recent_models
@@ -37,6 +38,33 @@ def choose_model(screen: ChatScreen) -> None:
             screen.open_model(spec)
 
     screen.app.push_screen(ModelPicker(screen.spec, recent_models()), take)
+
+
+def ask_to_fetch(
+    screen: ChatScreen, question: FetchQuestionError, spec: ModelSpec, refuse: Callable[[], object]
+) -> None:
+    """Ask before a model is fetched that is large; what was said meanwhile follows it.
+
+    Args:
+        screen: The chat.
+        question: How much it is, and what it needs.
+        spec: The model.
+        refuse: Says that there is none; for no.
+    """
+    from llmchat.ui.screens.question import QuestionScreen
+
+    unsaid = screen.session.returned
+
+    def take(is_wanted: bool | None) -> None:
+        if not is_wanted:
+            refuse()
+            return
+        screen.open_model(spec, asks=False)
+        if unsaid:
+            screen.send(unsaid)
+
+    screen.refresh_bars()
+    screen.app.push_screen(QuestionScreen(f"Fetch {question.name}?", question.message, "Fetch it", "Not now"), take)
 
 
 def change_settings(screen: ChatScreen) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmchat.chat.model import is_pattern
-from llmchat.errors import PromptTooLongError
+from llmchat.errors import FetchQuestionError, PromptTooLongError
 from llmchat.session.restoring import other_model
 from llmchat.ui.blocks import running_block
+from llmchat.ui.dialogs import ask_to_fetch
 from llmchat.ui.recent_models import remember
 from llmchat.worker.messages import (
     Event,
@@ -40,7 +41,7 @@ class WorkerReports:
 
     def take(self, event: Event) -> None:
         """Take in one event; those of requests that were given up change nothing."""
-        ours = event.request_id in self._awaited()
+        ours, load = event.request_id in self._awaited(), self._screen.session.load
         self._screen.session.handle(event)
         self._screen.laboratory.take(event)
         self._screen.prompt_display.take(event)
@@ -55,6 +56,8 @@ class WorkerReports:
                 self._show_model()
             case ModelChanged():
                 self._show_model()
+            case ModelLoadFailed(error=FetchQuestionError() as question) if ours and load is not None:
+                ask_to_fetch(self._screen, question, load.spec, lambda: self._show_load_failure(event))
             case ModelLoadFailed() if ours:
                 self._show_load_failure(event)
             case PromptProcessing() if ours:

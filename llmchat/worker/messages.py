@@ -61,6 +61,8 @@ class LoadRequest:
     """Open a model in the place of the one that is open, which stays, or comes back, where this fails."""
 
     spec: ModelSpec
+    may_fetch: int | None = None
+    """Bytes that may be fetched from the hub or an address without asking, or it fails; None is any number."""
     cancel: threading.Event = field(default_factory=threading.Event)
     request_id: int = field(default_factory=next_request_id)
 

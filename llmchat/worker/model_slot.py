@@ -32,7 +32,7 @@ def prepare_model(request: LoadRequest, progress: Progress) -> PreparedModel:
     """Find out whether the model that a request names opens."""
     from llmchat.engine import opening
 
-    return opening.prepare_model(request.spec, progress, request.cancel)
+    return opening.prepare_model(request.spec, progress, request.cancel, may_fetch=request.may_fetch)
 
 
 @dataclass(slots=True)

@@ -307,7 +307,7 @@ def test_two_at_a_time_fetch_once(hub: Hub) -> None:
     both = [threading.Thread(target=watched) for _ in range(2)]
     for thread in both:
         thread.start()
-    until(lambda: any(stage.startswith("waiting for another program") for stage in stages))
+    until(lambda: any("waiting for another program" in stage for stage in stages))
     hub.hold.set()
     for thread in both:
         thread.join(PATIENCE_SECONDS)

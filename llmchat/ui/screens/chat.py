@@ -258,9 +258,9 @@ class ChatScreen(ChatFrame):
         self.refresh_turns()
         self.refresh_bars()
 
-    def open_model(self, spec: ModelSpec, *, at_once: bool = False) -> None:
+    def open_model(self, spec: ModelSpec, *, at_once: bool = False, asks: bool = True) -> None:
         """Open another model when a running reply is done, or stop that for it; the conversation stays."""
-        self.give_back(self.session.load_model(spec, at_once=at_once))
+        self.give_back(self.session.load_model(spec, at_once=at_once, asks=asks))
         self.refresh_turns()
         self.refresh_bars()
 
@@ -318,7 +318,7 @@ class ChatScreen(ChatFrame):
         selected = self.get_selected_text() or self.prompt.selected_text
         if selected:
             self.copy(selected)
-        elif self.session.running is not None:
+        elif self.session.running is not None or self.status.state == "fetching":
             self.action_stop()
         elif self.prompt.text:
             self.prompt.set_aside()

@@ -15,7 +15,7 @@ from llmchat.chat.model import ModelSpec
 from llmchat.chat.plain_text import visible
 from llmchat.chat.turn import token_count
 from llmchat.checkpoints import catalog
-from llmchat.errors import LlmchatError
+from llmchat.errors import FetchQuestionError, LlmchatError
 from llmchat.session import ChatSession
 from llmchat.settings import Settings, resolve_generation
 from llmchat.ui.screens.setup_steps import SetupStep
@@ -65,6 +65,8 @@ class TrialStep(SetupStep):
         self._session: ChatSession | None = None
         self._draft = Settings()
         self._opened: ModelSpec | None = None
+        self._agreed: ModelSpec | None = None
+        """A model that may be fetched, however large."""
 
     def compose(self) -> ComposeResult:
         """The prompt, how it stands, and the reply."""
@@ -130,7 +132,7 @@ class TrialStep(SetupStep):
         if session.model is None or self._opened != self._draft.model_spec():
             self._opened = self._draft.model_spec()
             session.model = None
-            session.load_model(self._opened)
+            session.load_model(self._opened, asks=self._opened != self._agreed)
             self._tell("Opening the model…")
         session.send(text)
 
@@ -156,6 +158,10 @@ class TrialStep(SetupStep):
                 self._tell(event.stage if event.fraction is None else f"{event.stage} {event.fraction:.0%}")
             case ModelLoaded():
                 self._tell(f"{event.info.name} on {event.info.device}: reading the prompt…")
+            case ModelLoadFailed(error=FetchQuestionError() as question):
+                session.stop()
+                self._agreed, self._opened = self._opened, None
+                self._tell(f"{question.message} Enter fetches it.")
             case ModelLoadFailed() | GenerationFailed():
                 session.stop()
                 self._opened = None if isinstance(event, ModelLoadFailed) else self._opened
