@@ -111,7 +111,7 @@ def test_a_model_that_does_not_open_leaves_the_one_before(
     """A mistyped name is one line on standard error, and the next line is answered."""
     talk(monkeypatch, "/model tinny\nOnce upon a time\n")
     out, err = capsys.readouterr()
-    assert err.startswith("Error: There is no model called 'tinny'. ") and err.endswith(". tiny stays open.\n")
+    assert err.startswith("Error: There is no model called 'tinny', nor") and err.endswith(". tiny stays open.\n")
     assert len(said_by_model(out)) == 1
 
 
