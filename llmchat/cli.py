@@ -88,7 +88,9 @@ def ask(context: click.Context, /, words: tuple[str, ...], **options: Any) -> No
         for name, value in options.items()
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
-    _begin(context, with_question({**context.obj, **after}, question_of(words, cli.commands)))
+    given = {**context.obj, **after}
+    asked_by = next((flag for flag in ("interactive", "plain") if given[flag]), "once")
+    _begin(context, with_question(given, question_of(words, cli.commands, asked_by=f"--{asked_by}")))
 
 
 def _begin(context: click.Context, options: dict[str, Any]) -> None:

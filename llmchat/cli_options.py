@@ -172,12 +172,13 @@ _ONCE_ONLY = ("as_json", "as_jsonl", "show_thinking", "stats", "num_samples", "c
 """Options that go with --once alone."""
 
 
-def question_of(words: Sequence[str], commands: Iterable[str]) -> str:
+def question_of(words: Sequence[str], commands: Iterable[str], *, asked_by: str = "--once") -> str:
     """The question that stands on the command line where a subcommand could.
 
     Args:
         words: What stands there.
         commands: The names of the subcommands, none of which is the first word.
+        asked_by: The flag that is there and says how it is answered.
 
     Raises:
         UsageError: It looks like a mistyped subcommand, a file, or a question without quotes.
@@ -194,7 +195,7 @@ def question_of(words: Sequence[str], commands: Iterable[str]) -> str:
         raise UsageError(f"No such command {first!r}. Did you mean {near[0]!r}?")
     if len(words) > 1:
         raise UsageError(f"No such command {first!r}. A question stands in quotes: llmchat 'Why is the sea salty?'")
-    raise UsageError(f"No such command {first!r}. To ask that: llmchat --once --prompt {first}")
+    raise UsageError(f"No such command {first!r}. To ask that: llmchat {asked_by} --prompt {first}")
 
 
 _COMMAND_LIKE = re.compile(r"[\w.~/\\:-]+", re.ASCII)

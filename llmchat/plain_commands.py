@@ -245,7 +245,11 @@ class PlainCommands:
             self._say(f"Thought before the answer: {thought_words(reply.thought)}")
         self._say(f"First token after {times.time_to_first_token_seconds:.2f} s")
         self._say(f"Seed: {reply.seed}")
-        self._say(f"Ended by: {reply.finish_detail}")
+        self._say(
+            f"Ended: {reply.finish_detail}"
+            if reply.finish_reason == "cancelled"
+            else f"Ended by: {reply.finish_detail}"
+        )
 
     def _exit(self, args: Args) -> None:
         self.is_over = True

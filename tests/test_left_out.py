@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from llmchat.chat.storage import TranscriptFile, read_transcript
 from tests.conftest import DATA
 from tests.program import Here
 
@@ -29,6 +31,25 @@ def test_plain_says_it_too(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """Among what holds for every reply."""
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     assert "For every reply: system left out." in here("--plain", "-m", "tiny", "--system", "Be brief.").out
+
+
+def test_a_reply_in_progress_that_lies_beside_the_file(here: Here, tmp_path: Path) -> None:
+    """Left there by a killed llmchat: export, replay and a dry run read the conversation without it, and say so."""
+    path = tmp_path / "story.toml"
+    assert here("--once", *LLAMA, "-p", "hi", "-n", "3", "--save", path).code == 0
+    side = path.with_name("story.toml.partial")
+    transcript = read_transcript(path)[0]
+    with TranscriptFile.open(path)[0] as file:
+        leaf = transcript.path()[-1]
+        file.checkpoint(replace(leaf, id="again", parent=leaf.id))
+    said = f"llmchat: A reply in progress was left out: it lies in {side.name} until the conversation is opened again."
+    for asked in (("export", path), ("replay", path), ("--once", *LLAMA, "-p", "hi", "--dry-run", "--resume", path)):
+        done = here(*asked)
+        assert (done.code, done.err.splitlines()) == (0, [said])
+    side.write_text("torn")
+    assert f"was left out: {side.name} cannot be read." in here("export", path).err
+    TranscriptFile.open(path)[0].close()
+    assert here("export", path).err == ""
 
 
 def test_turns_that_a_dry_run_leaves_out(here: Here, tmp_path: Path) -> None:

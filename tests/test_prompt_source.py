@@ -225,6 +225,8 @@ def test_a_question_in_a_terminal_is_answered_and_that_is_all() -> None:
         ("modles --help", "No such command 'modles'. Did you mean 'models'?"),
         ("exprot story.toml", "No such command 'exprot'. Did you mean 'export'?"),
         ("hi", "No such command 'hi'. To ask that: llmchat --once --prompt hi"),
+        ("--interactive hi", "No such command 'hi'. To ask that: llmchat --interactive --prompt hi"),
+        ("hi --plain", "No such command 'hi'. To ask that: llmchat --plain --prompt hi"),
         ("what is this", "A question stands in quotes: llmchat 'Why is the sea salty?'"),
         ("no/such.gguf", "No such command 'no/such.gguf'."),
         (".", "'.' is a file or directory. A model is given with --model"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from pathlib import Path
 
+from llmchat.chat.reply_in_progress import left_beside
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.transcript_document import Damage, Document, table_marks
 from llmchat.chat.transcript_reading import read_conversation
@@ -22,7 +23,7 @@ def read_transcript(path: Path) -> tuple[Transcript, list[str]]:
     """Read a conversation without opening it for writing; nothing on the disk is changed.
 
     Returns:
-        The conversation, and a sentence about whatever was left out, such as a torn last turn.
+        The conversation, and a sentence about whatever was left out, such as a torn last turn or a reply in progress.
 
     Raises:
         TranscriptError: It cannot be read, or is damaged.
@@ -32,7 +33,7 @@ def read_transcript(path: Path) -> tuple[Transcript, list[str]]:
     except OSError as error:
         raise TranscriptError(f"{path} cannot be read: {describe(error)}.") from error
     document, transcript = read_conversation(data, path.name)
-    return transcript, left_out(document, path.name)
+    return transcript, [*left_out(document, path.name), *left_beside(path, transcript)]
 
 
 def left_out(document: Document, name: str) -> list[str]:

@@ -12,6 +12,7 @@ NOTHING = ("", "off", "none")
 
 _QUOTED = re.compile(r""" "(?:[^"\\]|\\.)*" | '[^']*' """, re.DOTALL | re.VERBOSE)
 _ARRAY = re.compile(r"""\[\s*(["'].*?),?\s*\]""", re.DOTALL)
+_EMPTY_ARRAY = re.compile(r"\[\s*\]")
 _BETWEEN = re.compile(r"[\s,]*")
 
 
@@ -21,13 +22,13 @@ def typed_strings(text: str) -> tuple[str, ...]:
     Args:
         text: Strings in double quotes, where `\n` is a line feed, or in single ones, where it is not, with spaces or
             commas between, in brackets or not; or one string without quotes, where `\n` and `\t` mean what they do in
-            quotes. `off` and `none` are no string.
+            quotes. `off`, `none` and empty brackets are no string.
 
     Raises:
         UsageError: A quote is not closed, or an escape has no meaning.
     """
     text = text.strip()
-    if text.lower() in NOTHING:
+    if text.lower() in NOTHING or _EMPTY_ARRAY.fullmatch(text):
         return ()
     array = _ARRAY.fullmatch(text)
     rest = array[1] if array else text

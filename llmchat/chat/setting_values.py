@@ -154,7 +154,7 @@ def _parse_ids(name: str, text: str) -> tuple[int, ...]:
 def _check_order(name: str, value: object) -> tuple[str, ...]:
     """Every stage once; those that are left out stand behind what they usually follow.
 
-    A string holds them with spaces between; nothing is the usual order.
+    A string holds them with spaces between; nothing, or "off", is the usual order.
     """
     stages = _parse_order(name, value) if isinstance(value, str) else value
     if stages is None:
@@ -162,8 +162,10 @@ def _check_order(name: str, value: object) -> tuple[str, ...]:
     if not isinstance(stages, list | tuple) or not all(isinstance(item, str) for item in stages):
         raise UsageError(f"{name} takes the stages {', '.join(SAMPLER_ORDER)} in any order, not {value!r}.")
     if wrong := [stage for stage in stages if stage not in SAMPLER_ORDER or stages.count(stage) > 1]:
+        fault = "there twice" if wrong[0] in SAMPLER_ORDER else "none of them"
         raise UsageError(
-            f"{name} takes each of {', '.join(SAMPLER_ORDER)} once: {wrong[0]!r} is unknown or there twice."
+            f"{name} takes some or all of {', '.join(SAMPLER_ORDER)}, or off for this, the usual order: "
+            f"{wrong[0]!r} is {fault}."
         )
     order = list(stages)
     for place, stage in enumerate(SAMPLER_ORDER):
@@ -175,7 +177,7 @@ def _check_order(name: str, value: object) -> tuple[str, ...]:
 
 def _parse_order(name: str, text: str) -> tuple[str, ...]:
     words = text.replace(",", " ").replace("-", "_").lower().split()
-    return tuple(words) if words and words != ["default"] else SAMPLER_ORDER
+    return SAMPLER_ORDER if " ".join(words) in (*_NOTHING, "default") else tuple(words)
 
 
 def _check_arguments(name: str, value: object) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from llmchat.chat.archive import (
     read_transcript,
 )
 from llmchat.chat.history import Mark
+from llmchat.chat.reply_in_progress import parse_checkpoint, side_path
 from llmchat.chat.standing_state import StandingState
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.transcript_document import (
@@ -51,8 +52,6 @@ from llmchat.chat.transcript_toml import (
     header_table,
     make_transcript,
     mark_table,
-    parse_turn,
-    read_templates,
     state_table,
     template_tables,
     turn_table,
@@ -189,7 +188,7 @@ class TranscriptFile:
         except OSError as error:
             return [f"{self._side_path.name} cannot be read: {describe(error)}."]
         try:
-            turn = _parse_checkpoint(data, self._side_path.name, self.transcript)
+            turn = parse_checkpoint(data, self._side_path.name, self.transcript)
         except TranscriptError as error:
             return [f"The reply that was in progress could not be recovered. {error.message}{self._put_aside(data)}"]
         if turn is None:
@@ -335,7 +334,7 @@ class TranscriptFile:
 
     @property
     def _side_path(self) -> Path:
-        return self.path.with_name(self.path.name + ".partial")
+        return side_path(self.path)
 
     @property
     def _cut_path(self) -> Path:
@@ -371,18 +370,3 @@ def _rendered(transcript: Transcript, start: int = 0) -> Iterator[str]:
             yield render_turn(turn_table(entry))
         else:
             yield render_record(entry.kind, mark_table(entry, turn_count))
-
-
-def _parse_checkpoint(data: bytes, name: str, transcript: Transcript) -> Turn | None:
-    """The unfinished turn in a side file; None if there is nothing to recover."""
-    document = parse_document(data, name)
-    if document.header.get("transcript") != transcript.id or not document.turns:
-        return None
-    turn = parse_turn(document.turns[0], name, read_templates(document))
-    if transcript.has_had(turn.id) or not turn.text:
-        return None
-    if turn.parent is not None and turn.parent not in transcript:
-        raise TranscriptError(f"{name} follows a turn that is not in the conversation.")
-    detail = "llmchat ended before the reply did"
-    reply = turn.reply and replace(turn.reply, finish_reason="cancelled", finish_detail=detail)
-    return replace(turn, reply=reply)

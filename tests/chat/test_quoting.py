@@ -32,6 +32,8 @@ from llmchat.errors import UsageError
         ('"off"', ("off",)),
         ('""', ()),
         ("", ()),
+        ("[]", ()),
+        ("[ ]", ()),
     ],
 )
 def test_stop_strings_are_typed_as_in_toml(text: str, strings: tuple[str, ...]) -> None:

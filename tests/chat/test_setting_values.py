@@ -92,6 +92,7 @@ def test_what_is_kept_of_a_setting_can_be_typed(name: str) -> None:
         ("banned_tokens", "none", ()),
         ("sampler_order", "", SAMPLER_ORDER),
         ("sampler_order", "default", SAMPLER_ORDER),
+        ("sampler_order", "off", SAMPLER_ORDER),
         ("sampler-order", "xtc,typical-p,min-p,top-p,top-k,temperature,Top-n-sigma,dry,penalties", SAMPLER_ORDER[::-1]),
         ("temperature_last", "on", True),
         ("penalty_window", "all", 0),
@@ -124,6 +125,15 @@ def test_what_is_no_such_value_is_refused(name: str, value: Any) -> None:
     """A wrong id, string or stage is answered with the setting's name."""
     with pytest.raises(UsageError, match=name):
         GenerationConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"), [("top_q", "'top_q' is none of them"), ("xtc top_k xtc", "'xtc' is there twice")]
+)
+def test_what_is_wrong_with_an_order_is_told(given: str, fault: str) -> None:
+    """And that some of the stages are enough, and how the usual order comes back."""
+    with pytest.raises(UsageError, match=f"takes some or all of .* or off for this, the usual order: {fault}"):
+        parse_setting("sampler_order", given)
 
 
 def test_the_order_in_which_the_stages_act() -> None:
