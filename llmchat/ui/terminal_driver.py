@@ -29,8 +29,14 @@ UNMARKED_PASTE_LENGTH = 16
 _READ_BYTES = 1 << 16
 _EARLY_END = re.compile(r"\x1b(?=\[201~(?:(?!\x1b\[20[01]~).)*\x1b\[201~)", re.DOTALL)
 """The escape of an end mark that another end mark follows: it was part of what was copied."""
-_KEYS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-"""What a key sends and no text holds."""
+_SEQUENCES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O[@-~])")
+"""What arrows, function keys and the mouse send."""
+_COMMANDS = re.compile(
+    r"(?<=[^\x00-\x1f\x7f])[\x02-\x04\x06\x07\x0c\x0e-\x14\x16\x18-\x1a\x1c-\x1f]+(?=[^\x00-\x1f\x7f])"
+)
+"""Control keys with text before and behind them, but for those that move the cursor or take text away."""
+_CORRECTIONS = re.compile(r"[\x08\x15\x17\x7f]")
+"""What takes away what was typed, as only a person does it."""
 
 
 class TerminalGone(Message):
@@ -52,8 +58,10 @@ class TerminalParser(XTermParser):
 
     def feed(self, data: str) -> Iterable[Message]:
         """Take some text, as much as came at once, and give the events that are complete."""
-        if not self._is_pasting and _is_unmarked_paste(data):
-            data = f"{BRACKETED_PASTE_START}{data}{BRACKETED_PASTE_END}"
+        if not self._is_pasting and BRACKETED_PASTE_START not in data:
+            is_paste = _is_unmarked_paste(data)
+            # Whoever pastes means no command, and whoever types does not go on before it has been carried out.
+            data = f"{BRACKETED_PASTE_START}{data}{BRACKETED_PASTE_END}" if is_paste else _COMMANDS.sub("", data)
         return super().feed(_EARLY_END.sub("", data))
 
     def parse(self, token_callback: TokenCallback[Message]) -> Generator[Read1 | Peek1, str, None]:
@@ -150,7 +158,5 @@ class _Reporting:
 
 def _is_unmarked_paste(data: str) -> bool:
     """Whether this is a paste from a terminal that does not mark them: its line breaks are no Enter."""
-    if len(data) < UNMARKED_PASTE_LENGTH or "\x1b" in data:
-        return False
-    lines = data.replace("\r", "\n").strip("\n")
-    return "\n" in lines and not _KEYS.search(lines)
+    lines = _SEQUENCES.sub("", data).replace("\r", "\n").strip("\n")
+    return len(lines) >= UNMARKED_PASTE_LENGTH and "\n" in lines and not _CORRECTIONS.search(lines)

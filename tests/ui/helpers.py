@@ -156,8 +156,8 @@ class Window:
 
     @property
     def toasts(self) -> str:
-        """What the toasts have said, those that are gone included: a busy machine outlasts them."""
-        return "\n".join(self._told)
+        """What the toasts have said, those that are gone included, for a busy machine outlasts them, and the border."""
+        return "\n".join([*self._told, str(self.chat.prompt.border_subtitle or "")])
 
     @property
     def last(self) -> Turn:

@@ -416,3 +416,33 @@ def test_every_command_is_tested() -> None:
     text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     missing = [name for spec in COMMANDS for name in (spec.name, *spec.aliases) if f'"/{name}' not in text]
     assert missing == []
+
+
+async def test_a_refused_command_stays_in_the_prompt() -> None:
+    """It is corrected there, not typed anew; what was written meanwhile is not overwritten."""
+    async with window(chat_engine("Hello.")) as it:
+        await it.ask("one")
+        for line in ("/export n.html", "/set min_new_tokens 600"):
+            await it.send(line)
+            await it.until(lambda: "✗" in it.toasts, line)
+            assert it.chat.prompt.text == line
+            assert it.chat.prompt.has_class("-refused")
+        await it.press("backspace")
+        assert not it.chat.prompt.has_class("-refused")
+        it.chat.prompt.write("new words")
+        it.chat.prompt.refuse("/export n.html", "It is refused.")
+        assert it.chat.prompt.text == "new words" and "It is refused." in it.toasts
+
+
+async def test_messages_that_come_back_together_are_told() -> None:
+    """Esc gives back what waited, before what is written: one text with blank lines, and a line that says so."""
+    gate = Semaphore(0)
+    async with window(chat_engine("First.", gate=gate), gate=gate) as it:
+        await it.ask_without_waiting("one")
+        await it.send("a")
+        await it.send("b")
+        await it.write("draft")
+        await it.press("escape")
+        await it.until(lambda: it.chat.prompt.text == "a\n\nb\n\ndraft", "what waited")
+        assert "3 messages are back in the prompt, a blank line between them." in it.toasts
+        gate.release(100)

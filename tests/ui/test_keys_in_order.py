@@ -7,7 +7,7 @@ from textual import events
 
 from llmchat.ui.widgets.slider import Slider
 from tests.fakes import ScriptedEngine
-from tests.ui.helpers import Window, window
+from tests.ui.helpers import Window, chat_engine, window
 
 
 def burst(of: Window, *keys: str) -> None:
@@ -70,3 +70,16 @@ async def test_words_typed_on_a_slider_go_to_the_prompt(text: str, value: float 
         burst(it, *("space" if letter == " " else letter for letter in text), *(["enter"] if value is not None else []))
         await it.until(lambda: it.chat.prompt.text == ("" if value is not None else text), text)
         await it.until(lambda: slider.value == (before if value is None else value), "the value")
+
+
+@pytest.mark.parametrize("text", ["hello", "/undo", "enjoy it"])
+async def test_words_and_enter_typed_at_once_on_a_turn_go_to_the_prompt(text: str) -> None:
+    """The turn keeps none of the keys: what was typed is sent, or carried out, and not looked at token by token."""
+    async with window(chat_engine("Hello.")) as it:
+        await it.ask("one")
+        await it.select()
+        assert it.app.focused is it.chat.view
+        burst(it, *("space" if letter == " " else letter for letter in text), "enter", "n", "e", "x", "t")
+        await it.until(lambda: it.chat.prompt.text == "next", "the next message")
+        await it.until(lambda: len(it.session.transcript.path()) == (0 if text == "/undo" else 4) and it.is_idle, text)
+        assert not it.chat.inspector.is_open

@@ -56,4 +56,22 @@ def test_lines_that_come_at_once_are_a_paste_also_without_marks() -> None:
     assert parsed("the first line\rthe second\r") == [repr("the first line\rthe second\r")]
     assert parsed("a message typed\r")[-1] == "enter"
     assert parsed("y\rn\r") == ["y", "enter", "n", "enter"]
+    assert parsed("a word\x7f\x7f and one\rmore")[-5:] == ["enter", *"more"]
+    assert parsed("\x1b[A\r\x1b[B\r\x1b[<0;13;23M\r\x1b[A\r")[-2:] == ["up", "enter"]
     assert parsed(f"{START}one", "the first line\rthe second", END) == [repr("onethe first line\rthe second")]
+
+
+@pytest.mark.parametrize(
+    "text", ["abc\x07\x00 tab\there\nsecond line", "abc \x1b]0;title\x07 \x11\r\nthe second line \x03"]
+)
+def test_lines_without_marks_may_hold_anything(text: str) -> None:
+    """A byte that is a key's opens no editor and ends nothing, and no line is sent."""
+    assert parsed(text) == [repr(text.replace("\x00", ""))]
+
+
+def test_a_command_inside_of_what_comes_at_once_is_text() -> None:
+    """What follows ^G would be typed into the editor; at the beginning and the end, and alone, it is a key."""
+    assert parsed("abc\x07def") == [*"abcdef"]
+    assert parsed("abc\x07") == [*"abc", "ctrl+g"]
+    assert parsed("\x06needle\r") == ["ctrl+f", *"needle", "enter"]
+    assert parsed("two\x17three\x15four\x7fx") == [*"two", "ctrl+w", *"three", "ctrl+u", *"four", "backspace", "x"]

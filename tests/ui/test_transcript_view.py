@@ -11,6 +11,7 @@ from textual.app import App, ComposeResult
 from textual.color import Color
 from textual.events import MouseScrollDown, MouseScrollUp, Paste
 from textual.message import Message
+from textual.screen import Screen
 from textual.widgets import Input
 
 from llmchat.themes import load_themes
@@ -52,9 +53,21 @@ class TranscriptApp(App[None]):
         """Remember what was asked for."""
         self.heard.append(message)
 
-    def on_transcript_view_text_typed(self, message: TranscriptView.TextTyped) -> None:
-        """Remember what was typed."""
-        self.heard.append(message)
+    def get_default_screen(self) -> Screen[None]:
+        """One that takes what is typed."""
+        return _Screen()
+
+
+class _Screen(Screen[None]):
+    """Remembers what it is to write into the prompt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[str] = []
+
+    def action_write_on(self, text: str) -> None:
+        """As the chat's screen has it."""
+        self.written.append(text)
 
 
 def conversation(count: int, text: str = REPLY) -> list[TurnBlock]:
@@ -217,7 +230,8 @@ async def test_typed_and_pasted_text_goes_to_the_prompt() -> None:
         await pilot.press("y", "space", "?")
         app.view.post_message(Paste("pasted\ntext"))
         await pilot.pause()
-        assert [getattr(message, "text", None) for message in app.heard] == ["y", " ", "?", "pasted\ntext"]
+        assert isinstance(app.screen, _Screen)
+        assert app.screen.written == ["y", " ", "?", "pasted\ntext"]
 
 
 async def test_a_selection_copies_the_text_as_it_was_said() -> None:

@@ -202,10 +202,13 @@ class ChatScreen(ChatFrame):
 
     @on(PromptInput.CommandGiven)
     def run_command(self, event: PromptInput.CommandGiven) -> None:
-        """Carry out a slash command."""
+        """Carry out a slash command; one that is refused comes back."""
         from llmchat.ui.command_runner import run_command
 
-        self.attempt(lambda: run_command(self, event.command))
+        self.attempt(
+            lambda: run_command(self, event.command),
+            refused=lambda error: self.prompt.refuse(event.written, error.message),
+        )
 
     @on(PromptInput.QuitRequested)
     async def quit_from_prompt(self) -> None:
@@ -249,12 +252,12 @@ class ChatScreen(ChatFrame):
         """Back to the turn."""
         self.laboratory.inspection.close()
 
-    def attempt(self, act: Callable[[], object]) -> None:
-        """Do something that may be refused; the reason is shown."""
+    def attempt(self, act: Callable[[], object], refused: Callable[[LlmchatError], object] | None = None) -> None:
+        """Do something that may be refused; the reason is shown, as `refused` does it or as a toast."""
         try:
             act()
         except LlmchatError as error:
-            self.show_error(error)
+            (refused or self.show_error)(error)
         self.refresh_turns()
         self.refresh_bars()
 
@@ -280,7 +283,10 @@ class ChatScreen(ChatFrame):
     def action_stop(self) -> None:
         """Stop the reply; else close what is open; else stop opening another model; else go to the prompt."""
         if self.session.running is not None or self.session.queued:
-            self.give_back(self.session.stop())
+            parts = len(self.session.queued) + bool(self.prompt.text)
+            self.give_back(waiting := self.session.stop())
+            if waiting and parts > 1:
+                self.notify(f"{parts} messages are back in the prompt, a blank line between them.", timeout=4)
             self.refresh_turns()
             self.refresh_bars()
         elif self.inspector.is_open:

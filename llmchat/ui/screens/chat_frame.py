@@ -115,13 +115,8 @@ class ChatFrame(Screen[None]):
         self.view.focus()
         self.view.action_select_turn(direction)
 
-    @on(TranscriptView.TextTyped)
-    def type_into_prompt(self, event: TranscriptView.TextTyped) -> None:
-        """Whoever types or pastes in the transcript means the prompt."""
-        self.action_write_on(event.text)
-
     def action_write_on(self, text: str) -> None:
-        """Go on in the prompt with what was begun elsewhere."""
+        """Go on in the prompt with what was begun elsewhere: whoever types or pastes in the transcript means that."""
         self.set_focus(self.prompt)
         self.prompt.insert(text)
 

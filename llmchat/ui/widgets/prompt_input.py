@@ -91,10 +91,12 @@ class PromptInput(KeysInOrder, TextArea):
     class CommandGiven(Message):
         """The person gave a slash command that exists and is complete."""
 
-        def __init__(self, prompt: PromptInput, command: Command) -> None:
+        def __init__(self, prompt: PromptInput, command: Command, written: str) -> None:
             super().__init__()
             self.prompt = prompt
             self.command = command
+            self.written = written
+            """How it was typed."""
 
         @property
         def control(self) -> PromptInput:
@@ -180,6 +182,14 @@ class PromptInput(KeysInOrder, TextArea):
         if line.cell_length > self.size.width - 6:
             self.notify(message, severity="error", markup=False)
 
+    def refuse(self, written: str, message: str) -> None:
+        """Take back a command that could not be carried out, for correction, unless something else is written."""
+        if self.text:
+            self.notify(message, severity="error", markup=False)
+        else:
+            self.write(written)
+            self.show_error(message)
+
     def write(self, text: str) -> None:
         """Put a text in place of what is written, the cursor at its end."""
         self.text = text
@@ -210,7 +220,7 @@ class PromptInput(KeysInOrder, TextArea):
         self._warn_of_history()
         self.write("")
         if isinstance(parsed, Command):
-            self.post_message(self.CommandGiven(self, parsed))
+            self.post_message(self.CommandGiven(self, parsed, written))
         else:
             self.post_message(self.Submitted(self, parsed.text))
 

@@ -89,16 +89,11 @@ class TranscriptView(TranscriptPane):
 
         turn_id: str | None
 
-    @dataclass
-    class TextTyped(Message):
-        """Text was typed or pasted that means nothing here and belongs into the prompt."""
-
-        text: str
-
     def __init__(self, hint: str = "", *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         """Make an empty transcript; arguments as for its pane."""
         super().__init__(hint, id=id, classes=classes)
-        self.typed = TypedKeys(self.set_timer, self._act, lambda text: self.post_message(self.TextTyped(text)))
+        self._text = ""
+        self.typed = TypedKeys(self.set_timer, self._act, self._write)
         self._pressed: tuple[str, ActionName] | None = None
         self._pressed_at = 0.0
 
@@ -237,7 +232,7 @@ class TranscriptView(TranscriptPane):
         blocks = (entry.block for entry in reversed(self._document.entries))
         return next((block.live for block in blocks if block.role == "assistant"), False)
 
-    def on_key(self, event: events.Key) -> None:
+    async def on_key(self, event: events.Key) -> None:
         """Hand characters that mean nothing here to the screen, and those that other characters follow at once."""
         if self.screen.focused is not self:
             return  # An earlier key has moved the focus.
@@ -251,6 +246,16 @@ class TranscriptView(TranscriptPane):
             event.stop()
             event.prevent_default()
             self.typed.press(event.character, action, twice=action == "turn('delete')")
+            await self._hand_on()
+
+    def _write(self, text: str) -> None:
+        self._text += text
+
+    async def _hand_on(self) -> None:
+        """Give what was typed to the screen, at once: the next key is meant for where the text went."""
+        text, self._text = self._text, ""
+        if text:
+            await self.run_action(f"screen.write_on({text!r})")
 
     def _act(self, action: str, presses: int) -> None:
         """Carry out what a letter does."""
@@ -281,10 +286,11 @@ class TranscriptView(TranscriptPane):
         if self.token_cursor is not None:
             self.show_token(*self.token_cursor)
 
-    def on_paste(self, event: events.Paste) -> None:
+    async def on_paste(self, event: events.Paste) -> None:
         """Hand pasted text to the screen."""
         event.stop()
-        self.post_message(self.TextTyped(event.text))
+        self._write(event.text)
+        await self._hand_on()
 
     def action_turn(self, action: ActionName) -> None:
         """Tell the screen what to do with the selected turn."""
