@@ -8,7 +8,8 @@
     │   ├── UnknownArchitectureError     llmchat has no plan of its network
     │   └── FetchQuestionError               it is to be asked for before it is fetched
     ├── GenerationError        exit 1    a reply cannot be made
-    │   └── PromptTooLongError           what is to be answered does not fit into the model's context
+    │   ├── PromptTooLongError           what is to be answered does not fit into the model's context
+    │   └── ChatTemplateError  exit 2    the chat template that was given cannot be used; a ModelLoadError too
     └── TranscriptError        exit 1    a transcript cannot be read or kept
 
 Each carries one line that says what is wrong and what to do, safe to show as it
@@ -119,6 +120,13 @@ class PromptTooLongError(GenerationError):
     """What is to be answered does not fit into the model's context, with nothing else before it."""
 
     title = "The message is too long"
+
+
+class ChatTemplateError(ModelLoadError, GenerationError):
+    """The chat template that a person gave cannot be used: at the opening of the model, or with what is said."""
+
+    exit_code = 2
+    title = "Chat template"
 
 
 class TranscriptError(LlmchatError):

@@ -117,10 +117,11 @@ def test_tokenizers_of_another_size_never_crash(here: Here, tiny_dir: Path) -> N
 @pytest.mark.parametrize(
     ("template", "code", "words"),
     [
-        ("{% for message in messages %}", 4, ["template.jinja", "is not valid", "--chat-template"]),
-        ("{{ messages.__class__.__mro__[1].__subclasses__() }}", 1, ["--chat-template"]),
-        ("{{ 'a' * 10 ** 10 }}", 1, ["--chat-template"]),
-        ("{{ raise_exception('only code\nreviews') }}", 1, ["only code reviews"]),
+        ("{% for message in messages %}", 2, ["template.jinja", "is not valid", "--chat-template"]),
+        ("{{ messages.__class__.__mro__[1].__subclasses__() }}", 2, ["--chat-template"]),
+        ("Hello.", 2, ["template.jinja leaves out what you say", "--chat-template"]),
+        ("{{ 'a' * 10 ** 10 }}", 2, ["--chat-template"]),
+        ("{{ raise_exception('only code\nreviews') }}", 2, ["only code reviews"]),
     ],
 )
 def test_hostile_chat_templates(template: str, code: int, words: list[str], here: Here, tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_an_interrupt_ends_a_run_whose_model_does_not_answer(monkeypatch: pytest
 
 def test_a_chat_template_that_is_not_there(here: Here) -> None:
     """The built-in names are listed."""
-    failed(here.tiny(*SHORT, "--chat-template", "chatlm"), 4, "chatlm", "chatml")
+    failed(here.tiny(*SHORT, "--chat-template", "chatlm"), 2, "chatlm", "chatml")
 
 
 def test_numbers_that_are_not_finite(here: Here, tmp_path: Path, tiny_dir: Path) -> None:

@@ -28,7 +28,7 @@ def chosen_style(files: Checkpoint | Companions, spec: ModelSpec) -> PromptStyle
     from llmchat.tokenizers.prompt_style import load_prompt_style
 
     template = spec.chat_template or files.chat_template
-    return load_prompt_style(template, files.tokenizer) if template else None
+    return load_prompt_style(template, files.tokenizer, is_given=bool(spec.chat_template)) if template else None
 
 
 def all_end_ids(files: Checkpoint | Companions, style: PromptStyle | None) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import TemplateSyntaxError, nodes
 
-from llmchat.errors import GenerationError, ModelLoadError
+from llmchat.errors import ChatTemplateError, GenerationError, ModelLoadError
 from llmchat.tokenizers.tame_template import NotTameError, TameTemplate
 from llmchat.tokenizers.template_process import TemplateProcess, TemplateProcessError
 from llmchat.tokenizers.template_sandbox import RENDER_ERRORS, Sandbox, reason_of
@@ -57,12 +57,19 @@ _MOST_SOURCE = 250_000
 class ChatTemplate:
     """A template that is ready to be rendered.
 
+    Args:
+        source: The template.
+        name: Its name in error messages.
+        is_given: Whether a person gave it, and not the model's files: then every error is a `ChatTemplateError`.
+
     Raises:
         ModelLoadError: It is no valid template.
     """
 
-    def __init__(self, source: str, *, name: str = "the model's chat template") -> None:
+    def __init__(self, source: str, *, name: str = "the model's chat template", is_given: bool = False) -> None:
         self.name = name
+        self.failure: type[GenerationError] = ChatTemplateError if is_given else GenerationError
+        """What is raised where it cannot be used with what is said."""
         self.source = source
         self._tame: TameTemplate | None = None
         try:
@@ -73,7 +80,7 @@ class ChatTemplate:
         except NotTameError:
             pass
         except (*RENDER_ERRORS, SyntaxError) as error:
-            raise ModelLoadError(
+            raise (ChatTemplateError if is_given else ModelLoadError)(
                 f"{name} is not valid ({reason_of(error)}): choose another with --chat-template."
             ) from None
 
@@ -123,7 +130,7 @@ class ChatTemplate:
             raise self._failure(str(error)) from None
 
     def _failure(self, reason: str) -> GenerationError:
-        return GenerationError(f"{self.name} cannot render this chat ({reason}): choose another with --chat-template.")
+        return self.failure(f"{self.name} cannot render this chat ({reason}): choose another with --chat-template.")
 
     @cached_property
     def _process(self) -> TemplateProcess:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmchat.chat.turn import Turn
-from llmchat.errors import GenerationError, ModelLoadError
+from llmchat.errors import ChatTemplateError, GenerationError
 from llmchat.files import expanded
 from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES, ChatTemplate, Content
 from llmchat.tokenizers.prompt_messages import (
@@ -62,13 +62,16 @@ class PromptStyle:
         template: A Jinja template, as Hugging Face and GGUF files carry it.
         tokenizer: The model's tokenizer.
         name: The template's name in error messages.
+        is_given: Whether a person gave it, and not the model's files.
 
     Raises:
         ModelLoadError: The template is not valid.
     """
 
-    def __init__(self, template: str, tokenizer: Tokenizer, *, name: str = "The model's chat template") -> None:
-        self._template = ChatTemplate(template, name=name)
+    def __init__(
+        self, template: str, tokenizer: Tokenizer, *, name: str = "The model's chat template", is_given: bool = False
+    ) -> None:
+        self._template = ChatTemplate(template, name=name, is_given=is_given)
         self._tokenizer = tokenizer
         self._moment: datetime | None = None
         self._told: Mapping[str, Any] = {}
@@ -219,7 +222,9 @@ class PromptStyle:
             if message.text.strip() in text or self._shows(messages, message):
                 continue
             whose = "the system prompt" if message.role == "system" else "what you say"
-            raise GenerationError(f"{self._template.name} leaves out {whose}: choose another with --chat-template.")
+            raise self._template.failure(
+                f"{self._template.name} leaves out {whose}: choose another with --chat-template."
+            )
 
     def _shows(self, messages: Sequence[PromptMessage], asked: PromptMessage) -> bool:
         """Whether the template would show a word in the place of a message."""
@@ -392,24 +397,33 @@ def _as_parts(text: str) -> Content:
     return [{"type": "text", "text": text}]
 
 
-def load_prompt_style(name_or_file_or_template: str | Path, tokenizer: Tokenizer) -> PromptStyle:
+def load_prompt_style(
+    name_or_file_or_template: str | Path, tokenizer: Tokenizer, *, is_given: bool = True
+) -> PromptStyle:
     """A style by a built-in name, from a template, or from a file (Jinja, or JSON with `chat_template`).
+
+    Args:
+        name_or_file_or_template: Which.
+        tokenizer: The model's tokenizer.
+        is_given: Whether a person gave it, and not the model's files.
 
     Raises:
         ModelLoadError: There is no such style or file, or the template is not valid.
     """
     given = str(name_or_file_or_template)
     if given in BUILT_IN_TEMPLATES:
-        return PromptStyle(BUILT_IN_TEMPLATES[given], tokenizer, name=f"The chat template {given}")
+        name = f"The chat template {given}"
+        return PromptStyle(BUILT_IN_TEMPLATES[given], tokenizer, name=name, is_given=is_given)
     if any(mark in given for mark in ("{{", "{%", "{#", "\n")):
-        return PromptStyle(given, tokenizer)
+        return PromptStyle(given, tokenizer, is_given=is_given)
     try:
         text = expanded(given).read_text(encoding="utf-8")
     except (OSError, ValueError):
-        raise ModelLoadError(
+        raise ChatTemplateError(
             f"There is no chat template {given!r}: give a Jinja file or one of {', '.join(BUILT_IN_TEMPLATES)}."
         ) from None
-    return PromptStyle(_from_json(text, given) if given.endswith(".json") else text, tokenizer, name=given)
+    source = _from_json(text, given) if given.endswith(".json") else text
+    return PromptStyle(source, tokenizer, name=given, is_given=is_given)
 
 
 def _from_json(text: str, name: str) -> str:
@@ -422,5 +436,5 @@ def _from_json(text: str, name: str) -> str:
     except (ValueError, LookupError, TypeError, StopIteration):
         template = None
     if not isinstance(template, str):
-        raise ModelLoadError(f"{name} holds no chat template: give a Jinja file or a built-in name.")
+        raise ChatTemplateError(f"{name} holds no chat template: give a Jinja file or a built-in name.")
     return template
