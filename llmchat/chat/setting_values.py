@@ -177,7 +177,7 @@ def _check_order(name: str, value: object) -> tuple[str, ...]:
 
 def _parse_order(name: str, text: str) -> tuple[str, ...]:
     words = text.replace(",", " ").replace("-", "_").lower().split()
-    return SAMPLER_ORDER if " ".join(words) in (*_NOTHING, "default") else tuple(words)
+    return SAMPLER_ORDER if " ".join(words) in (*NOTHING, "default") else tuple(words)
 
 
 def _check_arguments(name: str, value: object) -> tuple[str, ...]:
