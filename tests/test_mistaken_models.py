@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from llmchat.chat.model import ModelSpec
 from llmchat.engine.opening import open_engine
 from llmchat.errors import ModelLoadError
+from tests.checkpoints.test_gguf import keys_of, tensors_of, write
 
 DATA = Path(__file__).parent / "data" / "huggingface"
 
@@ -25,6 +26,16 @@ Make = Callable[[Path], Path]
 def whole(directory: Path, name: str = "qwen2") -> Path:
     """A Hugging Face directory that opens."""
     return Path(shutil.copytree(DATA / name, directory / "model"))
+
+
+def gguf(**keys: Any) -> Make:
+    """A GGUF file that opens, but for some of its keys, whose dots are _ here."""
+
+    def make(directory: Path) -> Path:
+        named = {key.replace("_", ".", 1): value for key, value in keys.items()}
+        return write(directory / "model.gguf", keys_of("qwen2") | named, tensors_of("qwen2"))
+
+    return make
 
 
 def described(**changes: Any) -> Make:
@@ -149,6 +160,12 @@ MISTAKES: dict[str, tuple[Make, str]] = {
         file("model.gguf", "<!DOCTYPE html><html>"),
         "is a web page, not the file itself: download the file",
     ),
+    "a GGUF adapter": (
+        gguf(general_type="adapter"),
+        "is a LoRA adapter, no model: give that model with --model, and this file with --lora",
+    ),
+    "a GGUF file of vectors": (gguf(qwen2_pooling_type=1), "it gives vectors, not tokens. Give a model that writes"),
+    "a GGUF file for pictures": (gguf(general_architecture="clip"), "turns pictures into its input: give the model it"),
     "a text named .gguf": (file("model.gguf", "Not found"), "is no GGUF file, .* fetch or copy it again"),
     "a text": (file("story.txt", "Once upon a time"), "is no model: it is neither a GGUF file nor"),
     "config.json": (lambda path: whole(path) / "config.json", "one of the files of a model: give the directory"),
