@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmchat.chat.model import ModelSpec
@@ -22,6 +24,7 @@ from llmchat.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llmchat.checkpoints.gguf_file import GGUFFile, GGUFTensor
+    from llmchat.tokenizers.gguf_vocab import GGUFVocab
 
 _PRECISION_SUFFIX = re.compile(r"[.\-_](I?Q\d\w*|F16|F32|BF16|FP16|FP32)$", re.IGNORECASE)
 _PART_SUFFIX = re.compile(r"-\d{5}-of-\d{5}$")
@@ -70,13 +73,24 @@ def load_gguf(spec: ModelSpec, progress: Progress) -> Checkpoint:
     )
 
 
-def read_companions(spec: ModelSpec, file: GGUFFile) -> Companions:
-    """What a file says beside its network; `spec.tokenizer`, if given, replaces its own.
+def read_companions(spec: ModelSpec, file: GGUFFile, other_reader: Callable[[Path], GGUFVocab]) -> Companions:
+    """What a file says beside its network.
+
+    Args:
+        spec: `tokenizer`, if given, replaces the file's own.
+        file: The file.
+        other_reader: Reads the file's vocabulary where it is of a kind that llmchat does not read itself.
 
     Raises:
         ModelLoadError: There is no tokenizer, or it is damaged.
     """
-    tokenizer, end_ids, notes = _tokenizer(spec, file)
+    try:
+        tokenizer, end_ids, notes = _tokenizer(spec, file)
+    except ModelLoadError:
+        if spec.tokenizer:
+            raise
+        vocab = other_reader(file.path)
+        tokenizer, end_ids, notes = vocab.tokenizer, vocab.end_ids, vocab.notes
     return Companions(
         name=_model_name(file),
         path=str(file.path),

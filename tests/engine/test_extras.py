@@ -59,6 +59,28 @@ def fresh(path: Path, ids: Sequence[int]) -> Logits:
     return behind(opened(path), ids)
 
 
+def with_vocabulary(source: Path, path: Path, kind: str, pieces: Sequence[str]) -> Path:
+    """A GGUF file with another vocabulary, the first of whose tokens is a control token that ends texts."""
+    import gguf
+
+    reader, writer = gguf.GGUFReader(source), gguf.GGUFWriter(path, "mamba")
+    for name, field in reader.fields.items():
+        if name.startswith("mamba."):
+            writer.add_key_value(name, field.contents(), field.types[0])
+    writer.add_tokenizer_model(kind)
+    writer.add_token_list(list(pieces))
+    writer.add_token_types([3, *[1] * (len(pieces) - 1)])
+    writer.add_eos_token_id(0)
+    for tensor in reader.tensors:
+        rows = tensor.data[: len(pieces)] if tensor.name in ("token_embd.weight", "output.weight") else tensor.data
+        writer.add_tensor(tensor.name, rows.copy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 def text(seed: int, length: int) -> list[int]:
     """Some ids."""
     return [int(token) for token in np.random.default_rng(seed).integers(3, 500, length)]
@@ -181,6 +203,24 @@ def test_a_gguf_file_of_ours_runs_on_every_engine() -> None:
         one, other = (behind(engine, ids) for engine in engines)
         assert np.abs(one - other).max() < 1e-4
     assert [engine.info.engine for engine in engines] == ["torch", "llama-cpp"]
+
+
+@pytest.mark.extras
+@with_llama_cpp
+def test_a_vocabulary_of_another_kind_is_llama_cpps(tmp_path: Path) -> None:
+    """Text goes in and out through llama.cpp's vocabulary; what is said is never a control token."""
+    pieces = ["<|end|>", *(f"\\x{byte:02x}" for byte in range(256)), "hello", " there"]
+    path = with_vocabulary(CONVERTED / "mamba.gguf", tmp_path / "rwkv.gguf", "rwkv", pieces)
+    engine = open_engine(ModelSpec(str(path), threads=1), lambda stage, fraction: None)
+    tokenizer = engine.tokenizer
+    said = "hello there, Zoë <|end|>\n"
+    ids = tokenizer.encode(said)
+    assert tokenizer.decode(ids) == said and {257, 258} <= set(ids)
+    assert 0 not in ids and tokenizer.encode(said, parse_special=True).count(0) == 1
+    assert tokenizer.encode_apart("<|end|>hello<|\x7fend|>", "\x7f")[:2] == [0, 257]
+    assert tokenizer.token_bytes(0) == b"" and tokenizer.token_text(0) == "<|end|>"
+    assert tokenizer.find("<|end|>") == 0 and engine.end_ids == (0,)
+    assert np.isfinite(behind(engine, ids)[: tokenizer.vocab_size]).all()
 
 
 @pytest.mark.extras

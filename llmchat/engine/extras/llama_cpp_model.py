@@ -13,6 +13,7 @@ import numpy as np
 
 from llmchat.checkpoints.checkpoint import Progress
 from llmchat.engine.engine import Logits
+from llmchat.engine.extras.llama_cpp_library import silent_library
 from llmchat.errors import GenerationError, ModelLoadError
 
 CACHE_TYPES: Mapping[str, int] = {"float32": 0, "float16": 1, "bfloat16": 30}
@@ -21,9 +22,6 @@ CACHE_TYPES: Mapping[str, int] = {"float32": 0, "float16": 1, "bfloat16": 30}
 _NO_FLASH_ATTENTION = 0
 _BATCH = 256
 """Tokens that are computed at once."""
-_SILENCE = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda level, text, data: None)
-"""What the library tells its messages, which would go over the window."""
-
 
 State = ctypes.Array[ctypes.c_uint8]
 """What was read of a text, as bytes."""
@@ -54,7 +52,7 @@ class LlamaCppModel:
         Raises:
             ModelLoadError: llama.cpp cannot run it.
         """
-        self.library: Any = _silent_library()
+        self.library: Any = silent_library()
         self.threads, self.dtype = threads, dtype
         parameters = self.library.llama_model_default_params()
         parameters.n_gpu_layers = -1 if offloads else 0
@@ -173,12 +171,3 @@ class LlamaCppContext:
     def _logits(self, at: int) -> Logits:
         found = self._library.llama_get_logits_ith(self._handle, at)
         return np.ctypeslib.as_array(found, (self._model.vocab_size,)).astype(np.float32)
-
-
-def _silent_library() -> Any:
-    """The bindings, told to print nothing."""
-    import llama_cpp
-
-    llama_cpp.llama_log_set(_SILENCE, None)
-    llama_cpp.llama_backend_init()
-    return llama_cpp

@@ -12,6 +12,7 @@ from llmchat.checkpoints.gguf_file import GGUFFile
 from llmchat.checkpoints.purpose import gguf_purpose
 from llmchat.engine.extras.llama_cpp_engine import LlamaCppEngine
 from llmchat.engine.extras.llama_cpp_model import CACHE_TYPES, LlamaCppModel
+from llmchat.engine.extras.llama_cpp_tokenizer import load_llama_cpp_vocab
 from llmchat.engine.opened import PreparedModel, all_end_ids, chosen_style, describe
 from llmchat.errors import ModelLoadError
 
@@ -37,7 +38,8 @@ def prepare_llama_cpp(spec: ModelSpec, progress: Progress, reason: str, threads:
     file = GGUFFile.open(Path(spec.model))
     if words := gguf_purpose(file.metadata):
         raise ModelLoadError(f"{file.path} {words}.")
-    files, architecture = read_companions(spec, file), str(file.metadata.get("general.architecture"))
+    files = read_companions(spec, file, load_llama_cpp_vocab)
+    architecture = str(file.metadata.get("general.architecture"))
     return PreparedModel(files.name, partial(_build, files, architecture, spec, progress, reason, threads))
 
 

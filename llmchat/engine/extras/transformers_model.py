@@ -21,6 +21,7 @@ Reading = Literal["pieces", "tokens", "anew"]
 _CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 """What models call their cache, by their age."""
 _PROBE = tuple(range(3, 120, 9))
+_BEGUN = 4
 _FAILURES = (ValueError, OSError, ImportError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError)
 """What transformers raises for a model that it cannot open, or whose cache it cannot go on with."""
 
@@ -33,7 +34,8 @@ class TransformersModel:
         self._model = model
         self._device = next(model.parameters()).device
         accepted = inspect.signature(model.forward).parameters
-        self._options: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        wanted = {"logits_to_keep": 1, "use_cache": False}
+        self._options: dict[str, Any] = {name: value for name, value in wanted.items() if name in accepted}
         self._cache_name = next((name for name in _CACHE_NAMES if name in accepted), "")
         self.weight_bytes: int = sum(weights.nbytes for weights in model.parameters())
         self.parameter_count: int = sum(weights.numel() for weights in model.parameters())
@@ -71,25 +73,26 @@ class TransformersModel:
 
         Not every network of transformers looks at its cache when it is given several tokens, or at all.
         """
-        whole = self.logits([_PROBE])
+        whole, without_beginning = self.logits([_PROBE]), self.logits([_PROBE[_BEGUN:]])
         self.vocab_size = whole.shape[-1]
         try:
             by_tokens, by_pieces = self._error(whole, 1), self._error(whole, len(_PROBE))
         except _FAILURES:
             return "anew"
         tolerance = float(whole.max() - whole.min()) * torch.finfo(self._model.dtype).eps ** 0.5
-        if not by_tokens <= tolerance:
+        effect = float((without_beginning - whole).abs().max())
+        if not by_tokens <= min(tolerance, effect / 8):
             return "anew"
         return "pieces" if by_pieces <= max(8 * by_tokens, tolerance / 64) else "tokens"
 
     def _error(self, whole: Tensor, step: int) -> float:
-        """How far the logits are from those of the whole text, where a third was read before and the rest in steps."""
-        cache, begun = self.make_cache(), len(_PROBE) // 3
-        found = self.logits([_PROBE[:begun]], cache)
+        """How far the logits are from the whole text's where its beginning is read first, and the rest in steps."""
+        cache = self.make_cache()
+        found = self.logits([_PROBE[:_BEGUN]], cache)
         size = cache.size
-        for start in range(begun, len(_PROBE), step):
+        for start in range(_BEGUN, len(_PROBE), step):
             found = self.logits([_PROBE[start : start + step]], cache)
-        self.position_bytes = (cache.size - size) // (len(_PROBE) - begun)
+        self.position_bytes = (cache.size - size) // (len(_PROBE) - _BEGUN)
         return float((found - whole).abs().max())
 
 
