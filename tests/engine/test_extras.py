@@ -207,6 +207,22 @@ def test_a_gguf_file_of_ours_runs_on_every_engine() -> None:
 
 @pytest.mark.extras
 @with_llama_cpp
+@pytest.mark.parametrize("name", ["deepseek_v2", "lfm2", "mamba"])
+def test_a_text_that_outgrows_its_room_goes_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read is taken along into larger memory, by the engine and by lanes."""
+    path, ids = CONVERTED / f"{name}.gguf", text(1, 400)
+    whole = fresh(path, ids)
+    monkeypatch.setattr("llmchat.engine.extras.llama_cpp_engine._FIRST_ROOM", 16)
+    engine = opened(path)
+    behind(engine, ids[:250])
+    lanes = engine.fork(2)
+    for token in ids[250:]:
+        row, rows = engine.decode(token), lanes.decode([token, token])
+    assert all(np.abs(each - whole).max() < 1e-3 for each in (row, *rows))
+
+
+@pytest.mark.extras
+@with_llama_cpp
 def test_a_vocabulary_of_another_kind_is_llama_cpps(tmp_path: Path) -> None:
     """Text goes in and out through llama.cpp's vocabulary; what is said is never a control token."""
     pieces = ["<|end|>", *(f"\\x{byte:02x}" for byte in range(256)), "hello", " there"]

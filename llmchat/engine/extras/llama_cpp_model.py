@@ -101,7 +101,8 @@ class LlamaCppContext:
         self._model, self._library = model, model.library
         self.sequences = sequences
         parameters = self._library.llama_context_default_params()
-        parameters.n_ctx, parameters.n_seq_max = positions * sequences, sequences
+        # A context with less room than a batch would take smaller batches.
+        parameters.n_ctx, parameters.n_seq_max = max(positions, _BATCH) * sequences, sequences
         parameters.n_batch = parameters.n_ubatch = max(_BATCH, sequences)
         parameters.type_k = parameters.type_v = CACHE_TYPES[model.dtype]
         if model.dtype == "float32":
