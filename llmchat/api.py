@@ -127,6 +127,7 @@ def load(
     parse_special: bool = False,
     engine: str = "auto",
     lora: StrPath = "",
+    ignore_memory: bool = False,
 ) -> Model:
     """Open a model for many calls.
 
@@ -142,6 +143,7 @@ def load(
         parse_special: Whether the names of control tokens in prompts mean the tokens.
         engine: "auto", "native", "torch", "transformers", "llama-cpp".
         lora: The directory or file of a LoRA adapter; `GenerationConfig.lora_scale` is how much of it is added.
+        ignore_memory: Whether to open it also where it seems to need more memory than is free.
 
     Raises:
         ModelLoadError: It cannot be opened; the message says what to do.
@@ -150,7 +152,9 @@ def load(
 
     tokenizer = None if tokenizer_path is None else os.fspath(tokenizer_path)
     model, lora = os.fspath(model_path), os.fspath(lora)
-    spec = ModelSpec(model, tokenizer, device, dtype, threads, chat_template, heads, parse_special, engine, lora)
+    spec = ModelSpec(
+        model, tokenizer, device, dtype, threads, chat_template, heads, parse_special, engine, lora, ignore_memory
+    )
     return Model(open_engine(spec, lambda stage, fraction: None))
 
 

@@ -66,6 +66,11 @@ MODEL_OPTIONS: tuple[Option, ...] = (
     Option(["--dtype"], metavar="NAME", help="auto, float32, bfloat16 or float16."),
     Option(["--engine"], metavar="NAME", help="auto, native, torch, transformers or llama-cpp."),
     Option(["--threads"], type=int, metavar="INTEGER", help="CPU threads for the model."),
+    Option(
+        ["--ignore-memory/--no-ignore-memory"],
+        default=None,
+        help="Open a model also where it seems to need more memory than is free.",
+    ),
     Option(["--heads"], type=int, metavar="INTEGER", help="Attention heads, for a checkpoint that does not say."),
     Option(
         ["--parse-special/--no-parse-special"],
@@ -274,7 +279,7 @@ def join_settings(options: dict[str, Any], *, at_end: bool = False) -> Settings:
     if options["model"] is not None:
         # Adapters belong to their models.
         settings = settings.merged(lora="")
-    where = ("device", "dtype", "engine", "threads", "heads")
+    where = ("device", "dtype", "engine", "threads", "ignore_memory", "heads")
     names = ("model", "lora", "tokenizer", "chat_template", *where, "parse_special", "system", "raw", "theme")
     settings = settings.merged(**{name: options[name] for name in names})
     return settings.merged(autosave=False) if options["no_save"] else settings

@@ -6,7 +6,8 @@
     │   └── ThemeError                   a theme file is wrong
     ├── ModelLoadError         exit 4    the model or its tokenizer cannot be opened
     │   ├── UnknownArchitectureError     llmchat has no plan of its network
-    │   └── FetchQuestionError               it is to be asked for before it is fetched
+    │   ├── FetchQuestionError           it is to be asked for before it is fetched
+    │   └── MemoryShortError             the model seems not to fit into the memory that is free
     ├── GenerationError        exit 1    a reply cannot be made
     │   ├── PromptTooLongError           what is to be answered does not fit into the model's context
     │   └── ChatTemplateError  exit 2    the chat template that was given cannot be used; a ModelLoadError too
@@ -108,6 +109,20 @@ class FetchQuestionError(ModelLoadError):
         super().__init__(message)
         self.name = name
         """The model's short name."""
+
+
+class MemoryShortError(ModelLoadError):
+    """The model seems not to fit into the memory that is free; nothing was read."""
+
+    def __init__(self, figures: str, way_out: str) -> None:
+        """An error.
+
+        Args:
+            figures: What is needed and what is free, as a sentence.
+            way_out: What to do, as a sentence.
+        """
+        super().__init__(f"{figures} {way_out}")
+        self.figures = figures
 
 
 class GenerationError(LlmchatError):

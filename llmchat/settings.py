@@ -119,6 +119,7 @@ class Settings:
     threads: int | None = _setting(
         None, _count, "CPU threads for the model; by default all, of which the native step takes as many as help."
     )
+    ignore_memory: bool = _setting(False, _flag, "Open a model also where it seems to need more memory than is free.")
     heads: int | None = _setting(None, _count, "Attention heads, for a checkpoint that does not say.")
     chat_template: str | None = _setting(
         None,
@@ -170,6 +171,7 @@ class Settings:
             parse_special=self.parse_special,
             engine=self.engine,
             lora=_expanded(split_lora(self.lora)[0]),
+            ignore_memory=self.ignore_memory,
         )
 
     def check_keys(self, actions: Iterable[str]) -> None:

@@ -35,6 +35,8 @@ class ModelSpec:
     """What is to run it; "auto" takes the first that can: native, torch, then transformers or llama-cpp."""
     lora: str = ""
     """The directory or file of a LoRA adapter; "" for none."""
+    ignore_memory: bool = False
+    """Whether to open it also where it seems to need more memory than is free."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,8 @@ def assemble(path: object, plan: ModelPlan, layout: Layout, tensors: Mapping[str
         found[name] = stored
     if extra := places.superfluous(list(found.values())):
         raise ModelLoadError(f"{path} holds a tensor that llmchat has no place for: {extra[0][:80]!r}.")
-    return RawTensors({name: partial(_read, tensors, stored) for name, stored in found.items()})
+    kinds = {name: "F32" if stored.added else tensors[stored.names[0]].kind for name, stored in found.items()}
+    return RawTensors({name: partial(_read, tensors, stored) for name, stored in found.items()}, kinds)
 
 
 def _read(tensors: Mapping[str, FileTensor], stored: Stored) -> RawTensor:

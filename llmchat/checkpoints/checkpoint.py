@@ -61,6 +61,8 @@ class Checkpoint:
     tokenizer_path: str
     raw: Mapping[str, RawTensor]
     """The tensors under the same names, as the file holds them; read when they are asked for, and anew every time."""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """The format of each of these, for whoever must know it before they are read; empty where that is not known."""
     chat_template: str | None = None
     """The file's own Jinja template."""
     end_ids: tuple[int, ...] = ()

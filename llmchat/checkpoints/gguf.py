@@ -62,6 +62,7 @@ def load_gguf(spec: ModelSpec, progress: Progress) -> Checkpoint:
         plan=plan,
         tensors=LazyTensors(raw, progress),
         raw=raw,
+        kinds=raw.kinds,
         weight_format=_main_type(file),
         tokenizer=tokenizer,
         tokenizer_path=spec.tokenizer or str(path),

@@ -82,6 +82,7 @@ def load_huggingface(spec: ModelSpec, progress: Progress) -> Checkpoint:
         chat_template=_chat_template(path),
         end_ids=_end_ids(path, described, tokenizer),
         raw=raw,
+        kinds=raw.kinds,
         check_unchanged=partial(check_unchanged, contents),
         notes=_size_notes(described, pairs.values()),
     )

@@ -20,7 +20,14 @@ _CHUNK_ROWS = 4096
 class RawTensors(Mapping[str, RawTensor]):
     """Tensors by name, each read from the file when it is asked for and not kept."""
 
-    def __init__(self, readers: Mapping[str, Callable[[], RawTensor]]) -> None:
+    def __init__(self, readers: Mapping[str, Callable[[], RawTensor]], kinds: Mapping[str, str]) -> None:
+        """Tensors that are not read yet.
+
+        Args:
+            readers: What reads each.
+            kinds: The format of each.
+        """
+        self.kinds = kinds
         self._readers = readers
 
     def __getitem__(self, name: str) -> RawTensor:

@@ -51,6 +51,7 @@ def load_llmbuilder(spec: ModelSpec, progress: Progress) -> Checkpoint:
         plan=plan,
         tensors=LazyTensors(raw, progress),
         raw=raw,
+        kinds=raw.kinds,
         check_unchanged=content.check_unchanged,
         weight_format=weights.weight_format,
         tokenizer=tokenizer,

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmchat.chat.model import ModelInfo, ModelSpec
+from llmchat.engine.room import Room
 
 if TYPE_CHECKING:
     from llmchat.checkpoints.checkpoint import Checkpoint, Companions
     from llmchat.engine.engine import Engine
+    from llmchat.engine.footprint import Footprint
     from llmchat.tokenizers.prompt_style import PromptStyle
 
 
@@ -21,6 +23,28 @@ class PreparedModel:
     name: str
     build: Callable[[], Engine]
     """Reads the weights. To be called once, on the thread that will use the engine. Raises ModelLoadError."""
+    footprint: Footprint | None = None
+    """What it takes; None where that is not known."""
+    prepared: int = 0
+    """Bytes of memory that have been taken for its weights."""
+    advice: str = "Take a smaller model."
+    """What to do where it does not fit, as a sentence."""
+
+    def room(self) -> Room | None:
+        """The memory that it needs and that there is now; None where that is not known."""
+        return None if self.footprint is None else Room.of(self.footprint, self.prepared)
+
+    def require_room(self, held: int = 0) -> None:
+        """Refuse a model that does not fit.
+
+        Args:
+            held: Bytes that are free once the model that is open is let go.
+
+        Raises:
+            MemoryShortError: It needs more memory than there is.
+        """
+        if (room := self.room()) is not None:
+            room.require(self.name, self.advice, held)
 
 
 def chosen_style(files: Checkpoint | Companions, spec: ModelSpec) -> PromptStyle | None:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from llmchat.chat.model import ModelInfo, ModelSpec
 from llmchat.engine.devices import choose_device, choose_dtype, gpu_sign, require_torch, torch_finds_gpu
+from llmchat.engine.free_memory import free_memory
 from llmchat.engine.locating import locate
 from llmchat.engine.opened import PreparedModel, all_end_ids, chosen_style, describe
+from llmchat.engine.room import advice, footprint_of
 from llmchat.errors import ENGINES_TO_INSTALL, ModelLoadError, UnknownArchitectureError
 from llmchat.files import expanded
 
@@ -28,11 +30,20 @@ if TYPE_CHECKING:
 
 _MOST_PREPARED = 2**29
 """Bytes. More cannot be got ready while a vocabulary is read, and a file may be larger than what it holds."""
+_PLENTY = 4
+"""Nothing is got ready where less than so many times as much is free."""
 
 
 def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | None = None) -> Engine:
-    """Open a model in one go, on the thread that will use the engine; arguments and errors as for `prepare_model`."""
-    return prepare_model(spec, progress, cancel).build()
+    """Open a model in one go, on the thread that will use the engine; arguments as for `prepare_model`.
+
+    Raises:
+        ModelLoadError: It cannot be opened, or needs more memory than there is.
+    """
+    model = prepare_model(spec, progress, cancel)
+    if not spec.ignore_memory:
+        model.require_room()
+    return model.build()
 
 
 def prepare_model(
@@ -71,7 +82,8 @@ def _prepare_plan(spec: ModelSpec, progress: Progress) -> PreparedModel:
         raise ModelLoadError(f"The native step cannot run it, because {reason}. Leave out --engine native.")
     if reason:
         _start_torch(spec, reason, progress)
-    memory = None if reason else _memory_for(spec)
+    prepared = 0 if reason else _memory_to_prepare(Path(spec.model))
+    memory = _prepare_memory(prepared)
     # What follows takes its time to import.
     from llmchat.checkpoints.loading import load_checkpoint
     from llmchat.engine.native.shapes import supports
@@ -80,12 +92,15 @@ def _prepare_plan(spec: ModelSpec, progress: Progress) -> PreparedModel:
     if not reason and (missing := supports(checkpoint.plan)):
         if spec.engine == "native":
             raise ModelLoadError(f"The native step cannot run {checkpoint.name}: {missing}. Leave out --engine native.")
-        reason, memory = f"the native step cannot run this model: {missing}", None
+        reason, memory, prepared = f"the native step cannot run this model: {missing}", None, 0
         _start_torch(spec, reason, progress)
     style = chosen_style(checkpoint, spec)
     if reason:
-        return PreparedModel(checkpoint.name, partial(_build_on_torch, checkpoint, spec, style, reason, progress))
-    return PreparedModel(checkpoint.name, partial(_build_natively, checkpoint, spec, style, memory, progress))
+        build = partial(_build_on_torch, checkpoint, spec, style, reason, progress)
+    else:
+        build = partial(_build_natively, checkpoint, spec, style, memory, progress)
+    footprint = footprint_of(checkpoint, spec, prepared, on_torch=bool(reason))
+    return PreparedModel(checkpoint.name, build, footprint, prepared, advice(checkpoint, spec, on_torch=bool(reason)))
 
 
 def _prepare_extra(engine: str, spec: ModelSpec, progress: Progress, reason: str) -> PreparedModel:
@@ -132,11 +147,19 @@ def _start_torch(spec: ModelSpec, reason: str, progress: Progress) -> None:
     choose_dtype(spec.dtype, choose_device(spec.device))
 
 
-def _memory_for(spec: ModelSpec) -> PreparedMemory:
-    """Memory that is got ready for a model's weights while its files are read."""
+def _memory_to_prepare(path: Path) -> int:
+    """Bytes worth getting ready for a model's weights while its files are read; 0 where memory is scarce."""
+    size = min(_size_of_weights(path), _MOST_PREPARED)
+    free = free_memory()
+    return size if free is None or free >= _PLENTY * size else 0
+
+
+def _prepare_memory(size: int) -> PreparedMemory | None:
+    if not size:
+        return None
     from llmchat.engine.native.library import PreparedMemory
 
-    return PreparedMemory(min(_size_of_weights(Path(spec.model)), _MOST_PREPARED))
+    return PreparedMemory(size)
 
 
 def _build_on_torch(

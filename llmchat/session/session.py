@@ -125,7 +125,9 @@ class ChatSession(Conversation):
 
     # ── the model ──
 
-    def load_model(self, spec: ModelSpec, *, at_once: bool = False, asks: bool = True) -> str:
+    def load_model(
+        self, spec: ModelSpec, *, at_once: bool = False, asks: bool = True, ignores_memory: bool = False
+    ) -> str:
         """Open a model once a running reply is done; the conversation stays, and so does the open model if this fails.
 
         What waits, and what is said from now on, is for the new model; what waited for one that has not come is not.
@@ -134,6 +136,7 @@ class ChatSession(Conversation):
             spec: The model.
             at_once: Stop a running reply as soon as it is known that the model opens; what waits does not follow.
             asks: Fail with a FetchQuestionError where much would have to be fetched; for a yes, load it without.
+            ignores_memory: Open it also where it seems to need more memory than is free.
 
         Returns:
             The prompts that do not wait any more, to be given back to the person.
@@ -145,7 +148,7 @@ class ChatSession(Conversation):
         if at_once:
             given_back = self._take_back(0)
         self._meant_before, self._is_urgent = len(self._waiting), at_once
-        self.load = LoadRequest(spec, ASK_ABOVE if asks else None)
+        self.load = LoadRequest(spec, ASK_ABOVE if asks else None, ignores_memory)
         self._submit(self.load)
         return given_back
 

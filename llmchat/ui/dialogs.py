@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmchat.chat.model import ModelSpec
-from llmchat.errors import FetchQuestionError, LlmchatError
+from llmchat.errors import FetchQuestionError, LlmchatError, MemoryShortError
 from llmchat.settings import Settings, load_settings
 from llmchat.ui.command_runner import open_conversation
 from llmchat.ui.recent_models import recent_models
@@ -65,6 +65,19 @@ def ask_to_fetch(
 
     screen.refresh_bars()
     screen.app.push_screen(QuestionScreen(f"Fetch {question.name}?", question.message, "Fetch it", "Not now"), take)
+
+
+def ask_for_memory(screen: ChatScreen, shortage: MemoryShortError, spec: ModelSpec) -> None:
+    """Ask whether a model that seems not to fit into memory is to be opened all the same."""
+    from llmchat.ui.screens.question import QuestionScreen
+
+    def take(answer: bool | None) -> None:
+        if answer:
+            screen.open_model(spec, asks=False, ignores_memory=True)
+
+    words = f"{shortage.figures} Other programs may become slow, or the system may end llmchat."
+    question = QuestionScreen("Too little memory", words, "Open it all the same", "Leave it", is_risky=True)
+    screen.app.push_screen(question, take)
 
 
 def change_settings(screen: ChatScreen) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmchat.chat.model import is_pattern
-from llmchat.errors import FetchQuestionError, PromptTooLongError
+from llmchat.errors import FetchQuestionError, MemoryShortError, PromptTooLongError
 from llmchat.session.restoring import other_model
 from llmchat.ui.blocks import running_block
-from llmchat.ui.dialogs import ask_to_fetch
+from llmchat.ui.dialogs import ask_for_memory, ask_to_fetch
 from llmchat.ui.recent_models import remember
 from llmchat.worker.messages import (
     Event,
@@ -58,6 +58,9 @@ class WorkerReports:
                 self._show_model()
             case ModelLoadFailed(error=FetchQuestionError() as question) if ours and load is not None:
                 ask_to_fetch(self._screen, question, load.spec, lambda: self._show_load_failure(event))
+            case ModelLoadFailed(error=MemoryShortError() as shortage) if ours and load is not None:
+                self._show_load_failure(event)
+                ask_for_memory(self._screen, shortage, load.spec)
             case ModelLoadFailed() if ours:
                 self._show_load_failure(event)
             case PromptProcessing() if ours:

@@ -63,6 +63,8 @@ class LoadRequest:
     spec: ModelSpec
     may_fetch: int | None = None
     """Bytes that may be fetched from the hub or an address without asking, or it fails; None is any number."""
+    ignores_memory: bool = False
+    """Whether it is opened also where it seems to need more memory than is free."""
     cancel: threading.Event = field(default_factory=threading.Event)
     request_id: int = field(default_factory=next_request_id)
 

@@ -1,8 +1,8 @@
 """The model that is open, and how another takes its place.
 
 submitted ─ prepared at once, on a thread of its own: a reply may be running ─┐
-its turn ── the old model is let go ──────────────────────────────────────────┴─▶ built, open
-                                                    └─ failed ─▶ the old model is opened again
+its turn ── enough memory? the old model is let go, if it must be ────────────┴─▶ built, open
+                                                    └─ failed ─▶ the old model stays, or is opened again
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llmchat.chat.model import ModelInfo
     from llmchat.checkpoints.checkpoint import Progress
     from llmchat.engine.engine import Engine
+    from llmchat.engine.footprint import Footprint
     from llmchat.engine.generation import ReplyStream
     from llmchat.engine.opened import PreparedModel
 
@@ -57,6 +58,7 @@ class ModelSlot:
         self.engine: Engine | None = None
         self.stream: ReplyStream | None = None
         """The reply that the engine wrote last, or writes."""
+        self._footprint: Footprint | None = None
         self._prepare, self._post = prepare, post
         self._expected: dict[int, _Expected] = {}
         self._opened: LoadRequest | None = None
@@ -117,11 +119,10 @@ class ModelSlot:
         if expected.error is not None:
             raise expected.error
         _require_going_on(request)
-        # Two models may not fit into memory together.
-        self._let_go()
         model, expected.model = expected.model, None
         assert model is not None
-        return self._take(model.build(), request)
+        self._make_room(request, model)
+        return self._take(model.build(), request, model.footprint)
 
     def recover(self, request: LoadRequest, error: LlmchatError) -> LlmchatError:
         """Open the model again that was let go for one that failed, unless the next one is already expected.
@@ -144,7 +145,8 @@ class ModelSlot:
             self._post(ModelLoading(request.request_id, "opening the model before again", fraction))
 
         def open_again() -> None:
-            self._take(self._prepare(replace(before, cancel=threading.Event()), progress).build(), before)
+            model = self._prepare(replace(before, cancel=threading.Event()), progress)
+            self._take(model.build(), before, model.footprint)
 
         second = failure_of(open_again, ModelLoadError)
         if second is None:
@@ -152,8 +154,23 @@ class ModelSlot:
         self._opened = None
         return ModelLoadError(f"{error.message} The model before could not be opened again: {second.message}")
 
-    def _take(self, engine: Engine, request: LoadRequest) -> ModelInfo:
-        self.engine, self.stream = engine, None
+    def _make_room(self, request: LoadRequest, model: PreparedModel) -> None:
+        """Let the old model go, unless the new one is known to fit beside it.
+
+        Raises:
+            MemoryShortError: The new one does not fit even so; the old one stays.
+        """
+        room, old, new = model.room(), self._footprint, model.footprint
+        if self.engine is not None and room is not None and room.needed <= room.free:
+            return
+        if not (request.ignores_memory or request.spec.ignore_memory):
+            is_in_same = old is not None and new is not None and old.is_on_gpu == new.is_on_gpu
+            model.require_room(old.weights if old is not None and is_in_same else 0)
+        self._let_go()
+
+    def _take(self, engine: Engine, request: LoadRequest, footprint: Footprint | None) -> ModelInfo:
+        self._let_go()
+        self.engine, self._footprint = engine, footprint
         # Of a pattern, this checkpoint is meant from here on.
         self._opened = replace(request, spec=replace(request.spec, model=engine.info.path or request.spec.model))
         # Collecting garbage among all that torch made would halt the window for a tenth of a second, time and again.
@@ -162,7 +179,7 @@ class ModelSlot:
 
     def _let_go(self) -> None:
         if self.engine is not None:
-            self.engine = self.stream = None
+            self.engine = self.stream = self._footprint = None
             gc.unfreeze()
             gc.collect()
 

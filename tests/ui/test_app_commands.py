@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from threading import Event, Semaphore
 
@@ -12,16 +13,18 @@ from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.storage import read_transcript
 from llmchat.checkpoints.checkpoint import Progress
 from llmchat.engine.engine import Engine
+from llmchat.engine.footprint import Footprint
 from llmchat.engine.opened import PreparedModel
 from llmchat.errors import ModelLoadError
 from llmchat.ui.commands import COMMANDS
 from llmchat.ui.screens.help import HelpScreen
+from llmchat.ui.screens.question import QuestionScreen
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import LoadRequest
 from tests.fakes import ChangingEngine, ScriptedEngine, prepares
 from tests.patience import PATIENCE_SECONDS
 from tests.session.test_session import ContinuingEngine
-from tests.ui.helpers import GREEDY, Window, chat_engine, tiny_options, window
+from tests.ui.helpers import GREEDY, Window, chat_engine, drawn, tiny_options, window
 from tests.ui.test_app_turns import CountingEngine
 
 
@@ -359,6 +362,30 @@ async def test_a_model_that_does_not_open_costs_nothing() -> None:
         assert "no model" not in it.status and "Scripted" in it.lines()[0]
         await it.press("ctrl+r")
         await it.until(lambda: len(it.session.transcript) == 5 and it.is_idle)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system must tell what memory there is")
+async def test_a_model_too_large_for_the_memory_is_asked_about() -> None:
+    """Esc and Enter leave the model that is open; the other answer opens the large one, which then replies."""
+
+    def load(request: LoadRequest, progress: Progress) -> PreparedModel:
+        footprint = Footprint(2**60 if request.spec.model else 2**20, cache=0, reading=0, host=0)
+        return PreparedModel("Large", lambda: chat_engine(request.spec.model or "Small."), footprint)
+
+    async with window(make_worker=lambda post: InferenceWorker(post, load), size=(60, 16)) as it:
+        await it.ready()
+        for keys in (("escape",), ("enter",)):
+            await it.send("/model large")
+            await it.until(lambda: isinstance(it.app.screen, QuestionScreen))
+            assert "needs about" in drawn(it.app) and "are free" in drawn(it.app) and "Leave it" in drawn(it.app)
+            await it.press(*keys)
+            assert not isinstance(it.app.screen, QuestionScreen) and it.session.state == "ready"
+        assert (await it.ask("hi")).text == "Small."
+        await it.send("/model large")
+        await it.until(lambda: isinstance(it.app.screen, QuestionScreen))
+        await it.press("right", "enter")
+        await it.until(lambda: it.session.spec.model == "large")
+        assert (await it.ask("hi")).text == "large"
 
 
 async def test_what_was_said_to_a_model_that_does_not_open_comes_back() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import queue
 import random
+import sys
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -14,8 +15,9 @@ import pytest
 
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Progress
+from llmchat.engine.footprint import Footprint
 from llmchat.engine.opened import PreparedModel
-from llmchat.errors import ModelLoadError
+from llmchat.errors import MemoryShortError, ModelLoadError
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import (
     Event,
@@ -31,6 +33,8 @@ from llmchat.worker.messages import (
 from tests.fakes import ScriptedEngine
 from tests.patience import PATIENCE_SECONDS
 from tests.worker.test_inference_worker import TERMINAL, ask
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the system must tell what memory there is")
 
 
 class Shelf:
@@ -50,7 +54,9 @@ class Shelf:
         name = request.spec.model
         if name.startswith("no "):
             raise ModelLoadError(f"There is {name}.")
-        return PreparedModel(name, lambda: self._build(name, progress))
+        weights = {"huge": 2**60, "small": 2**20}.get(name)
+        footprint = None if weights is None else Footprint(weights, cache=0, reading=0, host=0)
+        return PreparedModel(name, lambda: self._build(name, progress), footprint)
 
     def _build(self, name: str, progress: Progress) -> ScriptedEngine:
         self.built.append(name)
@@ -220,6 +226,31 @@ def test_what_was_let_go_is_let_go(shelf: Shelf) -> None:
     shelf.end_of(shelf.load("new"))
     gc.collect()
     assert shelf.open == []
+
+
+@linux
+def test_a_model_that_fits_beside_the_old_one_is_opened_first(shelf: Shelf) -> None:
+    """The old one is there until the new one is ready, and not a moment longer."""
+    shelf.end_of(shelf.load("old"))
+    assert isinstance(shelf.end_of(shelf.load("small")), ModelLoaded)
+    assert len(shelf.open) == 1
+    shelf.end_of(shelf.load("new"))
+    assert shelf.open == [] and shelf.reply() == "new"
+
+
+@linux
+def test_a_model_too_large_for_the_memory_is_refused_unless_it_is_wanted_all_the_same(shelf: Shelf) -> None:
+    """Nothing of it is read; the old model is not even let go."""
+    shelf.end_of(shelf.load("old"))
+    failed = shelf.end_of(shelf.load("huge"))
+    assert isinstance(failed, ModelLoadFailed) and isinstance(failed.error, MemoryShortError)
+    assert failed.info is not None and shelf.built == ["old"] and shelf.reply() == "old"
+    for request in (
+        LoadRequest(ModelSpec("huge"), ignores_memory=True),
+        LoadRequest(ModelSpec("huge", ignore_memory=True)),
+    ):
+        shelf.worker.submit(request)
+        assert isinstance(shelf.end_of(request), ModelLoaded)
 
 
 def test_closing_while_a_model_is_opened_answers_it_once() -> None:

@@ -261,9 +261,11 @@ class ChatScreen(ChatFrame):
         self.refresh_turns()
         self.refresh_bars()
 
-    def open_model(self, spec: ModelSpec, *, at_once: bool = False, asks: bool = True) -> None:
+    def open_model(
+        self, spec: ModelSpec, *, at_once: bool = False, asks: bool = True, ignores_memory: bool = False
+    ) -> None:
         """Open another model when a running reply is done, or stop that for it; the conversation stays."""
-        self.give_back(self.session.load_model(spec, at_once=at_once, asks=asks))
+        self.give_back(self.session.load_model(spec, at_once=at_once, asks=asks, ignores_memory=ignores_memory))
         self.refresh_turns()
         self.refresh_bars()
 

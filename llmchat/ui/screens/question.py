@@ -18,12 +18,13 @@ from llmchat.ui.rendering.hints import clickable
 class QuestionScreen(ModalScreen[bool]):
     """Dismisses with the answer; Esc is no."""
 
-    AUTO_FOCUS = "#question-yes"
+    AUTO_FOCUS = ""
     HELP_HEADING = "In a question"
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,n", "dismiss(False)", "No", False),
         Binding("y", "dismiss(True)", "Yes", False),
+        Binding("left,right", "app.focus_next", "The other answer", False),
     ]
 
     DEFAULT_CSS = """
@@ -49,7 +50,7 @@ class QuestionScreen(ModalScreen[bool]):
     }
     """
 
-    def __init__(self, title: str, question: str, yes: str, no: str) -> None:
+    def __init__(self, title: str, question: str, yes: str, no: str, *, is_risky: bool = False) -> None:
         """A question.
 
         Args:
@@ -57,9 +58,15 @@ class QuestionScreen(ModalScreen[bool]):
             question: What is to be known to answer it.
             yes: What happens at yes, in a word or two.
             no: The same for no.
+            is_risky: Whether Enter alone means no.
         """
         super().__init__()
         self._title, self._question, self._yes, self._no = title, question, yes, no
+        self._is_risky = is_risky
+
+    def on_mount(self) -> None:
+        """Begin with the answer that is meant for most."""
+        self.query_one("#question-no" if self._is_risky else "#question-yes").focus()
 
     def compose(self) -> ComposeResult:
         """The question, and its two answers."""
