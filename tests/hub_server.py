@@ -134,6 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
         hub.requests.append(f"{self.command} {path}")
         if hub.status:
             self._refuse(hub.status, "")
+        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/auth-check", path):
+            if self._may_read(found[1]) is not None:
+                self._send(200, {}, b"{}")
         elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             self._tell(found[1], found[2] or "main")
         elif found := re.fullmatch(r"/storage/([0-9a-f]{64})", path):
@@ -170,7 +173,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
             return
         siblings = [_described(path, data) for path, data in repo.files.items()]
-        body = json.dumps({"id": name, "modelId": name, "sha": repo.commit, "siblings": siblings}).encode()
+        facts = {"id": name, "modelId": name, "sha": repo.commit, "siblings": siblings}
+        body = json.dumps(facts | {"gated": "manual" if repo.is_gated else False}).encode()
         self._send(200, {"Content-Type": "application/json"}, body)
 
     def _resolve(self, name: str, revision: str, path: str) -> None:

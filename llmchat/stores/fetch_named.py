@@ -31,14 +31,14 @@ def fetch_named(
         ModelLoadError: There is nothing of that name, or it could not be fetched.
     """
     from llmchat.checkpoints import catalog
-    from llmchat.stores.hub_name import is_address, read_address, read_hub_name
+    from llmchat.stores.hub_name import PREFIX, is_address, read_address, read_hub_name
 
     if (entry := catalog.find_model(model)) is not None:
         from llmchat.checkpoints.fetch import fetch
 
         return fetch(entry, progress, cancel, verify=anew)
     recommended = catalog.find_recommended(model)
-    asked = model if recommended is None else recommended.hub
+    asked = model if recommended is None else f"{PREFIX}{recommended.hub}"
     if not anew and (stored := _stored(model, asked)) is not None:
         return stored
     name = read_address(asked) if is_address(asked) else read_hub_name(asked)

@@ -110,6 +110,9 @@ class _Fetch:
         info = api.model_info(self._name.repo, revision=self._name.revision, files_metadata=True, timeout=timeout)
         if not re.fullmatch("[0-9a-f]{40}", info.sha or ""):
             raise ModelLoadError(f"{constants.ENDPOINT} does not answer as the hub does: check HF_ENDPOINT.")
+        if info.gated:
+            # Everybody may see what there is; nobody is to be asked about what they may not fetch.
+            api.auth_check(self._name.repo)
         return info
 
     def _blob(self, file: RepoFile) -> Path:

@@ -30,7 +30,7 @@ def stored_rows() -> Iterator[Choice]:
 def recommended_rows() -> Iterator[Choice]:
     """What is worth fetching from the hub."""
     for model in catalog.recommended_models():
-        gated = "; gated: needs a token" if model.is_gated else ""
+        gated = "; gated" if model.is_gated else ""
         words = f"{size_words(model.size)} to be fetched, {memory_words(model.size)} of memory"
         yield Choice(model.name, model.name, f"{words}; {model.licence}, {model.description}{gated}")
 

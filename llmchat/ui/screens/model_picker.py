@@ -56,7 +56,7 @@ class ModelPicker(ModalScreen[ModelSpec | None]):
             border-title-style: bold;
             border-subtitle-color: $text-muted;
         }
-        & ChoiceList { max-height: 50vh; }
+        & ChoiceList { height: 50vh; }
         & PathInput { margin-top: 1; background: $panel; padding: 0 1; }
         & VerdictLine { padding: 0 1; }
         & Horizontal { height: 1; margin-top: 1; }
