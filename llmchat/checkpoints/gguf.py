@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 _PRECISION_SUFFIX = re.compile(r"[.\-_](I?Q\d\w*|F16|F32|BF16|FP16|FP32)$", re.IGNORECASE)
 _PART_SUFFIX = re.compile(r"-\d{5}-of-\d{5}$")
-_VAGUE_NAMES = ("model", "ggml-model", "unnamed")
+_VAGUE_NAME = re.compile(r"model|ggml-model|unnamed|sha256-[0-9a-f]{64}", re.IGNORECASE)
+"""What says nothing of a model; the last is how stores name files by their content."""
 
 
 def load_gguf(spec: ModelSpec, progress: Progress) -> Checkpoint:
@@ -185,6 +186,6 @@ def _model_name(file: GGUFFile) -> str:
     """The file's name without its part and precision; the name in the header where the file's says nothing."""
     name = _PRECISION_SUFFIX.sub("", _PART_SUFFIX.sub("", file.path.stem))
     stated: Any = file.metadata.get("general.name")
-    if name.lower() in _VAGUE_NAMES and isinstance(stated, str) and stated.strip():
+    if _VAGUE_NAME.fullmatch(name) and isinstance(stated, str) and stated.strip():
         return stated.strip()[:80]
     return name

@@ -13,6 +13,8 @@ import pytest
 from llmchat.errors import ModelLoadError
 from llmchat.stores import lm_studio, ollama
 from llmchat.stores.on_disk import find_stored, stored_models
+from tests.conftest import DATA
+from tests.program import Here
 
 MODEL = "application/vnd.ollama.image.model"
 TEMPLATE = "application/vnd.ollama.image.template"
@@ -36,6 +38,14 @@ def give_manifest(store: Path, parts: tuple[str, ...], manifest: Any, digest: st
     blob.parent.mkdir(exist_ok=True)
     blob.write_bytes(data)
     return blob
+
+
+def test_a_model_of_ollama_opens_by_its_name(here: Here) -> None:
+    """The blob, which has no suffix, is a GGUF file like any other, and goes by the name that its header tells."""
+    give_ollama(*OFFICIAL, "cohere", "2b", data=(DATA / "architectures-gguf" / "cohere2.gguf").read_bytes())
+    done = here("-m", "cohere:2b", "--once", "-p", "hello", "-n", "2", "--json")
+    assert done.code == 0 and json.loads(done.out)["model"] == "Cohere2"
+    assert "Ollama:\n" in here("models").out
 
 
 OFFICIAL = ("registry.example", "library")
