@@ -89,13 +89,13 @@ _TINY = ModelEntry(
 
 
 _RECOMMENDED = (
-    RecommendedModel("gemma3-270m", "google/gemma-3-270m-it", 540_000_000, "Gemma", "very small, in 16 bits", True),
     RecommendedModel(
         "smollm2-360m", "HuggingFaceTB/SmolLM2-360M-Instruct-GGUF", 390_000_000, "Apache-2.0", "small, English; 8 bits"
     ),
     RecommendedModel(
         "qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B-Instruct-GGUF", 490_000_000, "Apache-2.0", "small, many languages"
     ),
+    RecommendedModel("gemma3-270m", "google/gemma-3-270m-it", 540_000_000, "Gemma", "very small, in 16 bits", True),
     RecommendedModel("qwen3-0.6b", "Qwen/Qwen3-0.6B-GGUF", 640_000_000, "Apache-2.0", "small, thinks; 8 bits"),
     RecommendedModel("llama3.2-1b", "bartowski/Llama-3.2-1B-Instruct-GGUF", 810_000_000, "Llama 3.2", "by Meta"),
     RecommendedModel("gemma3-1b", "ggml-org/gemma-3-1b-it-GGUF", 810_000_000, "Gemma", "by Google, many languages"),

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from llmchat import paths
+from llmchat.checkpoints import catalog
 from llmchat.checkpoints.catalog import default_model, find_model, models
+from llmchat.stores.hub_name import read_hub_name
 
 
 @pytest.mark.parametrize("name", ["", "smollm2", "SmolLM2", "SmolLM2-135M-Instruct", "smollm2-135m-instruct"])
@@ -60,3 +62,15 @@ def test_the_catalogue_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_recommended_models() -> None:
+    """Each has a name of its own, which Ollama's spelling finds too, a place on the hub, and stands by its size."""
+    listed = catalog.recommended_models()
+    names = [model.name for model in listed] + [entry.name for entry in catalog.models()]
+    assert len(set(names)) == len(names)
+    assert [model.size for model in listed] == sorted(model.size for model in listed)
+    assert all(read_hub_name(model.hub) is not None and "/" not in model.name for model in listed)
+    assert catalog.find_recommended("Qwen3:0.6B") is catalog.find_recommended("qwen3-0.6b")
+    assert catalog.near_names("llama3.2") == ["llama3.2-1b", "llama3.2-3b"]
+    assert catalog.near_names("smolm2")[0] == "smollm2"

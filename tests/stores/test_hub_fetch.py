@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from llmchat.chat.model import ModelSpec
+from llmchat.checkpoints.loading import load_checkpoint
 from llmchat.errors import FetchQuestionError, ModelLoadError
 from llmchat.stores.hub_cache import cached_models, find_cached, repo_dir
 from llmchat.stores.hub_fetch import fetch_from_hub
 from llmchat.stores.hub_name import HubName
+from tests.checkpoints.test_gguf import parts
 from tests.conftest import DATA
 from tests.hub_server import NOWHERE, TOKEN, Hub, Repo, use_hub
 from tests.patience import PATIENCE_SECONDS
@@ -94,6 +97,17 @@ def test_of_gguf_files_one_is_fetched(hub: Hub) -> None:
     assert fetch(HubName(NAME.repo, "q8_0")).name == "m-Q8_0.gguf"
     assert hub.sent == 2 * len(GGUF) + 1
     assert [model.name for model in cached_models()] == [f"{NAME.repo}:Q4_K_M", f"{NAME.repo}:Q8_0"]
+
+
+def test_a_split_model_opens_from_the_cache(hub: Hub, tmp_path: Path) -> None:
+    """All of its parts come, and lie where the reader of the first finds the others."""
+    split = parts(tmp_path)
+    hub.repos[NAME.repo] = Repo({f"Q8_0/{path.name}": path.read_bytes() for path in split})
+    path = fetch()
+    assert path.name == split[0].name
+    checkpoint = load_checkpoint(ModelSpec(str(path)), quiet)
+    assert checkpoint.name == "Small-1B" and len(checkpoint.raw) > 9
+    assert [model.path for model in cached_models()] == [path]
 
 
 def test_progress_tells_bytes_and_ends_at_the_whole(hub: Hub) -> None:
