@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from llmchat.chat.plain_text import VisibleStream, visible
+from llmchat.chat.template_args import unknown_arguments
 from llmchat.chat.turn import Reply, token_count
 from llmchat.errors import FetchQuestionError, LlmchatError, ModelLoadError, PromptTooLongError
 from llmchat.files import describe
@@ -213,6 +214,8 @@ class PlainConversation:
             case ModelLoaded():
                 for note in event.info.notes:
                     say(note)
+                if words := unknown_arguments(self.session.config.template_args, event.info.template_variables):
+                    say(words)
                 say(f"{event.info.name} is ready on {event.info.device}.")
             case ModelChanged():
                 self._held_notes.append(event.info.notes[-1])

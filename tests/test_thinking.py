@@ -245,3 +245,24 @@ def test_plain_says_that_it_thinks_and_reads_out_the_answer(qwen: Path) -> None:
     assert "knows enable_thinking: on, off, not low" in done.err
     assert "It is blue." in done.out and "Let me see" not in done.out and "(thinking …)" in done.out
     assert "Thought before the answer:" in done.out
+
+
+def test_a_reply_cut_by_a_stop_string_is_gone_on_with_under_its_thought(qwen: Path, tmp_path: Path) -> None:
+    """Its ids do not say where it was cut, so its text does, with the thought before it."""
+    lines = b"hi\n/set stop off\n/continue\n"
+    file = tmp_path / "c.toml"
+    done = run_program("--plain", "--greedy", "--stop", " blue", "--save", file, "--model", qwen, stdin=lines)
+    assert done.code == 0, done.err
+    first, second = (turn.reply for turn in read_transcript(file)[0] if turn.reply)
+    assert (first.thought.text, first.text) == ("Let me see.\n- a list", "It is")
+    assert second.written.startswith(first.written) and second.thought.text == first.thought.text
+
+
+def test_replies_side_by_side_keep_their_thoughts_apart(here: Here, opened: Path) -> None:
+    """Compared, each has its answer as text and its thought beside it."""
+    done = here("--once", "-p", "hi", "--model", opened, "--compare", "greedy", "--compare", "greedy,top_k=3", "--json")
+    replies = json.loads(done.out)["replies"]
+    assert [reply["text"] for reply in replies] == ["It is blue."] * 2
+    assert [reply["thinking"] for reply in replies] == ["Let me see.\n- a list"] * 2
+    refused = here("--once", "-p", "hi", "--model", opened, "--compare", "template_args=a=1", "--compare", "greedy")
+    assert refused.code == 2 and "one prompt" in refused.err

@@ -24,8 +24,9 @@ def value_words(name: str, value: Value) -> str:
 
 
 def thought_words(thought: Thought) -> str:
-    """How long a thought took and how much it is, such as "3.2 s, 214 tokens"."""
-    words = f"{thought.seconds:.1f} s, {token_count(thought.tokens)}"
+    """How long a thought took, where that is known, and how much it is, such as "3.2 s, 214 tokens"."""
+    words = token_count(thought.tokens)
+    words = f"{thought.seconds:.1f} s, {words}" if thought.seconds else words
     return f"{words}, not finished" if thought.is_open else words
 
 

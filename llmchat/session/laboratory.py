@@ -44,6 +44,11 @@ class Trial:
     reply: Reply | None = None
     """The whole, once it has ended."""
 
+    @property
+    def written(self) -> str:
+        """All that was written, the thought and its marks too."""
+        return self.thought.written + self.text
+
 
 class Experiment:
     """Replies with the same dice to the last message of a conversation, or to a new one."""
@@ -110,9 +115,11 @@ class Experiment:
         match event:
             case LaneGenerated():
                 trial = self.trials[event.lane]
-                trial.text += event.text
-                trial.thought = joined((trial.thought, event.thought))
                 trial.token_ids += event.token_ids
+                trial.thought = joined((trial.thought, event.thought))
+                if event.thought.written:
+                    trial.thought = replace(trial.thought, tokens=len(trial.token_ids))
+                trial.text += event.text
                 trial.facts += event.facts
             case LaneFinished():
                 self._finish(event.lane, event.reply)
@@ -141,14 +148,13 @@ class Experiment:
         return index if shorter.reply is not None and shorter.reply.finish_reason != "cancelled" else None
 
     def parting_offset(self, place: int) -> int | None:
-        """Where in a reply's text, in characters, the token lies at which it parts from the first one."""
+        """Where the token lies at which a reply parts from the first one, in characters of all that was written."""
         index, trial = self.parting(place), self.trials[place]
         if index is None:
             return None
         if index >= len(trial.facts):
-            return len(trial.text)
-        written = (trial.thought.written + trial.text).encode()[: trial.facts[index].start].decode(errors="ignore")
-        return max(len(written) - len(trial.thought.written), 0)
+            return len(trial.written)
+        return len(trial.written.encode()[: trial.facts[index].start].decode(errors="ignore"))
 
     def outcomes(self) -> list[Outcome]:
         """The replies that have ended, under the names of their settings."""

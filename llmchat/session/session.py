@@ -195,7 +195,7 @@ class ChatSession(Conversation):
         if (reply := self._own_reply(turn)) is not None:
             self._start(turn.parent, seed=reply.seed, first_part=reply, prefill_text=reply.prefill_text)
         else:
-            self._start(turn.parent, prefill_text=turn.text)
+            self._start(turn.parent, prefill_text=_as_prefill(turn))
 
     def branch_at(self, turn_id: str, token_index: int, token_id: int) -> None:
         """Take another token at one place of a reply and go on from there, as a new alternative.
@@ -453,3 +453,10 @@ class ChatSession(Conversation):
             request, new_id(), parent, self.config, self.model, raw, own_system, first_part, is_to_new, edited
         )
         self._submit(request)
+
+
+def _as_prefill(turn: Turn) -> str:
+    """The text to go on from where a reply's ids do not say it; a thought stays, if the mark that opens it is known."""
+    reply = turn.reply
+    has_mark = reply is not None and reply.text == turn.text and reply.thought.opening.strip()
+    return reply.written if reply is not None and has_mark else turn.text

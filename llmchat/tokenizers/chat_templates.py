@@ -139,15 +139,17 @@ class ChatTemplate:
 
 def _names(node: nodes.Node) -> Iterator[nodes.Name]:
     """The variables in a template, in the order in which they come about."""
-    if isinstance(node, nodes.Name):
-        yield node
-    parts = list(node.iter_child_nodes())
-    if isinstance(node, nodes.Assign | nodes.For):
-        # What is assigned, or gone through, is read before the name is set.
-        read = node.node if isinstance(node, nodes.Assign) else node.iter
-        parts.sort(key=lambda part: part is not read)
-    for part in parts:
-        yield from _names(part)
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, nodes.Name):
+            yield node
+        parts = list(node.iter_child_nodes())
+        if isinstance(node, nodes.Assign | nodes.For):
+            # What is assigned, or gone through, is read before the name is set.
+            read = node.node if isinstance(node, nodes.Assign) else node.iter
+            parts.sort(key=lambda part: part is not read)
+        waiting += reversed(parts)
 
 
 def _checked_tree(source: str) -> nodes.Template:

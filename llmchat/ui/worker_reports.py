@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmchat.chat.model import is_pattern
+from llmchat.chat.template_args import unknown_arguments
 from llmchat.errors import FetchQuestionError, MemoryShortError, PromptTooLongError
 from llmchat.session.restoring import other_model
 from llmchat.ui.blocks import running_block
@@ -103,7 +104,10 @@ class WorkerReports:
         # The checkpoints of a run have much the same to say.
         notes = [note for note in info.notes if note not in self._notes_told] if info is not None else []
         self._notes_told.update(notes)
-        for note in notes:
+        if info is not None:
+            # A template that another model brought need not know what this one was told.
+            notes.append(unknown_arguments(self._screen.session.config.template_args, info.template_variables))
+        for note in filter(None, notes):
             self._screen.notify(note, title="The model", severity="warning", timeout=10, markup=False)
 
     def _show_load_failure(self, event: ModelLoadFailed) -> None:

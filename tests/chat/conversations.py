@@ -7,6 +7,7 @@ from typing import Any
 
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.storage import TranscriptFile
+from llmchat.chat.thought import Thought
 from llmchat.chat.transcript import Transcript
 from llmchat.chat.turn import Reply, SettingsChange, Timings, Turn
 
@@ -62,6 +63,7 @@ def make_reply(text: str = "It sings.", **changed: Any) -> Reply:
         "unknown_tokens": 1,
         "byte_tokens": 2,
         "timings": Timings(0.5, 0.25, 100.5, 41.125),
+        "thought": Thought("Sing?\n- or not", "<think>\n", "\n</think>\n\n", 2, 1.5),
     }
     return Reply(**{**values, **changed})
 

@@ -26,7 +26,9 @@ def test_markdown_whole() -> None:
         "# Tell me about the sea.\n\n"
         f"*SmolLM2 · {when}*\n\n"
         "## You\n\n> Tell me about the sea.\n\n"
-        "## SmolLM2\n\nIt sings.\n\n"
+        "## SmolLM2\n\n"
+        "<details><summary>Thought: 1.5 s, 2 tokens</summary>\n\n```text\nSing?\n- or not\n```\n\n</details>\n\n"
+        "It sings.\n\n"
         "*temperature 0.7 · stop '\\\\n\\\\n', 'User:' · temperature → 1.2, top\\_k → 0 from token 1 · "
         "min\\_new\\_tokens → 700, stop → 'x', do\\_sample → False from token 2 · seed 8417 · 3 tokens · 41.1 tok/s · "
         "end token \\<|im\\_end|>*\n\n"
@@ -84,8 +86,11 @@ def test_no_text_steers_the_terminal_or_breaks_a_form(text: str) -> None:
 
 
 def test_text_whole() -> None:
-    """Plain text has each turn under its speaker."""
-    assert to_text(sea_story()) == ("You:\nTell me about the sea.\n\nSmolLM2:\nIt sings.\n\nYou:\nWhat does it sing?\n")
+    """Plain text has each turn under its speaker, a thought apart from the answer."""
+    assert to_text(sea_story()) == (
+        "You:\nTell me about the sea.\n\nSmolLM2, thinking (1.5 s, 2 tokens):\nSing?\n- or not\n\n"
+        "SmolLM2:\nIt sings.\n\nYou:\nWhat does it sing?\n"
+    )
 
 
 def test_only_the_selected_path_is_shown_and_json_has_all() -> None:

@@ -156,3 +156,12 @@ async def test_think_says_what_the_template_knows() -> None:
         await it.ready()
         await it.send("/think on")
         assert "knows no variable" in it.toasts
+
+
+async def test_compared_replies_show_their_thoughts_folded() -> None:
+    """Beside each other, too, the answer is what is seen first."""
+    async with window(thinker()) as it:
+        await it.ask("hi")
+        await it.send("/compare greedy greedy,top_k=3")
+        await it.until(lambda: it.screen.count("It is blue.") >= 2 and "▸ thought for" in it.screen, "both replies")
+        assert "Let me" not in it.screen

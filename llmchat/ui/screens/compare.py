@@ -128,6 +128,8 @@ class CompareScreen(ExperimentScreen):
             "assistant",
             "",
             trial.text,
+            thought=trial.thought,
+            folded=not trial.thought.is_open,
             markdown=not self._raw,
             marks=() if offset is None else ((offset, _PARTS),),
             live=trial.reply is None and self.experiment.error is None,

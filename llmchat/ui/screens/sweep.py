@@ -192,7 +192,8 @@ class WholeReplyScreen(ModalScreen[None]):
         column = ReplyColumn()
         column.border_title = Content(visible(self._trial.variant.label))
         column.border_subtitle = Content(ending(self._trial))
-        column.show(TurnBlock("whole", "assistant", "", self._trial.text, markdown=not self._raw))
+        text, thought = self._trial.text, self._trial.thought
+        column.show(TurnBlock("whole", "assistant", "", text, thought=thought, markdown=not self._raw))
         yield column
 
     def on_mount(self) -> None:
