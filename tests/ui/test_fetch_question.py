@@ -11,9 +11,12 @@ import pytest
 from llmchat.options import StartOptions
 from llmchat.ui.recent_models import recent_models
 from llmchat.ui.screens.question import QuestionScreen
+from llmchat.ui.screens.setup_steps import ModelStep
+from llmchat.ui.screens.setup_trial import TrialStep
 from tests.conftest import DATA
 from tests.hub_server import Hub, Repo, hub_server, use_hub
 from tests.ui.helpers import GREEDY, Window, options_of, tiny_options, window
+from tests.ui.test_setup import guide
 
 NAME = "maker/small"
 
@@ -99,3 +102,18 @@ async def test_the_list_takes_a_typed_name(hub: Hub) -> None:
         await it.press("enter")
         await asked(it)
         await it.press("escape")
+
+
+async def test_the_set_up_asks_too(hub: Hub) -> None:
+    """A name of the hub is taken as it is typed; trying it tells its size first, and Enter again fetches it."""
+    async with guide() as person:
+        await person.choose_file(Path(NAME))
+        assert "a model of the hub, to be fetched" in person.screen.query_one(ModelStep).found.text
+        await person.go_to("Try it")
+        trial = person.screen.query_one(TrialStep)
+        trial.prompt.focus()
+        await person.press("enter")
+        await person.until(lambda: "Enter fetches it" in str(trial.status.render()), "the question")
+        assert hub.sent == 0
+        await person.press("enter")
+        await person.until(lambda: "small works" in str(trial.status.render()), "the reply")
