@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from llmchat.models.facts import Source
 from llmchat.models.plan import ModelPlan, Shape
@@ -40,8 +41,7 @@ class Stored:
         return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(NamedTuple):
     """Parameters that a file has as one matrix."""
 
     name: str
@@ -54,8 +54,7 @@ class Joined:
     """Whether rows of the parts alternate."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """How the files of one source name parameters."""
 
     globals: Mapping[str, tuple[str, ...]]
@@ -73,7 +72,7 @@ class Layout:
     """What the file left out of the weights of norms."""
     ignored: re.Pattern[str] | None = None
     """Names of tensors that are no parameters."""
-    bare: tuple[str, ...] = field(default=())
+    bare: tuple[str, ...] = ()
     """The file's parts whose names end without .weight; their biases end with _bias."""
 
     def changed(
@@ -88,8 +87,7 @@ class Layout:
         bare: tuple[str, ...] = (),
     ) -> Layout:
         """The layout of a family whose names differ in some."""
-        return replace(
-            self,
+        return self._replace(
             parts={**self.parts, **(parts or {})},
             globals={**self.globals, **(globals or {})},
             norm_offset=self.norm_offset if norm_offset is None else norm_offset,
