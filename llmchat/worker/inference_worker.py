@@ -13,12 +13,10 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llmchat.chat.thought import Thought, joined
-from llmchat.chat.turn import Reply, SettingsChange, TokenFacts
+from llmchat.chat.turn import Reply
 from llmchat.errors import LlmchatError, ModelLoadError
 from llmchat.worker import laboratory
 from llmchat.worker.failures import dead, failure_of, kind_of_error
@@ -39,23 +37,17 @@ from llmchat.worker.messages import (
     PromptRequest,
     Request,
     RequestFailed,
-    TokensGenerated,
 )
 from llmchat.worker.model_slot import ModelSlot, Post, Prepare, prepare_model
+from llmchat.worker.piece_batch import PieceBatch
 
 if TYPE_CHECKING:
     from llmchat.chat.model import ModelInfo
     from llmchat.engine.engine import Engine
     from llmchat.engine.generation import ReplyStream
-    from llmchat.engine.reply_writer import ReplyPiece
-
-POST_INTERVAL_SECONDS = 0.04
-"""Text is gathered this long, so that fast models do not flood the window."""
 
 EXPLAIN_INTERVAL_SECONDS = 0.25
 """Candidates are reported this far apart: often enough for eyes, and cheap."""
-
-_RATE_WINDOW_SECONDS = 2.0
 
 _log = logging.getLogger("llmchat")
 
@@ -245,7 +237,7 @@ class InferenceWorker:
 
     def _post_pieces(self, request: GenerationRequest, engine: Engine, stream: ReplyStream) -> None:
         """Post the reply's pieces as they come, gathered over a short interval."""
-        batch = _Batch()
+        batch = PieceBatch()
         explained_at = 0.0
         try:
             for piece in stream:
@@ -266,61 +258,3 @@ class InferenceWorker:
         """Post the candidates of the latest position, if somebody looks at them."""
         if self.explained_rows and (explained := stream.explain(self.explained_rows)) is not None:
             self._post(laboratory.next_token(engine, request.request_id, explained))
-
-
-class _Batch:
-    """Pieces of a reply on their way to one event, and the speed at which they come."""
-
-    def __init__(self) -> None:
-        self._text: list[str] = []
-        self._thoughts: list[Thought] = []
-        self._token_ids: list[int] = []
-        self._facts: list[TokenFacts] = []
-        self._changes: list[SettingsChange] = []
-        self._times: deque[float] = deque()
-        self._last_post = 0.0
-
-    def __bool__(self) -> bool:
-        return bool(self._text or self._thoughts or self._token_ids)
-
-    def add(self, piece: ReplyPiece) -> None:
-        """Take one more piece."""
-        if piece.text:
-            self._text.append(piece.text)
-        if piece.thought.written:
-            self._thoughts.append(piece.thought)
-        if piece.token_id is not None:
-            self._token_ids.append(piece.token_id)
-            self._times.append(time.perf_counter())
-        if piece.facts is not None:
-            self._facts.append(piece.facts)
-        if piece.change is not None:
-            self._changes.append(piece.change)
-
-    def is_due(self) -> bool:
-        """Whether enough time has passed since the last event; true for the first piece."""
-        return time.perf_counter() - self._last_post >= POST_INTERVAL_SECONDS
-
-    def take(self, request_id: int, context_tokens: int) -> TokensGenerated:
-        """The event for what has gathered, which begins anew."""
-        event = TokensGenerated(
-            request_id,
-            text="".join(self._text),
-            token_ids=tuple(self._token_ids),
-            facts=tuple(self._facts),
-            changes=tuple(self._changes),
-            context_tokens=context_tokens,
-            tokens_per_second=self._rate(),
-            thought=joined(self._thoughts),
-        )
-        self._text, self._thoughts, self._token_ids, self._facts, self._changes = [], [], [], [], []
-        self._last_post = time.perf_counter()
-        return event
-
-    def _rate(self) -> float:
-        """Tokens per second over the last moments; 0 until there are two tokens."""
-        times = self._times
-        while times and times[-1] - times[0] > _RATE_WINDOW_SECONDS:
-            times.popleft()
-        span = times[-1] - times[0] if len(times) > 1 else 0.0
-        return (len(times) - 1) / span if span > 0 else 0.0
