@@ -111,7 +111,7 @@ def test_mistakes_end_with_one_line(hub: Hub, here: Here, monkeypatch: pytest.Mo
 
 def test_once_and_plain_tell_before_much_is_fetched(hub: Hub, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who cannot be asked is told, also where no terminal is; the reply is as ever."""
-    monkeypatch.setattr("llmchat.session.session.ASK_ABOVE", 1000)
+    monkeypatch.setattr("llmchat.session.talk.ASK_ABOVE", 1000)
     done = here("-m", "maker/small", *ONCE)
     assert done.code == 0 and done.out
     assert "llmchat: maker/small (safetensors) is not on this machine: " in done.err

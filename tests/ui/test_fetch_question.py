@@ -24,7 +24,7 @@ NAME = "maker/small"
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with a model that counts as large."""
-    monkeypatch.setattr("llmchat.session.session.ASK_ABOVE", 1000)
+    monkeypatch.setattr("llmchat.session.talk.ASK_ABOVE", 1000)
     with hub_server() as hub:
         use_hub(monkeypatch, hub.endpoint, tmp_path / "huggingface")
         hub.repos[NAME] = Repo.of(DATA / "huggingface" / "qwen2")
