@@ -213,7 +213,8 @@ class Window:
         self._until(lambda: monotonic() > end)
 
     def _clear(self, *texts: str) -> None:
-        """Empty the prompt."""
+        """Empty the prompt. The blank takes the focus there, should it be on a turn."""
+        self._write(" ")
         self._write(_END)
         self._write(_CLEAR)
         self._until(lambda: not any(words in self._draft for words in texts))
