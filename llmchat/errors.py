@@ -138,7 +138,10 @@ class PromptTooLongError(GenerationError):
 
 
 class ChatTemplateError(ModelLoadError, GenerationError):
-    """The chat template that a person gave cannot be used: at the opening of the model, or with what is said."""
+    """The chat template that a person gave is none, is not valid, or leaves out what is said.
+
+    One that refuses a chat is no such error: what was said may be the reason.
+    """
 
     exit_code = 2
     title = "Chat template"

@@ -118,10 +118,10 @@ def test_tokenizers_of_another_size_never_crash(here: Here, tiny_dir: Path) -> N
     ("template", "code", "words"),
     [
         ("{% for message in messages %}", 2, ["template.jinja", "is not valid", "--chat-template"]),
-        ("{{ messages.__class__.__mro__[1].__subclasses__() }}", 2, ["--chat-template"]),
+        ("{{ messages.__class__.__mro__[1].__subclasses__() }}", 1, ["--chat-template"]),
         ("Hello.", 2, ["template.jinja leaves out what you say", "--chat-template"]),
-        ("{{ 'a' * 10 ** 10 }}", 2, ["--chat-template"]),
-        ("{{ raise_exception('only code\nreviews') }}", 2, ["only code reviews"]),
+        ("{{ 'a' * 10 ** 10 }}", 1, ["--chat-template"]),
+        ("{{ raise_exception('only code\nreviews') }}", 1, ["only code reviews"]),
     ],
 )
 def test_hostile_chat_templates(template: str, code: int, words: list[str], here: Here, tmp_path: Path) -> None:

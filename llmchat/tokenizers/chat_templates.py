@@ -60,7 +60,7 @@ class ChatTemplate:
     Args:
         source: The template.
         name: Its name in error messages.
-        is_given: Whether a person gave it, and not the model's files: then every error is a `ChatTemplateError`.
+        is_given: Whether a person gave it, and not the model's files; then it is a `ChatTemplateError` if not valid.
 
     Raises:
         ModelLoadError: It is no valid template.
@@ -68,8 +68,6 @@ class ChatTemplate:
 
     def __init__(self, source: str, *, name: str = "the model's chat template", is_given: bool = False) -> None:
         self.name = name
-        self.failure: type[GenerationError] = ChatTemplateError if is_given else GenerationError
-        """What is raised where it cannot be used with what is said."""
         self.source = source
         self._tame: TameTemplate | None = None
         try:
@@ -130,7 +128,7 @@ class ChatTemplate:
             raise self._failure(str(error)) from None
 
     def _failure(self, reason: str) -> GenerationError:
-        return self.failure(f"{self.name} cannot render this chat ({reason}): choose another with --chat-template.")
+        return GenerationError(f"{self.name} cannot render this chat ({reason}): choose another with --chat-template.")
 
     @cached_property
     def _process(self) -> TemplateProcess:

@@ -72,6 +72,7 @@ class PromptStyle:
         self, template: str, tokenizer: Tokenizer, *, name: str = "The model's chat template", is_given: bool = False
     ) -> None:
         self._template = ChatTemplate(template, name=name, is_given=is_given)
+        self._is_given = is_given
         self._tokenizer = tokenizer
         self._moment: datetime | None = None
         self._told: Mapping[str, Any] = {}
@@ -222,9 +223,8 @@ class PromptStyle:
             if message.text.strip() in text or self._shows(messages, message):
                 continue
             whose = "the system prompt" if message.role == "system" else "what you say"
-            raise self._template.failure(
-                f"{self._template.name} leaves out {whose}: choose another with --chat-template."
-            )
+            failure = ChatTemplateError if self._is_given else GenerationError
+            raise failure(f"{self._template.name} leaves out {whose}: choose another with --chat-template.")
 
     def _shows(self, messages: Sequence[PromptMessage], asked: PromptMessage) -> bool:
         """Whether the template would show a word in the place of a message."""
