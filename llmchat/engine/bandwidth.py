@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from llmchat.engine.native.library import load_library
+from llmchat.errors import GenerationError
 
 BUFFER_BYTES = 512 << 20
 """Much more than any cache holds."""
@@ -29,6 +30,7 @@ class BandwidthProbe:
 
         Raises:
             MemoryError: There is no room for it.
+            GenerationError: torch does not know the device.
         """
         self._threads = threads
         self._library = load_library()
@@ -41,6 +43,8 @@ class BandwidthProbe:
                 self._on_device.sum().item()  # The first time, the device gets ready.
             except torch.OutOfMemoryError as error:
                 raise MemoryError from error
+            except (RuntimeError, AssertionError) as error:
+                raise GenerationError(f"torch cannot measure how fast {device} reads, so bench cannot.") from error
         else:
             # numpy asks for huge pages for an array of this size, as the native step does for weights.
             self._buffer = np.ones(BUFFER_BYTES // 8, dtype=np.uint64)

@@ -19,7 +19,7 @@ from llmchat.chat.archive import read_transcript
 from llmchat.chat.model import ModelSpec
 from llmchat.engine.engine import Engine, Logits
 from llmchat.engine.opening import open_engine
-from llmchat.errors import ModelLoadError
+from llmchat.errors import GenerationError, ModelLoadError
 from llmchat.replay import replay
 from tests.conftest import DATA
 from tests.test_replay import everything, talk
@@ -131,9 +131,8 @@ def test_a_reply_made_again_reads_only_the_last_token(path: Path) -> None:
         for token in text(turn, 20):
             engine.decode(token)
         assert engine.prefill(prompt, lambda: False).cached_tokens == len(prompt) - 1
-    if path.is_dir():
-        behind(engine, [*prompt, *text(6, 30)])
-        assert engine.prefill(prompt, lambda: False).cached_tokens == len(prompt) - 1
+    behind(engine, [*prompt, *text(6, 30)])
+    assert engine.prefill(prompt, lambda: False).cached_tokens == len(prompt) - 1
 
 
 @pytest.mark.extras
@@ -219,6 +218,17 @@ def test_a_text_that_outgrows_its_room_goes_on(name: str, monkeypatch: pytest.Mo
     for token in ids[250:]:
         row, rows = engine.decode(token), lanes.decode([token, token])
     assert all(np.abs(each - whole).max() < 1e-3 for each in (row, *rows))
+
+
+@pytest.mark.extras
+@every_network
+def test_a_failure_in_the_middle_leaves_nothing_behind(path: Path) -> None:
+    """After an id that the network lacks, the next prompt is read as if nothing had been before."""
+    ids, engine = text(1, 30), opened(path)
+    behind(engine, ids[:20])
+    with pytest.raises((GenerationError, IndexError)):
+        behind(engine, [*ids[:25], 10**6])
+    assert np.abs(behind(engine, ids) - fresh(path, ids)).max() < 1e-4
 
 
 @pytest.mark.extras

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from llmchat.chat.model import ModelInfo
 from llmchat.engine.engine import Logits
+from llmchat.engine.extras.copies import Copies
 from llmchat.engine.extras.llama_cpp_model import LlamaCppContext, LlamaCppModel, Placed, State
 from llmchat.engine.prefix_engine import PrefixEngine
+from llmchat.errors import GenerationError
 from llmchat.tokenizers.prompt_style import PromptStyle
 from llmchat.tokenizers.tokenizer import Tokenizer
 
@@ -33,9 +35,8 @@ class LlamaCppEngine(PrefixEngine):
         self.model = model
         self._forgets = model.is_recurrent
         self.context = LlamaCppContext(model, self.room_for(1))
-        self._copy: State | None = None
-        """Of a network that cannot take back single tokens: what was read where the last reply began."""
-        self._copied_length = 0
+        self._copies = Copies[State]()
+        """Of a network that cannot take back single tokens."""
 
     def streamed_bytes(self, context: int) -> int:
         """Bytes of weights that a token behind this many others must read from memory."""
@@ -59,22 +60,32 @@ class LlamaCppEngine(PrefixEngine):
         return min(max(_FIRST_ROOM, 1 << (positions - 1).bit_length()), self.info.context_length)
 
     def _rewind(self, length: int) -> int:
+        copy = self._copies.back_to(length)
         if length == len(self._cached_ids) or self.context.cut(length):
             return length
         self.context.clear()
-        if self._copy is None or self._copied_length > length:
+        if copy is None:
             return 0
-        self.context.restore(self._copy)
-        return self._copied_length
+        self.context.restore(copy[1])
+        return copy[0]
 
     def _mark(self, length: int) -> None:
-        self._copy, self._copied_length = self.context.state(), length
+        if length > self._copies.longest:
+            state = self.context.state()
+            self._copies.keep(length, state, len(state))
 
     def _extend(self, token_ids: list[int], start: int, *, wants_logits: bool) -> Logits | None:
-        if wants_logits:
-            return self._logits(self.context, token_ids, start)
-        self.context.read(_in_a_row(token_ids, start))
-        return None
+        try:
+            if wants_logits:
+                return self._logits(self.context, token_ids, start)
+            self.context.read(_in_a_row(token_ids, start))
+            return None
+        except GenerationError:
+            # What was read of it is not known: the next prompt begins anew.
+            self.context.clear()
+            self._copies.clear()
+            self._cached_ids, self._cached_scales = [], []
+            raise
 
     def _logits(self, context: LlamaCppContext, token_ids: list[int], start: int) -> Logits:
         for at in range(0, len(token_ids), self.CHUNK):

@@ -6,26 +6,17 @@ go, cannot be had back: of those layers, copies are kept at some lengths, and th
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_MOST_COPIES = 8
-_MOST_BYTES = 2**29
-"""Of all copies together; the newest is kept whatever its size."""
+from llmchat.engine.extras.copies import Copies
 
-
-@dataclass(frozen=True, slots=True)
-class _Copy:
-    """The layers that cannot be cropped, as they were."""
-
-    length: int
-    layers: Mapping[int, Any]
+BROKEN = -1
+"""The length of a cache that a model failed to write to."""
 
 
 class RewindableCache:
@@ -42,7 +33,8 @@ class RewindableCache:
         """What the model reads and writes."""
         self.length = 0
         """How many positions it holds; whoever has had the model write to `inner` says so here."""
-        self._copies: deque[_Copy] = deque()
+        self._copies = Copies[Mapping[int, Any]]()
+        """Of the layers that cannot be cropped."""
 
     @property
     def size(self) -> int:
@@ -57,7 +49,7 @@ class RewindableCache:
     @property
     def copied_length(self) -> int:
         """The length of the longest copy; 0 if there is none."""
-        return self._copies[-1].length if self._copies else 0
+        return self._copies.longest
 
     def go_back(self, length: int) -> int:
         """Keep the first `length` positions at most.
@@ -65,15 +57,16 @@ class RewindableCache:
         Returns:
             How many were kept.
         """
+        if self.length == BROKEN:
+            self.clear()
         if length >= self.length:
             return self.length
-        while self._copies and self._copies[-1].length > length:
-            self._copies.pop()
+        copy = self._copies.back_to(length)
         if length and all(map(_can_be_cropped, self.inner.layers)):
             self.inner.crop(length - self.length)
             self.length = length
-        elif self._copies:
-            self._restore(self._copies[-1])
+        elif copy is not None:
+            self._restore(*copy)
         else:
             self.clear()
         return self.length
@@ -86,13 +79,8 @@ class RewindableCache:
     def copy_state(self) -> None:
         """Make it possible to go back to the present length."""
         layers = {at: deepcopy(layer) for at, layer in enumerate(self.inner.layers) if _forgets(layer)}
-        if not layers:
-            return
-        self._copies.append(_Copy(self.length, layers))
-        sizes = [sum(map(_size, copy.layers.values())) for copy in self._copies]
-        while len(sizes) > _MOST_COPIES or (len(sizes) > 1 and sum(sizes) > _MOST_BYTES):
-            self._copies.popleft()
-            del sizes[0]
+        if layers:
+            self._copies.keep(self.length, layers, sum(map(_size, layers.values())))
 
     def branches(self, lanes: Sequence[int]) -> RewindableCache:
         """A cache of its own for several texts, which go on from these of the present ones."""
@@ -101,13 +89,13 @@ class RewindableCache:
         taken.inner.reorder_cache(torch.tensor(lanes))
         return taken
 
-    def _restore(self, copy: _Copy) -> None:
+    def _restore(self, length: int, copied: Mapping[int, Any]) -> None:
         for at, layer in enumerate(self.inner.layers):
-            if at in copy.layers:
-                self.inner.layers[at] = deepcopy(copy.layers[at])
+            if at in copied:
+                self.inner.layers[at] = deepcopy(copied[at])
             else:
-                layer.crop(copy.length - self.length)
-        self.length = copy.length
+                layer.crop(length - self.length)
+        self.length = length
 
 
 def _forgets(layer: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from llmchat.engine.extras.transformers_cache import RewindableCache
+from llmchat.engine.extras.transformers_cache import BROKEN, RewindableCache
 from llmchat.errors import ModelLoadError
 
 Reading = Literal["pieces", "tokens", "anew"]
@@ -53,13 +53,16 @@ class TransformersModel:
             cache: Holds what comes before, and then these too; None if nothing does.
         """
         options = dict(self._options)
+        length = 0
         if cache is not None:
             options |= {self._cache_name: cache.inner, "use_cache": True}
+            # Unless it comes back, some layers may have read it and others not.
+            length, cache.length = cache.length, BROKEN
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found: Tensor = self._model(input_ids=torch.tensor(texts, device=self._device), **options).logits
         if cache is not None:
-            cache.length += len(texts[0])
+            cache.length = length + len(texts[0])
         return found[:, -1].float()
 
     def make_cache(self) -> RewindableCache:
