@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,17 @@ import pytest
 from llmchat.chat.archive import read_transcript
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec, split_lora
+from llmchat.chat.reproduce import as_command
 from llmchat.chat.turn import Reply, SettingsChange
 from llmchat.session import ChatSession
+from llmchat.ui.take_along import recipe_of
+from llmchat.worker.messages import NextToken
 from tests.conftest import DATA
+from tests.patience import PATIENCE_SECONDS
 from tests.program import Here
-from tests.test_replay import talk
+from tests.test_replay import talk as hold
+from tests.test_replay_by_hand import LIVELY, talking
+from tests.test_take_along import check
 
 MODEL, ADAPTER = DATA / "architectures" / "llama", DATA / "adapters" / "llama"
 FLAGS = ("--model", MODEL, "--tokenizer", DATA / "architectures" / "tokenizer")
@@ -98,7 +105,7 @@ def moving(session: ChatSession, settle: Callable[[], None]) -> None:
 def test_replies_under_moving_scales_are_made_again(here: Here, tmp_path: Path) -> None:
     """Each with its adapter, its scales at their tokens, and its prompt under the scale of its first one."""
     path = tmp_path / "talk.toml"
-    talk(path, SPEC, moving)
+    hold(path, SPEC, moving)
     replies = [turn.reply for turn in read_transcript(path)[0] if turn.reply is not None]
     assert [Path(reply.lora_path).name for reply in replies] == ["llama"] * (len(replies) - 1) + [""]
     assert any("lora_scale" in change.values for reply in replies for change in reply.changes)
@@ -111,6 +118,35 @@ def test_replies_under_moving_scales_are_made_again(here: Here, tmp_path: Path) 
     gone = here("replay", tmp_path / "moved.toml")
     assert f"There is no adapter {tmp_path / 'gone'}." in gone.out
     assert "1 of " in gone.out
+
+
+def test_a_dragged_scale_is_kept_replayed_and_looked_into(tmp_path: Path) -> None:
+    """A move at every token comes out the same, and the inspector shows each place as it was when it was drawn."""
+    with talking(tmp_path / "talk.toml", SPEC, LIVELY.changed(max_new_tokens=30, min_new_tokens=30)) as talk:
+        talk.drag("lora_scale", iter([round(0.06 * step, 2) for step in range(1, 25)]))
+        reply = talk.say("the sea")
+        # A move while logits are computed is for the token behind theirs.
+        assert [change.token_index for change in reply.changes] == list(range(2, 26))
+        leaf = talk.session.transcript.leaf
+        assert leaf is not None
+        for index in (0, 9, 29):
+            talk.session.inspect(leaf.id, index, 500)
+            while not isinstance(shown := talk.events.get(timeout=PATIENCE_SECONDS), NextToken):
+                pass
+            row = next(row for row in shown.rows if row.token_id == reply.token_ids[index])
+            assert math.log(row.probability) == pytest.approx(reply.facts[index].logprob, abs=1e-4)
+        assert talk.differences() == [None]
+
+
+def test_a_reply_is_taken_along_with_its_adapter(here: Here, tmp_path: Path) -> None:
+    """The command and the Python that are copied open the adapter and take the scale."""
+    settings = LIVELY.changed(max_new_tokens=12, min_new_tokens=3, lora_scale=0.7)
+    with talking(tmp_path / "talk.toml", SPEC, settings) as talk:
+        talk.say("the sea")
+        turn = talk.session.transcript.leaf
+        assert turn is not None
+        check(here, talk, turn, SPEC)
+        assert f"--lora {ADAPTER} " in as_command(recipe_of(talk.session, turn, SPEC))
 
 
 def test_scales_at_each_id_of_a_reply() -> None:

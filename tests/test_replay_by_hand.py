@@ -45,6 +45,15 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
+    @property
+    def lora_scale(self) -> float:
+        """The engine's."""
+        return self._engine.lora_scale
+
+    @lora_scale.setter
+    def lora_scale(self, scale: float) -> None:
+        self._engine.lora_scale = scale
+
     def decode(self, token_id: int) -> Logits:
         """Let the hand do its work, then the model."""
         self.at_each_token()

@@ -13,6 +13,7 @@ import numpy as np
 
 from llmchat.checkpoints.checkpoint import LowRank, RawTensor
 from llmchat.checkpoints.file_bytes import check_unchanged
+from llmchat.checkpoints.stored_tensor import FLOATS
 from llmchat.checkpoints.weight_files import ADAPTER_NAMES
 from llmchat.errors import ModelLoadError
 from llmchat.models.facts import Source
@@ -84,6 +85,9 @@ def _read_peft(path: Path) -> AdapterFile:
                 f"{path} holds more than pairs of matrices, {name[:80]!r} (an embedding, a bias or a module that was "
                 "trained whole), which llmchat cannot add: merge it into its base model with PEFT."
             )
+        if tensor.dtype not in FLOATS or len(tensor.shape) != 2:
+            what = f"is of type {tensor.dtype} and shape {tensor.shape}"
+            raise ModelLoadError(f"{path}: the tensor {name[:80]!r} {what}, no matrix of floats.")
         halves.setdefault(found["module"].removeprefix(_WRAPPED), {})[found["half"]] = tensor.raw()
     check_unchanged(contents)
     pairs = {
@@ -175,18 +179,22 @@ def _pair(path: Path, name: str, down: RawTensor | None, up: RawTensor | None, f
         raise ModelLoadError(f"{path} adapts the experts of {name[:80]!r}, which llmchat cannot do.")
     if down.shape[0] != up.shape[1] or 0 in (*down.shape, *up.shape):
         raise ModelLoadError(f"{path} is damaged: the matrices of {name[:80]!r}, {down.shape} and {up.shape}, differ.")
-    down, up = (_in_floats(half) for half in (down, up))
+    down, up = (_in_floats(path, half) for half in (down, up))
     if not all(_is_finite(half) for half in (down, up)):
         raise ModelLoadError(f"{path} is damaged: {name[:80]!r} holds numbers that are none.")
     return LowRank(down, up, factor)
 
 
-def _in_floats(tensor: RawTensor) -> RawTensor:
+def _in_floats(path: Path, tensor: RawTensor) -> RawTensor:
     from llmchat.checkpoints.blocks import dequantise
 
     if tensor.kind in _FLOATS:
         return tensor
-    values = np.ascontiguousarray(dequantise(tensor.kind, tensor.data), dtype=np.float32).reshape(tensor.shape)
+    try:
+        numbers = dequantise(tensor.kind, tensor.data)
+    except NotImplementedError:
+        raise ModelLoadError(f"{path} holds numbers of the type {tensor.kind}, which llmchat cannot read.") from None
+    values = np.ascontiguousarray(numbers, dtype=np.float32).reshape(tensor.shape)
     return RawTensor("F32", tensor.shape, values.view(np.uint8))
 
 

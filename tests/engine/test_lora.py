@@ -12,11 +12,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec
+from llmchat.engine.batch import BatchStream, Lane
 from llmchat.engine.engine import Engine, Logits
+from llmchat.engine.generation import ReplyStream
 from llmchat.engine.opening import open_engine
+from llmchat.engine.prompt import Prompt
+from llmchat.engine.torch_engine import TorchEngine
 from llmchat.errors import ModelLoadError
 from tests.conftest import DATA
+from tests.engine.recorder import Recorder
 
 SMALL, ADAPTERS = DATA / "architectures", DATA / "adapters"
 TOKENIZER = str(SMALL / "tokenizer")
@@ -163,6 +169,45 @@ def test_a_change_keeps_what_was_read(way: str) -> None:
     assert np.abs(behind(engine, [*IDS, 7, 8], 0.25) - expected).max() > 1e-3
 
 
+@pytest.mark.parametrize("way", PATHS)
+def test_lanes_under_several_scales_are_the_replies_that_they_would_be_alone(way: str) -> None:
+    """A comparison of scales reads the prompt under each, and its lanes do not mix."""
+    engine = opened(SMALL / "llama", ADAPTERS / "llama", way)
+    prompt = Prompt(tuple(IDS), raw=True)
+    settings = GenerationConfig(temperature=0.7, max_new_tokens=12, min_new_tokens=12)
+    configs = [settings.changed(lora_scale=scale) for scale in (1.0, 0.0, 1.0, 1.6)]
+    together = BatchStream(engine, prompt, [Lane(config, 5) for config in configs])
+    together.prefill()
+    for _ in together:
+        pass
+    found = [reply.token_ids for reply in together.replies()]
+    for config, ids in zip(configs, found, strict=True):
+        alone = ReplyStream(engine, prompt, lambda index, config=config: config, 5)  # type: ignore[misc]
+        alone.prefill()
+        for _ in alone:
+            pass
+        assert alone.reply().token_ids == ids
+    assert found[0] == found[2]
+    assert len(set(found)) == 3
+
+
+def test_a_recorded_step_follows_the_scale() -> None:
+    """A CUDA graph reads the scale as a number in memory, so that the slider acts on a GPU too."""
+    plain = opened(SMALL / "llama", ADAPTERS / "llama", "torch")
+    assert isinstance(plain, TorchEngine)
+    recorder = Recorder()
+    recorded = TorchEngine(
+        plain.model, plain.tokenizer, plain.info, end_ids=plain.end_ids, prompt_style=None,
+        device=plain.device, capture=recorder,
+    )  # fmt: skip
+    for scale in (1.0, 0.3, 0.0):
+        behind(recorded, IDS, scale)
+        found = recorded.decode(9).copy()
+        behind(plain, IDS, scale)
+        assert np.abs(found - plain.decode(9)).max() < 1e-4
+    assert recorder.replayed
+
+
 # ── directories and GGUF files ──
 
 GGUF_NAMES = {
@@ -252,6 +297,7 @@ def test_adapters_that_do_more_are_refused(changes: dict[str, Any], words: str, 
     ("extra", "words"),
     [
         ("base_model.model.lm_head.bias", "holds more than pairs of matrices"),
+        ("base_model.model.model.norm.lora_A.weight", "no matrix of floats"),
         ("base_model.model.model.embed_tokens.lora_embedding_A", "(an embedding, a bias or a module"),
         ("base_model.model.model.layers.0.self_attn.x_proj.lora_A.weight", "has only one of its two matrices"),
     ],
@@ -260,7 +306,7 @@ def test_tensors_that_cannot_be_added_are_refused(extra: str, words: str, tmp_pa
     """Nothing of an adapter is left out in silence."""
     adapter = changed(tmp_path / "adapter", "llama")
     file = adapter / "adapter_model.safetensors"
-    write_floats(file, {**floats_of(file), extra: np.ones((2, 64))})
+    write_floats(file, {**floats_of(file), extra: np.ones(64 if "norm" in extra else (2, 64))})
     assert words in refusal(SMALL / "llama", adapter)
 
 

@@ -4,7 +4,8 @@
 
 Needs `peft`, `transformers` and `torch`. Writes a directory for each beside itself, as PEFT saves it, its numbers in
 bfloat16, with `reference.npz`: `ids`, `positions`, and `logits` (float32, a row for each position: those behind the
-ids up to it, read at once with the whole adapter added).
+ids up to it, read at once with the whole adapter added). `llama.gguf` is what llama.cpp's convert_lora_to_gguf.py
+makes of the first, with --outtype bf16.
 """
 
 from __future__ import annotations
