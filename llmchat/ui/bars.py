@@ -38,7 +38,8 @@ def _show_figures(screen: ChatScreen) -> None:
     session, status = screen.session, screen.status
     running, leaf = session.running, session.transcript.leaf
     if running is None:
-        times = leaf.reply.timings if leaf is not None and leaf.reply is not None else Timings()
+        reply = None if leaf is None or session.model is None else leaf.reply
+        times = Timings() if reply is None else reply.timings
         status.context_used = _context_used(session)
     elif running.token_ids:
         return

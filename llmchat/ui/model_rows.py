@@ -15,7 +15,8 @@ def named_rows() -> Iterator[Choice]:
     """The models that come with llmchat or are fetched by it alone."""
     for entry in catalog.models():
         place = "on this machine" if entry.is_on_disk else "to be fetched"
-        yield Choice(entry.name, entry.title, f"{size_words(entry.size)}, {place}; {entry.description}")
+        memory = f"{memory_words(entry.size)} of memory"
+        yield Choice(entry.name, entry.title, f"{size_words(entry.size)}, {place}, {memory}; {entry.description}")
 
 
 def stored_rows() -> Iterator[Choice]:
@@ -24,7 +25,8 @@ def stored_rows() -> Iterator[Choice]:
     for model in stored_models():
         if model.name not in seen:
             seen.add(model.name)
-            yield Choice(model.name, visible(model.name), f"{size_words(model.size)}, from {model.store}")
+            words = f"{size_words(model.size)}, from {model.store}, {memory_words(model.size)} of memory"
+            yield Choice(model.name, visible(model.name), words)
 
 
 def recommended_rows() -> Iterator[Choice]:

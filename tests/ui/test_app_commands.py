@@ -388,6 +388,26 @@ async def test_a_model_too_large_for_the_memory_is_asked_about() -> None:
         assert (await it.ask("hi")).text == "large"
 
 
+async def test_without_a_model_the_bar_tells_no_figures() -> None:
+    """Where the old model cannot come back either, the speed of its last reply is not beside "no model"."""
+    engines = [chat_engine("Hello there.")]
+
+    def build() -> Engine:
+        if engines:
+            return engines.pop()
+        raise ModelLoadError("It is gone.")
+
+    def load(request: LoadRequest, progress: Progress) -> PreparedModel:
+        return PreparedModel("scripted", build)
+
+    async with window(make_worker=lambda post: InferenceWorker(post, load)) as it:
+        await it.ask("hi")
+        await it.until(lambda: "tok/s" in it.status)
+        await it.send("/model other")
+        await it.until(lambda: "no model" in it.status)
+        assert "could not be opened again: It is gone." in it.notes and "tok/s" not in it.status
+
+
 async def test_what_was_said_to_a_model_that_does_not_open_comes_back() -> None:
     """The model before is not asked what was meant for the other."""
     wanted = Event()

@@ -70,7 +70,7 @@ async def test_the_list_says_what_is_on_the_disk(tiny_dir: Path) -> None:
         rows = [str(option.prompt) for option in picker.choices.options]
         assert len(rows) == 5 + len(catalog.recommended_models())
         assert "98 MB, to be fetched" in rows[0]
-        assert "on this machine" in rows[1]
+        assert "on this machine" in rows[1] and "of memory" in rows[1]
         assert "PyTorch checkpoint" in rows[2]
         assert "no such file" in rows[3]
         assert picker.choices.choice is not None and picker.choices.choice.id == model

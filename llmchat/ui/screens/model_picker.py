@@ -14,6 +14,7 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input
 
+from llmchat.chat.amounts import memory_words
 from llmchat.chat.model import ModelSpec, is_pattern
 from llmchat.chat.plain_text import visible
 from llmchat.checkpoints import catalog
@@ -162,7 +163,8 @@ def _recent_row(path: str) -> Choice:
         return Choice(path, visible(Path(path).name), visible(f"the newest checkpoint of a run; {path}"))
     try:
         model = check_model(path)
-        words = f"{model.words}; {path}"
+        memory = f", {memory_words(model.size)} of memory" if model.size else ""
+        words = f"{model.words}{memory}; {path}"
     except UsageError as error:
         words = f"{error.message} {path}"
     return Choice(path, visible(Path(path).name), visible(words))
