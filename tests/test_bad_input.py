@@ -224,7 +224,7 @@ def test_prompts_that_are_not_there(here: Here, tmp_path: Path) -> None:
         ("--seed -2", "seed must be a whole number from 0 to"),
         ("--seed 9223372036854775808", "from 0 to 9223372036854775807"),
         ("--stop=", "stop must not hold an empty string"),
-        ("--preset wild", "Known: Greedy, Conservative, Balanced, Creative."),
+        ("--preset wild", "Known: Greedy, Conservative, Balanced, Creative, Thinking."),
         ("--num-samples 0", "1<=x<=10000"),
         ("--threads 0", "threads takes a whole number from 1 to 1024"),
         ("--device tpu", "device takes auto, cpu, cuda"),

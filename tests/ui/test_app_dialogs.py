@@ -6,6 +6,7 @@ from pathlib import Path
 
 from textual.widgets import Input
 
+from llmchat.checkpoints import catalog
 from llmchat.settings import Settings, load_settings
 from llmchat.ui.screens.compare import CompareScreen
 from llmchat.ui.screens.model_picker import ModelPicker
@@ -56,7 +57,7 @@ async def test_a_model_opened_by_path_is_offered_again(tiny_dir: Path) -> None:
         await it.ready()
         await it.press("f3")
         await it.until(lambda: "model.pt" in it.screen)
-        await it.press("end", "up", "enter")
+        await it.press("home", *["down"] * len(catalog.models()), "enter")
         await it.until(lambda: it.chat.spec.model == path)
 
 

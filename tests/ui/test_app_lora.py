@@ -73,5 +73,5 @@ async def test_the_command_opens_and_closes_an_adapter() -> None:
         await it.until(lambda: not it.chat.panel.has_adapter, "the model alone")
         assert "LoRA scale" not in it.screen
         await it.send(f"/lora {TOKENIZER}")
-        await it.until(lambda: "is no LoRA adapter" in f"{it.screen} {it.toasts}", "a refusal")
+        await it.until(lambda: "is no LoRA adapter" in f"{it.notes} {it.toasts}", "a refusal")
         assert it.session.model is not None and it.session.model.name == "llama"

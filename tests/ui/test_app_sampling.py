@@ -165,7 +165,7 @@ async def test_a_preset_is_chosen_by_keys() -> None:
         it.chat.query_one(PresetHeading).focus()
         await it.press("enter")
         assert isinstance(it.app.focused, OptionList)
-        await it.press("end", "enter")
+        await it.press("end", "up", "enter")
         assert it.session.config == GenerationConfig(temperature=1.5, max_new_tokens=40, seed=5)
         assert "Creative" in it.screen
 
