@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from llmchat.chat.model import ModelInfo
 from llmchat.engine.engine import Logits
+from llmchat.engine.native.library import WIDTH
 from llmchat.engine.native.model import NativeCache, NativeModel
 from llmchat.engine.prefix_engine import PrefixEngine
 from llmchat.tokenizers.prompt_style import PromptStyle
 from llmchat.tokenizers.tokenizer import Tokenizer
 
+_SECONDS_BETWEEN_LOOKS = 0.4
+_FEWEST = 24
+"""Tokens: fewer would read the weights of a large model too often."""
+
 
 class NativeEngine(PrefixEngine):
     """Prefill and decode with prefix reuse. Every call must come from the same thread."""
 
-    CHUNK = 32
+    chunk = _FEWEST
 
     def __init__(
         self,
@@ -55,7 +61,9 @@ class NativeEngine(PrefixEngine):
         places, caches = range(start, start + len(token_ids)), [self.cache] * len(token_ids)
         if wants_logits:
             return self.masked(self.model.step(token_ids, places, caches))
+        began = time.perf_counter()
         self.model.read(token_ids, places, caches)
+        self.chunk = _chunk_for(len(token_ids) / (time.perf_counter() - began))
         return None
 
     def _rewind(self, length: int) -> int:
@@ -71,6 +79,15 @@ class NativeEngine(PrefixEngine):
         if self._window_cache is None:
             self._window_cache = NativeCache(self.model)
         return self.window_logits(self._ids, self._window_cache)
+
+
+def _chunk_for(rate: float) -> int:
+    """How many tokens to read at once, in whole tiles, that a stop is obeyed soon.
+
+    Args:
+        rate: Tokens a second.
+    """
+    return max(_FEWEST, min(int(rate * _SECONDS_BETWEEN_LOOKS) // _FEWEST * _FEWEST, WIDTH))
 
 
 class NativeFork:

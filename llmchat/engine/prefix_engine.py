@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from llmchat.tokenizers.tokenizer import Tokenizer
 class PrefixEngine(ABC):
     """Prefill and decode with prefix reuse. Every call must come from the same thread."""
 
-    CHUNK: ClassVar[int]
+    chunk: int
     """Tokens read between two looks at the stop signal."""
 
     def __init__(
@@ -130,7 +129,7 @@ class PrefixEngine(ABC):
         # Where not every length can be gone back to, that before the last token must be: it is wanted the most.
         apart = end - int(self._forgets)
         while start < end:
-            last = min(start + self.CHUNK, apart if start < apart else end)
+            last = min(start + self.chunk, apart if start < apart else end)
             scale = self._scales[start]
             last = next((place for place in range(start, last) if self._scales[place] != scale), last)
             yield start, last

@@ -24,7 +24,7 @@ _FIRST_CAPACITY = 256
 class TorchEngine(PrefixEngine):
     """Prefill and decode with prefix reuse. Every call must come from the same thread."""
 
-    CHUNK = 256
+    chunk = 256
 
     def __init__(
         self,

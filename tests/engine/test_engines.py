@@ -96,7 +96,7 @@ def test_reuse_after_the_window_slid_is_still_right(tiny_engine: Engine) -> None
 
 def test_prefill_stops_between_chunks(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stop signal is looked at once per chunk; what was read stays usable."""
-    monkeypatch.setattr(type(tiny_engine), "CHUNK", 32)
+    monkeypatch.setattr(tiny_engine, "chunk", 32)
     ids = list(range(10, 110))
     told: list[tuple[int, int]] = []
     stopped = tiny_engine.prefill(ids, lambda: bool(told), lambda done, total: told.append((done, total)))

@@ -20,7 +20,7 @@ _FIRST_ROOM = 2048
 class LlamaCppEngine(PrefixEngine):
     """Prefill and decode with prefix reuse. Every call must come from the same thread."""
 
-    CHUNK = 256
+    chunk = 256
 
     def __init__(
         self,
@@ -88,9 +88,9 @@ class LlamaCppEngine(PrefixEngine):
             raise
 
     def _logits(self, context: LlamaCppContext, token_ids: list[int], start: int) -> Logits:
-        for at in range(0, len(token_ids), self.CHUNK):
-            piece = _in_a_row(token_ids[at : at + self.CHUNK], start + at)
-            piece[-1] = piece[-1]._replace(wants_logits=at + self.CHUNK >= len(token_ids))
+        for at in range(0, len(token_ids), self.chunk):
+            piece = _in_a_row(token_ids[at : at + self.chunk], start + at)
+            piece[-1] = piece[-1]._replace(wants_logits=at + self.chunk >= len(token_ids))
             rows = context.read(piece)
         return self.masked(rows[0])
 

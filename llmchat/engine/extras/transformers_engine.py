@@ -22,7 +22,7 @@ _COPY_EVERY = 256
 class TransformersEngine(PrefixEngine):
     """Prefill and decode with prefix reuse. Every call must come from the same thread."""
 
-    CHUNK = 256
+    chunk = 256
 
     def __init__(
         self,

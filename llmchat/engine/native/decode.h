@@ -17,7 +17,8 @@ constexpr int kRows = 16;   // rows of a block
 constexpr int kGroup = 32;  // columns whose activations share a scale
 constexpr int kHalf = 16;   // columns whose activations share a total
 constexpr int kSuper = 256; // columns of a superblock, the unit of the K-quants
-constexpr int kTile = 4;    // positions that one pass over the weights serves
+constexpr int kTile = 4;    // positions that one pass over a block of weights serves
+constexpr int kWide = 96;   // positions of one step at most
 constexpr int kSharers = 4; // query heads that one pass over keys and values serves
 constexpr int kStretch = 128; // positions of one item of attention, whatever the number of threads
 
@@ -165,6 +166,14 @@ struct Activations {
     int outlying_count = 0;
 };
 
+// kTile positions side by side, as products of many positions read them: for 4 columns the low digits of every position,
+// then the high ones; scales and totals of every position for one group after the other.
+struct PackedTile {
+    int32_t* digits = nullptr;
+    float* scale = nullptr;
+    int32_t* total = nullptr;
+};
+
 // How the keys or values of one head lie: in stretches, and there by groups of up to 32 columns, so that attention
 // reads them in the order of memory. A group has the scale of each position, then its numbers: of values all columns of
 // one position side by side, of keys the 16 positions of a block, for one column after the other. They are kept as
@@ -191,6 +200,9 @@ struct Kernels {
     // y[t][row] (+)= matrix * x[t] for the rows of some blocks; y has whole blocks of rows.
     void (*multiply)(const Matrix&, const Activations* x, int positions, int first_block, int end_block,
                      float* y, size_t stride, bool add);
+    // The same for quantised matrices and any number of positions, which are also given packed; null without it.
+    void (*multiply_packed)(const Matrix&, const Activations* x, const PackedTile* tiles, int positions, int first_block,
+                            int end_block, float* y, size_t stride, bool add);
     // Rounds one head's key or value into its place of a stretch.
     void (*keep)(const float* x, HeadLayout, int place, bool is_key, uint8_t* stretch);
     // Softmax attention of up to kSharers query heads over the positions `skipped` to `length` of a stretch. Scores are
@@ -206,6 +218,9 @@ struct Kernels {
     // gate = act(gate) * up, or act(gate) where there is no up; the kinds are those of interface.h.
     void (*activate)(int kind, float* gate, const float* up, int count);
 };
+
+// Puts up to kTile positions of `cols` columns side by side; those that are missing are nothing.
+void pack(const Activations* x, int positions, int cols, PackedTile& to);
 
 const Kernels* avx512_kernels();  // null where the compiler or the machine has them not
 const Kernels* avx2_kernels();

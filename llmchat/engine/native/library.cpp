@@ -209,14 +209,14 @@ int llmchat_cache_copy(const Cache* from, Cache* to, int length) try {
 size_t llmchat_cache_bytes(const Cache* cache) { return cache->bytes(); }
 
 // How many workers the next step of one position with logits gets.
-int llmchat_workers(const Model* model) { return model->paces[kTile].workers(); }
+int llmchat_workers(const Model* model) { return model->paces[kTile + 1].workers(); }
 
-// Runs `count` positions (at most kTile) and writes the logits of those from `logits_from` on,
+// Runs `count` positions (at most kWide) and writes the logits of those from `logits_from` on,
 // each row with whole blocks of the vocabulary.
 // Returns 0, 1 if the model is incomplete or a token or position lies outside, or 2 without memory.
 int llmchat_step(Model* model, const int32_t* token_ids, const int32_t* positions, Cache* const* caches, int count,
                  float* logits, int logits_from) try {
-    if (count < 1 || count > kTile || logits_from < 0 || !model->is_complete()) return REFUSED;
+    if (count < 1 || count > kWide || logits_from < 0 || !model->is_complete()) return REFUSED;
     for (int t = 0; t < count; t++) {
         if (token_ids[t] < 0 || token_ids[t] >= model->shape.vocab) return REFUSED;
         if (!model->has_place(*caches[t], positions[t])) return REFUSED;

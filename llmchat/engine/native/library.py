@@ -13,7 +13,7 @@ from llmchat.engine.native.sources import sources_hash
 KERNELS_VARIABLE = "LLMCHAT_KERNELS"
 """Environment variable that names the kernels to use (avx512, avx2, neon, portable), or "none" for torch."""
 
-TILE = 4
+WIDTH = 96
 """Positions that one call takes at most."""
 
 PAGE = 128

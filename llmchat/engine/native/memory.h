@@ -135,4 +135,22 @@ private:
     Part own_, outliers_;
 };
 
+// Packed tiles for some positions of up to `cols` columns.
+class PackedMemory {
+public:
+    PackedMemory(int positions, int cols) : tiles((positions + kTile - 1) / kTile) {
+        const size_t columns = (cols + kSuper - 1) / kSuper * kSuper, of_tile = columns / 2 * kTile, groups = columns / kGroup * kTile;
+        digits_.resize(of_tile * tiles.size()), scale_.resize(groups * tiles.size()), total_.resize(2 * groups * tiles.size());
+        for (size_t i = 0; i < tiles.size(); i++) tiles[i] = {&digits_[i * of_tile], &scale_[i * groups], &total_[i * 2 * groups]};
+    }
+    PackedMemory(const PackedMemory&) = delete;
+    PackedMemory& operator=(const PackedMemory&) = delete;
+
+    std::vector<PackedTile> tiles;
+
+private:
+    std::vector<int32_t> digits_, total_;
+    std::vector<float> scale_;
+};
+
 }  // namespace llmchat

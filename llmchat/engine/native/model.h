@@ -19,19 +19,30 @@
 
 namespace llmchat {
 
+constexpr int kNear = 8;  // positions of a wide step whose attention goes through a stretch together
+
 struct Model : Weights {
     const Kernels* kernels;
     Arena memory;
     Team team;
     std::vector<uint8_t> tables[LOOK_UPS];  // of the formats that are used
-    std::vector<Pace> paces;  // of steps without logits, for each number of positions, then of those with
+    std::vector<Pace> paces;  // of steps without logits, for each number of positions up to kTile and for more, then of those with
 
     struct Scratch {  // of one worker
-        std::vector<float> normed, scratch, thin;
+        std::vector<float> normed, scratch, parts, thin;
         std::vector<std::unique_ptr<ActivationMemory>> memory;
         Activations tile[kTile];
+        std::vector<Activations> of_group;
         Routing routing;
     };
+    // What a step of more than kTile positions is prepared in, by all workers together.
+    struct Wide {
+        std::vector<float> normed;
+        std::vector<std::unique_ptr<ActivationMemory>> memory;
+        std::vector<Activations> rows;
+        std::unique_ptr<PackedMemory> packed;
+    };
+    Wide wide;
     std::vector<Scratch> scratch;
     std::vector<float> x, qkv, parts, attended, hidden, up, delta;
     std::vector<float> scores, sums, shared_sums;  // of a mixture
@@ -39,27 +50,23 @@ struct Model : Weights {
     int stretches = 1;  // of the longest text of a step
     bool complete = false;
     float lora_scale = 1;
-    int padded_qkv, padded_ffn, padded_dim, padded_shared, widest, slots = kTile;
+    int padded_qkv, padded_ffn, padded_dim, padded_shared, padded_experts, padded_heads, widest, used = 1, room = 0;
+
+    static int padded(int n) { return (n + kGroup - 1) / kGroup * kGroup; }
 
     Model(const Shape& s, const LayerShape* given, const Kernels* k)
-        : Weights(s, given), kernels(k), team(s.threads), paces(2 * kTile, Pace(team.size())) {
-        auto padded = [](int n) { return (n + kGroup - 1) / kGroup * kGroup; };
+        : Weights(s, given), kernels(k), team(s.threads), paces(2 * (kTile + 1), Pace(team.size())) {
+        for (int logits : {0, 1}) paces[logits * (kTile + 1) + kTile] = Pace(team.size(), true);
         int ffn = 1, shared = 0, experts = 0;
         for (const Layer& l : layers) {
             ffn = std::max(ffn, l.shape.ffn), shared = std::max(shared, l.shape.shared_ffn);
             windows.push_back(l.shape.window);
-            experts = std::max(experts, l.shape.experts), slots = std::max(slots, kTile * l.shape.experts_used);
+            experts = std::max(experts, l.shape.experts), used = std::max(used, l.shape.experts_used);
         }
         padded_qkv = padded(qkv_rows), padded_ffn = padded(ffn), padded_dim = padded(s.dim), padded_shared = padded(shared);
-        widest = std::max({padded_dim, padded_ffn, padded_shared, padded(s.heads * s.head_dim)});
-        x.resize(kTile * padded_dim), qkv.resize(kTile * padded_qkv);
-        attended.resize(kTile * padded(s.heads * s.head_dim));
-        hidden.resize(size_t(slots) * padded_ffn), up.resize(size_t(slots) * padded_ffn);
-        delta.resize(size_t(slots) * padded_dim);
-        if (experts) {
-            scores.resize(kTile * size_t(padded(experts) + 2 * padded_shared + kGroup));
-            sums.resize(kTile * padded_dim), shared_sums.resize(kTile * padded_dim);
-        }
+        padded_experts = padded(experts), padded_heads = padded(s.heads * s.head_dim);
+        widest = std::max({padded_dim, padded_ffn, padded_shared, padded_heads});
+        make_room(kTile);
         scratch.resize(s.threads);
         for (auto& one : scratch) {
             one.normed.resize(kTile * widest), one.scratch.resize(head_layout().scratch_size());
@@ -68,6 +75,27 @@ struct Model : Weights {
                 position = one.memory.back()->view;
             }
         }
+    }
+
+    // Room for steps of this many positions.
+    void make_room(int positions) {
+        if (positions <= room) return;
+        const size_t rows = positions, slots = rows * used;
+        x.resize(rows * padded_dim), qkv.resize(rows * padded_qkv), attended.resize(rows * padded_heads);
+        hidden.resize(slots * padded_ffn), up.resize(slots * padded_ffn), delta.resize(slots * padded_dim);
+        if (padded_experts) {
+            scores.resize(rows * (padded_experts + 2 * padded_shared + kGroup));
+            sums.resize(rows * padded_dim), shared_sums.resize(rows * padded_dim);
+        }
+        if (positions > kTile) {
+            wide.normed.resize(rows * widest);
+            while (wide.memory.size() < rows) {
+                wide.memory.push_back(std::make_unique<ActivationMemory>(widest));
+                wide.rows.push_back(wide.memory.back()->view);
+            }
+            if (kernels->multiply_packed) wide.packed = std::make_unique<PackedMemory>(positions, widest);
+        }
+        room = positions;
     }
 
     // Bytes of a page of a KV cache.
@@ -90,50 +118,75 @@ struct Model : Weights {
         return std::all_of(rotations.begin(), rotations.end(), [&](const Rotation& r) { return position < r.positions(); });
     }
 
-    // Makes `count` rows of floats ready for a matrix, on this worker.
-    const Activations* prepare(int worker, const Stack& m, const float* rows, size_t stride, int count) {
-        Scratch& own = scratch[worker];
-        const bool is_quantised = m.is_quantised();
-        for (int t = 0; t < count; t++) {
-            own.tile[t].values = rows + t * stride;
-            if (is_quantised) kernels->quantise(rows + t * stride, m.parts[0].cols, own.tile[t]);
-        }
-        return own.tile;
+    // Some positions on their way into a matrix; packed as well where there are many and the kernels want them so.
+    struct Inputs {
+        const Activations* rows;
+        const PackedTile* tiles;
+        int count;
+    };
+
+    // The tiles of a wide step that a worker prepares, as positions.
+    void own_positions(int worker, int count, int& from, int& to) const {
+        share(worker, (count + kTile - 1) / kTile, from, to);
+        from *= kTile, to = std::min(to * kTile, count);
     }
 
-    void multiply(int worker, const Stack& m, const Activations* in, int count, float* y, size_t stride, bool add) {
+    // Makes rows of floats ready for a matrix: few of them each worker for itself, many all workers together.
+    Inputs prepare(int worker, const Stack& m, const float* rows, size_t stride, int count) {
+        const bool is_wide = count > kTile;
+        int from = 0, to = count;
+        if (is_wide) team.meet(), own_positions(worker, count, from, to);
+        Activations* ready = is_wide ? wide.rows.data() : scratch[worker].tile;
+        const bool is_quantised = m.is_quantised(), is_packed = is_wide && is_quantised && wide.packed;
+        for (int t = from; t < to; t++) {
+            ready[t].values = rows + t * stride;
+            if (is_quantised) kernels->quantise(rows + t * stride, m.parts[0].cols, ready[t]);
+        }
+        for (int t = from; t < to && is_packed; t += kTile) {
+            pack(ready + t, std::min(to - t, kTile), m.parts[0].cols, wide.packed->tiles[t / kTile]);
+        }
+        if (is_wide) team.meet();
+        return {ready, is_packed ? wide.packed->tiles.data() : nullptr, count};
+    }
+
+    void multiply(int worker, const Stack& m, const Inputs& in, float* y, size_t stride, bool add) {
         int from, to;
         share(worker, m.blocks(), from, to);
         int start = 0;
         for (const Matrix& part : m.parts) {
             const int first = std::max(from - start, 0), end = std::min(to - start, part.blocks());
-            if (first < end) kernels->multiply(part, in, count, first, end, y + size_t(start) * kRows, stride, add);
+            float* rows = y + size_t(start) * kRows;
+            if (first < end && in.tiles && part.is_quantised()) {
+                kernels->multiply_packed(part, in.rows, in.tiles, in.count, first, end, rows, stride, add);
+            } else if (first < end) {
+                kernels->multiply(part, in.rows, in.count, first, end, rows, stride, add);
+            }
             start += part.blocks();
         }
         if (m.added.empty() || lora_scale == 0) return;
         for (const LowRank& a : m.added) {
             const int first = std::max(from - a.first_block, 0), end = std::min(to - a.first_block, a.up.blocks());
-            if (first < end) add_low_rank(worker, a, in, count, first, end, y + size_t(a.first_block) * kRows, stride);
+            if (first < end) add_low_rank(worker, a, in, first, end, y + size_t(a.first_block) * kRows, stride);
         }
     }
 
     // y += scale * factor * up * (down * in) for some blocks. Each worker makes the few numbers between for itself.
-    void add_low_rank(int worker, const LowRank& a, const Activations* in, int count, int first, int end, float* y, size_t stride) {
+    void add_low_rank(int worker, const LowRank& a, const Inputs& in, int first, int end, float* y, size_t stride) {
         float* thin = scratch[worker].thin.data();
         const size_t thin_stride = size_t(a.down.blocks()) * kRows;
-        kernels->multiply(a.down, in, count, 0, a.down.blocks(), thin, thin_stride, false);
-        Activations between[kTile];
-        for (int t = 0; t < count; t++) {
+        kernels->multiply(a.down, in.rows, in.count, 0, a.down.blocks(), thin, thin_stride, false);
+        Activations between[kWide];
+        for (int t = 0; t < in.count; t++) {
             float* row = thin + t * thin_stride;
             for (int i = 0; i < a.down.rows; i++) row[i] *= lora_scale * a.factor;
             between[t].values = row;
         }
-        kernels->multiply(a.up, between, count, first, end, y, stride, true);
+        kernels->multiply(a.up, between, in.count, first, end, y, stride, true);
     }
 
     // Room for the numbers between the matrices of a pair.
     void reserve_rank(int rank) {
-        const size_t wanted = size_t(kTile) * ((rank + kRows - 1) / kRows * kRows);
+        const size_t wanted = size_t(kWide) * ((rank + kRows - 1) / kRows * kRows);
         for (Scratch& one : scratch) one.thin.resize(std::max(one.thin.size(), wanted));
     }
 
@@ -142,10 +195,13 @@ struct Model : Weights {
         else kernels->rms_norm(from, weight, dim, shape.eps, to);
     }
 
-    // Rows of the stream through a norm, or as they are where it is not there.
+    // Rows of the stream through a norm, or as they are where it is not there. Of many, those that the worker prepares.
     const float* normalised(int worker, const float* weight, const float* bias, const float* rows, int count) {
-        float* to = scratch[worker].normed.data();
-        for (int t = 0; t < count; t++) {
+        const bool is_wide = count > kTile;
+        int from = 0, end = count;
+        if (is_wide) team.meet(), own_positions(worker, count, from, end);
+        float* to = is_wide ? wide.normed.data() : scratch[worker].normed.data();
+        for (int t = from; t < end; t++) {
             if (weight) normalise(shape.norm_kind, rows + t * padded_dim, weight, bias, shape.dim, to + t * widest);
             else std::memcpy(to + t * widest, rows + t * padded_dim, shape.dim * sizeof(float));
         }
@@ -257,13 +313,66 @@ struct Model : Weights {
         }
     }
 
+    // The same for many positions: each worker has whole heads of a few of them, and keys stay near for these.
+    void attend_widely(int worker, int layer, int count, const int32_t* positions, Cache* const* caches) {
+        const LayerShape& s = layers[layer].shape;
+        const int size = shape.head_dim, group = shape.heads / shape.kv_heads, tiles = (count + kNear - 1) / kNear;
+        const float* sinks = layers[layer].vector(SINKS);
+        const size_t part_size = head_layout().part_size(), of_head = stretches * part_size;
+        float* own = scratch[worker].parts.data();
+        int item, end;
+        share(worker, shape.kv_heads * tiles, item, end);
+        for (; item < end; item++) {
+            const int kv = item / tiles, from = item % tiles * kNear, to = std::min(from + kNear, count);
+            const int first = first_seen(s.window, *std::min_element(positions + from, positions + to)) / kStretch;
+            const int last = *std::max_element(positions + from, positions + to) / kStretch;
+            for (int stretch = first; stretch <= last; stretch++) {
+                for (int t = from; t < to; t++) attend_stretch(worker, layer, kv, t, stretch, positions[t], *caches[t], own + (t - from) * group * of_head, of_head);
+            }
+            for (int t = from; t < to; t++) {
+                const int begin = first_seen(s.window, positions[t]) / kStretch;
+                for (int h = 0; h < group; h++) {
+                    const int head = kv * group + h;
+                    kernels->join(own + ((t - from) * group + h) * of_head + begin * part_size, positions[t] / kStretch + 1 - begin, head_layout(),
+                                  sinks ? sinks + head : nullptr, &attended[(size_t(t) * shape.heads + head) * size]);
+                }
+            }
+        }
+    }
+
+    // One stretch for all heads of one position that share its keys; what is found goes to `to`, by head.
+    void attend_stretch(int worker, int layer, int kv, int t, int stretch, int position, const Cache& cache, float* to, size_t of_head) {
+        const LayerShape& s = layers[layer].shape;
+        const int group = shape.heads / shape.kv_heads, from = stretch * kStretch, length = std::min(position + 1 - from, kStretch);
+        const int skipped = std::max(first_seen(s.window, position) - from, 0);
+        if (length <= skipped) return;
+        uint8_t* page = cache.page(layer, stretch);
+        const uint8_t *keys = head_in_page(page, kv, true), *values = head_in_page(page, kv, false);
+        for (int h = 0; h < group; h += kSharers) {
+            const int sharers = std::min(group - h, kSharers);
+            const float* queries[kSharers];
+            float* out[kSharers];
+            for (int i = 0; i < sharers; i++) {
+                queries[i] = &qkv[size_t(t) * padded_qkv + size_t(kv * group + h + i) * shape.head_dim];
+                out[i] = to + (h + i) * of_head + stretch * head_layout().part_size();
+            }
+            kernels->attend(queries, sharers, keys, values, keys, skipped, length, head_layout(), s.scale, s.softcap,
+                            scratch[worker].scratch.data(), out);
+        }
+    }
+
     float* part_of(int t, int head) { return &parts[(size_t(t) * shape.heads + head) * stretches * head_layout().part_size()]; }
+
+    static void grow(std::vector<float>& floats, size_t wanted) {
+        if (floats.size() < wanted) floats.resize(wanted);
+    }
 
     // Room for what `attend` finds in the positions of a step.
     void reserve_parts(const int32_t* positions, int count) {
         stretches = *std::max_element(positions, positions + count) / kStretch + 1;
-        const size_t wanted = size_t(count) * shape.heads * stretches * head_layout().part_size();
-        if (parts.size() < wanted) parts.resize(wanted);
+        const size_t of_head = size_t(stretches) * head_layout().part_size();
+        if (count <= kTile) return grow(parts, count * shape.heads * of_head);
+        for (Scratch& own : scratch) grow(own.parts, kNear * (shape.heads / shape.kv_heads) * of_head);
     }
 
     void add_bias(const float* bias, float* rows, size_t stride, int count, int from, int to) {
@@ -285,16 +394,16 @@ struct Model : Weights {
     }
 
     // x += scale * norm(matrix * in + bias), each worker for its own rows.
-    void add_to_stream(int worker, const Layer& l, const Stack& m, const float* bias, VectorSlot norm, const Activations* in, int count) {
+    void add_to_stream(int worker, const Layer& l, const Stack& m, const float* bias, VectorSlot norm, const Inputs& in) {
         int from, to;
         own_rows(worker, m, shape.dim, from, to);
         if (!l.vector(norm) && l.shape.residual_scale == 1.0f) {
-            multiply(worker, m, in, count, x.data(), padded_dim, true);
-            return add_bias(bias, x.data(), padded_dim, count, from, to);
+            multiply(worker, m, in, x.data(), padded_dim, true);
+            return add_bias(bias, x.data(), padded_dim, in.count, from, to);
         }
-        multiply(worker, m, in, count, delta.data(), padded_dim, false);
-        add_bias(bias, delta.data(), padded_dim, count, from, to);
-        add_delta(worker, l, norm, count, from, to);
+        multiply(worker, m, in, delta.data(), padded_dim, false);
+        add_bias(bias, delta.data(), padded_dim, in.count, from, to);
+        add_delta(worker, l, norm, in.count, from, to);
     }
 
     // x += scale * norm(delta), for the worker's own rows.
@@ -304,6 +413,7 @@ struct Model : Weights {
         if (l.vector(norm)) {
             team.meet();
             rows = normalised(worker, l, norm, delta.data(), count), stride = widest;
+            if (count > kTile) team.meet();
         }
         for (int t = 0; t < count; t++) {
             for (int i = from; i < to; i++) x[t * padded_dim + i] += l.shape.residual_scale * rows[t * stride + i];
@@ -312,14 +422,15 @@ struct Model : Weights {
 
     // hidden = act(gate * in) * (up * in), each worker for its own rows.
     void open_network(int worker, const Layer& l, const Stack& gate, const Stack& upper, const float* gate_bias, const float* up_bias,
-                      int ffn, const Activations* in, int count, float* to_hidden, float* to_up, size_t stride) {
+                      int ffn, const Inputs& in, float* to_hidden, float* to_up, size_t stride) {
         int from, to;
+        const int count = in.count;
         own_rows(worker, upper, ffn, from, to);
         const bool gated = l.shape.gated;
-        multiply(worker, gated ? gate : upper, in, count, to_hidden, stride, false);
+        multiply(worker, gated ? gate : upper, in, to_hidden, stride, false);
         add_bias(gated ? gate_bias : up_bias, to_hidden, stride, count, from, to);
         if (gated) {
-            multiply(worker, upper, in, count, to_up, stride, false);
+            multiply(worker, upper, in, to_up, stride, false);
             add_bias(up_bias, to_up, stride, count, from, to);
         }
         for (int t = 0; t < count && from < to; t++) {
@@ -329,41 +440,42 @@ struct Model : Weights {
 
     void open_dense(int worker, const Layer& l, const float* normed, int count) {
         const Stack &gate = l.matrices[GATE], &upper = l.matrices[UP];
-        const Activations* in = prepare(worker, gate.is_quantised() ? gate : upper, normed, widest, count);
-        open_network(worker, l, gate, upper, l.vector(GATE_BIAS), l.vector(UP_BIAS), l.shape.ffn, in, count, hidden.data(), up.data(), padded_ffn);
+        const Inputs in = prepare(worker, gate.is_quantised() ? gate : upper, normed, widest, count);
+        open_network(worker, l, gate, upper, l.vector(GATE_BIAS), l.vector(UP_BIAS), l.shape.ffn, in, hidden.data(), up.data(), padded_ffn);
     }
 
     void close_dense(int worker, const Layer& l, int count) {
-        const Activations* in = prepare(worker, l.matrices[DOWN], hidden.data(), padded_ffn, count);
-        add_to_stream(worker, l, l.matrices[DOWN], l.vector(DOWN_BIAS), POST_FFN_NORM, in, count);
+        const Inputs in = prepare(worker, l.matrices[DOWN], hidden.data(), padded_ffn, count);
+        add_to_stream(worker, l, l.matrices[DOWN], l.vector(DOWN_BIAS), POST_FFN_NORM, in);
     }
 
     // The experts that the router chooses for each position, and the network that is always used.
     void mix_experts(int worker, const Layer& l, int count) {
         const LayerShape& s = l.shape;
         const float* normed = normalised(worker, l, FFN_NORM, x.data(), count);
-        float *shared = &scores[kTile * size_t((s.experts + kGroup - 1) / kGroup * kGroup)], *shared_up = shared + kTile * padded_shared;
-        float* shared_score = shared_up + kTile * padded_shared;
-        const size_t stride = (s.experts + kGroup - 1) / kGroup * kGroup;
-        multiply(worker, l.matrices[ROUTER], prepare(worker, l.matrices[ROUTER], normed, widest, count), count, scores.data(), stride, false);
-        const Activations* in = prepare(worker, opened_by(l), normed, widest, count);
+        const size_t stride = padded_experts;
+        float *shared = &scores[count * stride], *shared_up = shared + size_t(count) * padded_shared;
+        float* shared_score = shared_up + size_t(count) * padded_shared;
+        multiply(worker, l.matrices[ROUTER], prepare(worker, l.matrices[ROUTER], normed, widest, count), scores.data(), stride, false);
+        const Inputs in = prepare(worker, opened_by(l), normed, widest, count);
         if (s.shared_ffn) {
-            open_network(worker, l, l.matrices[SHARED_GATE], l.matrices[SHARED_UP], nullptr, nullptr, s.shared_ffn, in, count, shared,
-                         shared_up, padded_shared);
+            open_network(worker, l, l.matrices[SHARED_GATE], l.matrices[SHARED_UP], nullptr, nullptr, s.shared_ffn, in, shared, shared_up,
+                         padded_shared);
             const Stack& score = l.matrices[SHARED_SCORE];
-            if (!score.parts.empty()) multiply(worker, score, in, count, shared_score, kRows, false);
+            if (!score.parts.empty()) multiply(worker, score, in, shared_score, kRows, false);
         }
         team.meet();
         Routing& routing = scratch[worker].routing;
         routing.choose(scores.data(), stride, l.vector(ROUTER_BIAS), s, count);
         for (const auto& group : routing.groups) {
-            Activations of_group[kTile];
-            for (int i = 0; i < group.count; i++) of_group[i] = in[routing.position_of[group.first + i]];
+            std::vector<Activations>& of_group = scratch[worker].of_group;
+            of_group.clear();
+            for (int i = 0; i < group.count; i++) of_group.push_back(in.rows[routing.position_of[group.first + i]]);
             const Expert& e = l.experts[group.expert];
             const float *gate_bias = l.vector(GATE_BIAS), *up_bias = l.vector(UP_BIAS);
             const size_t at = size_t(group.expert) * s.ffn;
-            open_network(worker, l, e.gate, e.up, gate_bias ? gate_bias + at : nullptr, up_bias ? up_bias + at : nullptr, s.ffn, of_group,
-                         group.count, &hidden[size_t(group.first) * padded_ffn], &up[size_t(group.first) * padded_ffn], padded_ffn);
+            open_network(worker, l, e.gate, e.up, gate_bias ? gate_bias + at : nullptr, up_bias ? up_bias + at : nullptr, s.ffn,
+                         {of_group.data(), nullptr, group.count}, &hidden[size_t(group.first) * padded_ffn], &up[size_t(group.first) * padded_ffn], padded_ffn);
         }
         team.meet();
         close_experts(worker, l, routing, shared, shared_score, count);
@@ -383,9 +495,9 @@ struct Model : Weights {
         own_rows(worker, l.experts[0].down, shape.dim, from, to);
         for (const auto& group : routing.groups) {
             const Expert& e = l.experts[group.expert];
-            const Activations* in = prepare(worker, e.down, &hidden[size_t(group.first) * padded_ffn], padded_ffn, group.count);
+            const Inputs in = prepare(worker, e.down, &hidden[size_t(group.first) * padded_ffn], padded_ffn, group.count);
             float* rows = &delta[size_t(group.first) * padded_dim];
-            multiply(worker, e.down, in, group.count, rows, padded_dim, false);
+            multiply(worker, e.down, in, rows, padded_dim, false);
             const float* bias = l.vector(DOWN_BIAS);
             add_bias(bias ? bias + size_t(group.expert) * shape.dim : nullptr, rows, padded_dim, group.count, from, to);
         }
@@ -400,8 +512,8 @@ struct Model : Weights {
             }
         }
         if (s.shared_ffn) {
-            const Activations* in = prepare(worker, l.matrices[SHARED_DOWN], shared, padded_shared, count);
-            multiply(worker, l.matrices[SHARED_DOWN], in, count, shared_sums.data(), padded_dim, false);
+            const Inputs in = prepare(worker, l.matrices[SHARED_DOWN], shared, padded_shared, count);
+            multiply(worker, l.matrices[SHARED_DOWN], in, shared_sums.data(), padded_dim, false);
             for (int t = 0; t < count; t++) {
                 const bool is_weighed = !l.matrices[SHARED_SCORE].parts.empty();
                 const float weight = is_weighed ? 1.0f / (1.0f + std::exp(-shared_score[t * kRows])) : 1.0f;
@@ -419,14 +531,13 @@ struct Model : Weights {
         for (int i = 0; i < shape.layers; i++) {
             const Layer& l = layers[i];
             const float* normed = normalised(worker, l, ATTENTION_NORM, x.data(), count);
-            const Activations* in = prepare(worker, l.matrices[QKV], normed, widest, count);
-            multiply(worker, l.matrices[QKV], in, count, qkv.data(), padded_qkv, false);
+            multiply(worker, l.matrices[QKV], prepare(worker, l.matrices[QKV], normed, widest, count), qkv.data(), padded_qkv, false);
             if (l.shape.parallel) {
                 if (l.vector(FFN_NORM)) normed = normalised(worker, l, FFN_NORM, x.data(), count);
                 open_dense(worker, l, normed, count);
             }
             team.meet();
-            float factors[kTile][2];
+            float factors[kWide][2];
             for (int t = 0; t < count; t++) find_norm_factors(l, t, factors[t]);
             if (shape.qk_norm_kind != NO_NORM && shape.qk_norm_of == OF_ALL) team.meet();
             int from, to;
@@ -436,10 +547,10 @@ struct Model : Weights {
                 place_head(i, item % heads, t, positions[t], factors[t], *caches[t]);
             }
             team.meet();
-            attend(worker, i, count, positions, caches);
+            count > kTile ? attend_widely(worker, i, count, positions, caches) : attend(worker, i, count, positions, caches);
             team.meet();
-            in = prepare(worker, l.matrices[OUT], attended.data(), size_t(shape.heads) * shape.head_dim, count);
-            add_to_stream(worker, l, l.matrices[OUT], l.vector(OUT_BIAS), POST_ATTENTION_NORM, in, count);
+            const Inputs in = prepare(worker, l.matrices[OUT], attended.data(), size_t(shape.heads) * shape.head_dim, count);
+            add_to_stream(worker, l, l.matrices[OUT], l.vector(OUT_BIAS), POST_ATTENTION_NORM, in);
             if (!l.shape.parallel) {
                 team.meet();
                 if (l.shape.experts) {
@@ -454,11 +565,11 @@ struct Model : Weights {
             team.meet();
         }
         if (logits_from >= count) return;
-        const float* normed = normalised(worker, global(NORM), global(NORM_BIAS), x.data(), count);
-        const Activations* in = prepare(worker, head, normed, widest, count);
+        const int wanted = count - logits_from;
+        const float* normed = normalised(worker, global(NORM), global(NORM_BIAS), &x[size_t(logits_from) * padded_dim], wanted);
         const size_t stride = size_t(head.blocks()) * kRows;
-        multiply(worker, head, in + logits_from, count - logits_from, logits, stride, false);
-        finish_logits(worker, logits, stride, count - logits_from);
+        multiply(worker, head, prepare(worker, head, normed, widest, wanted), logits, stride, false);
+        finish_logits(worker, logits, stride, wanted);
     }
 
     void finish_logits(int worker, float* logits, size_t stride, int count) {
@@ -478,6 +589,7 @@ struct Model : Weights {
     // Arguments as the library's, which have been looked at.
     void step(const int32_t* token_ids, const int32_t* places, Cache* const* caches, int count, float* logits, int logits_from) {
         const float* learned = global(POSITIONS);
+        make_room(count);
         for (int t = 0; t < count; t++) {
             float* row = &x[size_t(t) * padded_dim];
             read_row(embedding.format, embedding.data + token_ids[t] * file_row_bytes(embedding.format, shape.dim), shape.dim, row);
@@ -485,9 +597,11 @@ struct Model : Weights {
             for (int i = 0; i < shape.dim && learned; i++) row[i] += learned[size_t(places[t]) * shape.dim + i];
         }
         reserve_parts(places, count);
-        Pace& pace = paces[(logits_from < count) * kTile + count - 1];
+        const int kind = std::min(count, kTile + 1) - 1;
+        Pace& pace = paces[(logits_from < count) * (kTile + 1) + kind];
         // Steps are compared by the bytes that they read.
         double work = double(bytes());
+        if (count > kTile) work *= count;
         for (const Layer& l : layers) {
             for (int t = 0; t < count; t++) work += double(places[t] + 1 - first_seen(l.shape.window, places[t])) * page_bytes() / kStretch;
         }

@@ -16,7 +16,7 @@ from llmchat.checkpoints.checkpoint import Adapter, Checkpoint, RawTensor
 from llmchat.engine.architectures.frequencies import rope_frequencies, rope_magnitude
 from llmchat.engine.native.adapters import placed_pairs
 from llmchat.engine.native.interface import constants
-from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, PAGE, TILE, PreparedMemory, load_library
+from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, PAGE, WIDTH, PreparedMemory, load_library
 from llmchat.engine.native.lookup import CODED, LOOKED_UP, set_table, unpack
 from llmchat.engine.native.shapes import layer_shapes, model_shape, ropes_of
 from llmchat.errors import ModelLoadError
@@ -133,7 +133,7 @@ class NativeModel:
             raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.")
         self._positions, self._is_long = 0, False
         # What a step is given lies in the same places each time: it costs a small model time to make them anew.
-        self._ids, self._places, self._handles = (c_int32 * TILE)(), (c_int32 * TILE)(), (c_void_p * TILE)()
+        self._ids, self._places, self._handles = (c_int32 * WIDTH)(), (c_int32 * WIDTH)(), (c_void_p * WIDTH)()
         for index, layer in enumerate(self.plan.layers):
             progress("repacking weights", index / len(self.plan.layers))
             self._load_layer(index, layer)
@@ -167,8 +167,8 @@ class NativeModel:
 
     def read(self, token_ids: Sequence[int], places: Sequence[int], caches: Sequence[NativeCache]) -> None:
         """Run tokens for what they leave in their caches alone; arguments as for `step`."""
-        for start in range(0, len(token_ids), TILE):
-            self._tile(token_ids, places, caches, start, min(start + TILE, len(token_ids)), wanted=0)
+        for start in range(0, len(token_ids), WIDTH):
+            self._tile(token_ids, places, caches, start, min(start + WIDTH, len(token_ids)), wanted=0)
 
     def step(self, token_ids: Sequence[int], places: Sequence[int], caches: Sequence[NativeCache]) -> Floats:
         """Run tokens, each at its position of its cache, and return the logits of the last row.
@@ -183,7 +183,7 @@ class NativeModel:
         """
         if not token_ids:
             raise ValueError("there is no token to run")
-        start = (len(token_ids) - 1) // TILE * TILE
+        start = (len(token_ids) - 1) // WIDTH * WIDTH
         if start:
             self.read(token_ids[:start], places[:start], caches[:start])
         last: Floats = self._tile(token_ids, places, caches, start, len(token_ids), wanted=1)[0]
@@ -192,8 +192,8 @@ class NativeModel:
     def step_lanes(self, token_ids: Sequence[int], places: Sequence[int], caches: Sequence[NativeCache]) -> Floats:
         """Run one token for each of several caches; logits of shape (lanes, vocab_size)."""
         tiles = [
-            self._tile(token_ids, places, caches, start, min(start + TILE, len(token_ids)), wanted=TILE)
-            for start in range(0, len(token_ids), TILE)
+            self._tile(token_ids, places, caches, start, min(start + WIDTH, len(token_ids)), wanted=WIDTH)
+            for start in range(0, len(token_ids), WIDTH)
         ]
         return np.concatenate(tiles)
 

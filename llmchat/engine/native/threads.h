@@ -21,7 +21,8 @@ namespace llmchat {
 // and fewer as soon as jobs take longer than they did with fewer.
 class Pace {
 public:
-    explicit Pace(int most) : most_(most), usual_(most + 1) {}
+    // Long jobs begin with all workers, for which waiting counts little; others with one.
+    explicit Pace(int most, bool is_long = false) : most_(most), workers_(is_long ? most : 1), usual_(most + 1) {}
 
     int workers() const { return tried_ ? tried_ : workers_; }
 
@@ -41,7 +42,8 @@ private:
         usual = usual > 0 ? usual + 0.2 * (time - usual) : time;
         if (++jobs_ == kSettled && workers_ > 1) patience_ = kFirstPatience;
         const int fewer = workers_ / 2, more = std::min(2 * workers_, most_);
-        if (fewer && jobs_ >= kTrial && usual > kWorse * usual_[fewer]) {
+        const bool is_known = fewer && usual_[fewer] > 0;
+        if (fewer && jobs_ >= (is_known ? kTrial : kSettled) && usual > kWorse * usual_[fewer]) {
             begin_trial(fewer);
         } else if (more > workers_ && jobs_ >= patience_) {
             begin_trial(more);
@@ -60,7 +62,7 @@ private:
         tried_ = jobs_ = 0;
     }
 
-    int most_, workers_ = 1, tried_ = 0, jobs_ = 0, patience_ = kTrial;
+    int most_, workers_, tried_ = 0, jobs_ = 0, patience_ = kTrial;
     double spent_ = 0;
     std::vector<double> usual_;  // for each number of workers; 0: not known
 };

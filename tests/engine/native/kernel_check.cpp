@@ -162,6 +162,30 @@ static void check_product(const Kernels& kernels, Format format, bool exactly) {
     for (size_t i = 0; i < got.size(); i++) require(std::fabs(double(got[i]) - expected[i]) <= 1e-4 * largest, "next to each other");
 }
 
+// Packed positions give the same bits as a few at a time.
+static void check_packed(const Kernels& kernels, Format format) {
+    const int cols = columns_together(format) * random_from(1, columns_together(format) == kSuper ? 3 : 19);
+    const int rows = random_from(1, 120), positions = random_from(1, 3 * kTile), stride = (rows + kRows - 1) / kRows * kRows;
+    const std::vector<uint8_t> blocks = random_blocks(format, rows, cols, false);
+    const Matrix m = {format, rows, cols, blocks.data()};
+    std::vector<std::unique_ptr<Input>> inputs;
+    std::vector<Activations> given;
+    for (int t = 0; t < positions; t++) {
+        inputs.push_back(std::make_unique<Input>(cols));
+        if (random_below(2)) inputs[t]->values[random_below(cols)] *= 100;  // an outlier
+        kernels.quantise(inputs[t]->values.data(), cols, inputs[t]->view);
+        given.push_back(inputs[t]->view);
+    }
+    PackedMemory packed(positions, cols);
+    for (int t = 0; t < positions; t += kTile) pack(&given[t], std::min(positions - t, kTile), cols, packed.tiles[t / kTile]);
+    const int first = random_below(m.blocks()), end = random_from(first, m.blocks());
+    const bool add = random_below(2);
+    std::vector<float> expected = random_floats(size_t(stride) * positions), got = expected;
+    kernels.multiply(m, given.data(), positions, first, end, expected.data(), stride, add);
+    kernels.multiply_packed(m, given.data(), packed.tiles.data(), positions, first, end, got.data(), stride, add);
+    require(!std::memcmp(expected.data(), got.data(), got.size() * sizeof(float)), "packed, the same bits");
+}
+
 static void check_quantise(const Kernels& kernels) {
     const int cols = kGroup * random_from(1, 20);
     Input in(cols), portable(cols);
@@ -364,6 +388,7 @@ int main(int count, char** arguments) {
                 place = std::string(kernels->name) + ", format " + std::to_string(format);
                 if (layout_of(Format(format)).bits) check_product(*kernels, Format(format), true);
                 check_product(*kernels, Format(format), false);
+                if (layout_of(Format(format)).bits && kernels->multiply_packed) check_packed(*kernels, Format(format));
             }
             place = kernels->name;
             check_quantise(*kernels), check_keep(*kernels), check_attention(*kernels), check_rows(*kernels);

@@ -338,7 +338,7 @@ static void check_refusals(const Numbers& numbers, Model* model) {
     const Shape& s = numbers.shape;
     OwnedCache cache(llmchat_cache_new(model), llmchat_cache_free), other(llmchat_cache_new(model), llmchat_cache_free);
     require(llmchat_cache_reserve(cache.get(), 0, 4) == DONE, "there is room");
-    const std::vector<int32_t> tokens(kTile + 1);
+    const std::vector<int32_t> tokens(kWide + 1);
     std::vector<float> logits((s.vocab + 15) / 16 * 16);
     Cache* caches[] = {cache.get()};
     for (int32_t place : {-1, numbers.is_bounded() ? s.context : kStretch, kStretch, INT32_MAX, INT32_MIN}) {
@@ -348,7 +348,7 @@ static void check_refusals(const Numbers& numbers, Model* model) {
     for (int32_t token : {-1, s.vocab, INT32_MAX, INT32_MIN}) {
         require(llmchat_step(model, &token, &first, caches, 1, logits.data(), 0) == 1, "a token outside is refused");
     }
-    for (int count : {-1, 0, kTile + 1}) {
+    for (int count : {-1, 0, kWide + 1}) {
         require(llmchat_step(model, tokens.data(), &first, caches, count, logits.data(), 0) == 1, "a wrong count is refused");
     }
     for (int end : {-1, INT32_MIN, INT32_MAX}) {
@@ -374,7 +374,7 @@ static void check_shape(int round) {
         check_refusals(numbers, team.get());
         dice.seed(round);
         const std::vector<float> expected = read(numbers, alone.get(), text, 1);
-        for (int most : {1, kTile}) {
+        for (int most : {1, kTile, kWide}) {
             const std::vector<float> found = read(numbers, team.get(), text, most);
             for (size_t i = 0; i < found.size(); i++) {
                 const bool both = found[i] != -1e30f && expected[i] != -1e30f;
