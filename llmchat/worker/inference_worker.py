@@ -78,7 +78,8 @@ class InferenceWorker:
     def submit(self, request: Request) -> None:
         """Add a request to the queue. Its `cancel` event stops it, also before its turn comes."""
         if isinstance(request, LoadRequest):
-            self._slot.expect(request)
+            # What is heavy to import waits until the window has been painted, when the worker starts.
+            self._slot.expect(request, at_once=self._thread.is_alive())
         self._queue.put(request)
         if self._has_ended:
             self._refuse_all()

@@ -1,6 +1,6 @@
 """The model that is open, and how another takes its place.
 
-submitted ─ prepared at once, on a thread of its own: a reply may be running ─┐
+submitted ─ prepared at once, on a thread of its own: a reply may be running ─┐   (before the worker runs: by it)
 its turn ── enough memory? the old model is let go, if it must be ────────────┴─▶ built, open
                                                     └─ failed ─▶ the old model stays, or is opened again
 """
@@ -41,6 +41,8 @@ class _Expected:
     """What is found out of a model."""
 
     is_known: threading.Event = field(default_factory=threading.Event)
+    find_out: Callable[[], None] | None = None
+    """What the worker has to do itself when the request's turn comes."""
     model: PreparedModel | None = None
     error: LlmchatError | None = None
 
@@ -69,8 +71,8 @@ class ModelSlot:
         """The model that is open."""
         return None if self.engine is None else self.engine.info
 
-    def expect(self, request: LoadRequest) -> None:
-        """Begin to find out whether a model opens."""
+    def expect(self, request: LoadRequest, *, at_once: bool) -> None:
+        """Begin to find out whether a model opens; unless at once, when the request's turn comes."""
         expected = self._expected[request.request_id] = _Expected()
 
         def progress(stage: str, fraction: float | None) -> None:
@@ -87,6 +89,9 @@ class ModelSlot:
             expected.model = self._prepare(request, progress)
             self._post(ModelPrepared(request.request_id, expected.model.name))
 
+        if not at_once:
+            expected.find_out = find_out
+            return
         try:
             threading.Thread(target=find_out, name="llmchat-preparation", daemon=True).start()
         except RuntimeError:
@@ -115,6 +120,8 @@ class ModelSlot:
         expected = self._expected.get(request.request_id)
         if expected is None:
             return None
+        if expected.find_out is not None:
+            expected.find_out()
         expected.is_known.wait()
         if expected.error is not None:
             raise expected.error
