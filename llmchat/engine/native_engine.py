@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from llmchat.chat.model import ModelInfo
 from llmchat.engine.engine import Logits
+from llmchat.engine.native.cache import NativeCache
 from llmchat.engine.native.library import WIDTH
-from llmchat.engine.native.model import NativeCache, NativeModel
+from llmchat.engine.native.model import NativeModel
 from llmchat.engine.prefix_engine import PrefixEngine
 from llmchat.tokenizers.prompt_style import PromptStyle
 from llmchat.tokenizers.tokenizer import Tokenizer

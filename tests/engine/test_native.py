@@ -15,8 +15,9 @@ from gguf.quants import dequantize, quantize
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Checkpoint, RawTensor
 from llmchat.engine.engine import Engine
+from llmchat.engine.native.cache import NativeCache
 from llmchat.engine.native.library import KERNELS_VARIABLE, PreparedMemory, load_library
-from llmchat.engine.native.model import NativeCache, NativeModel
+from llmchat.engine.native.model import NativeModel
 from llmchat.engine.opening import open_engine
 from tests.conftest import DATA
 from tests.engine.plans import LlamaSizes

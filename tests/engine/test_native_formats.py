@@ -16,8 +16,9 @@ import pytest
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Checkpoint, RawTensor
 from llmchat.engine.native import model as native_model
+from llmchat.engine.native.cache import NativeCache
 from llmchat.engine.native.library import KERNELS_VARIABLE, load_library
-from llmchat.engine.native.model import NativeCache, NativeModel
+from llmchat.engine.native.model import NativeModel
 from llmchat.engine.opening import open_engine
 from llmchat.errors import ModelLoadError
 from tests.engine.plans import LlamaSizes

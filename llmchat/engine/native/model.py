@@ -1,4 +1,4 @@
-"""A model in the native decode step's memory: its weights repacked once, its caches, and its steps."""
+"""A model in the native decode step's memory: its weights repacked once, and its steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmchat.checkpoints.checkpoint import Adapter, Checkpoint, RawTensor
 from llmchat.engine.architectures.frequencies import rope_frequencies, rope_magnitude
 from llmchat.engine.native.adapters import placed_pairs
 from llmchat.engine.native.interface import constants
-from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, PAGE, WIDTH, PreparedMemory, load_library
+from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, WIDTH, PreparedMemory, load_library
 from llmchat.engine.native.lookup import CODED, LOOKED_UP, set_table, unpack
 from llmchat.engine.native.shapes import layer_shapes, model_shape, ropes_of
 from llmchat.errors import ModelLoadError
@@ -24,6 +24,8 @@ from llmchat.models.plan import NORMS, Experts, Layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from llmchat.engine.native.cache import NativeCache
 
 Floats = NDArray[np.float32]
 
@@ -45,53 +47,6 @@ _VECTORS = {
     "SINKS": ("attention.sinks.weight",),
 }
 """A layer's vectors by the library's names, and the parameters that make each."""
-
-
-class NativeCache:
-    """Keys and values of one sequence, in pages: it grows without being copied, and keeps of windows what they need."""
-
-    def __init__(self, model: NativeModel, positions: int = 0) -> None:
-        """An empty cache with room for some positions."""
-        self._model = model
-        self._library = model.library
-        self.capacity = 0
-        self.handle = self._library.llmchat_cache_new(model.handle)
-        if not self.handle:
-            raise MemoryError("the KV cache does not fit into memory")
-        self.reserve(0, positions)
-
-    def __del__(self) -> None:
-        if getattr(self, "handle", None):
-            self._library.llmchat_cache_free(self.handle)
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of the pages that it holds now."""
-        return int(self._library.llmchat_cache_bytes(self.handle))
-
-    def reserve(self, length: int, end: int) -> None:
-        """Make room behind the first `length` positions for those up to `end`."""
-        if end <= self.capacity:
-            return
-        if self._library.llmchat_cache_reserve(self.handle, length, end):
-            raise MemoryError("the KV cache does not fit into memory")
-        self.capacity = -(-end // PAGE) * PAGE
-
-    def rewind(self, length: int) -> int:
-        """Go back to the first `length` positions, or to as many of them as it still can; returns how many."""
-        self.capacity = int(self._library.llmchat_cache_rewind(self.handle, length))
-        return self.capacity
-
-    def mark(self, length: int) -> None:
-        """Keep what is needed to go back to the first `length` positions."""
-        self._library.llmchat_cache_mark(self.handle, length)
-
-    def copy(self, length: int) -> NativeCache:
-        """A cache of its own with the first `length` positions, which this one must hold."""
-        copied = NativeCache(self._model)
-        if self._library.llmchat_cache_copy(self.handle, copied.handle, length):
-            raise MemoryError("the KV cache does not fit into memory")
-        return copied
 
 
 class NativeModel:
