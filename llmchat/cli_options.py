@@ -13,16 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click import Option
 
-from llmchat.chat.generation_config import (
-    PRESETS,
-    REPLACED_BY_PRESETS,
-    SAMPLING_SPECS,
-    SPEC_BY_NAME,
-    ParameterSpec,
-    parse_setting,
-)
+from llmchat.chat.generation_config import SAMPLING_SPECS, SPEC_BY_NAME, ParameterSpec, parse_setting
 from llmchat.chat.model import split_lora
 from llmchat.chat.plain_text import checked_text
+from llmchat.chat.presets import PRESETS, REPLACED_BY_PRESETS
 from llmchat.chat.template_args import canonical_argument, with_arguments
 from llmchat.errors import UsageError
 

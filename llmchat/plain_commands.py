@@ -7,14 +7,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from llmchat.chat.generation_config import (
-    GenerationConfig,
-    apply_preset,
-    canonical_name,
-    parse_setting,
-)
+from llmchat.chat.generation_config import GenerationConfig, canonical_name, parse_setting
 from llmchat.chat.history import turn_count
 from llmchat.chat.model import recorded_tokenizer
+from llmchat.chat.presets import apply_preset
 from llmchat.chat.turn import Turn, token_count
 from llmchat.chat.words import thought_words, value_words
 from llmchat.errors import UsageError

@@ -14,15 +14,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from llmchat.chat.generation_config import (
-    PRESETS,
-    REPLACED_BY_PRESETS,
-    GenerationConfig,
-    Value,
-    apply_preset,
-    canonical_name,
-)
+from llmchat.chat.generation_config import GenerationConfig, Value, canonical_name
 from llmchat.chat.model import DType, EngineName, ModelSpec, split_lora
+from llmchat.chat.presets import PRESETS, REPLACED_BY_PRESETS, apply_preset
 from llmchat.errors import SettingsError, UsageError
 from llmchat.files import describe, describe_toml, expanded, parse_toml, write_text
 from llmchat.paths import ensure, settings_path

@@ -10,7 +10,8 @@ import pytest
 
 import llmchat
 from llmchat import cli_options
-from llmchat.chat.generation_config import PRESETS, SAMPLING_SPECS
+from llmchat.chat.generation_config import SAMPLING_SPECS
+from llmchat.chat.presets import PRESETS
 from llmchat.errors import GenerationError, ModelLoadError, TranscriptError, UsageError
 
 ROOT = Path(__file__).parents[1]

@@ -14,16 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmchat.chat.generation_config import (
-    PRESETS,
     SPEC_BY_NAME,
     GenerationConfig,
     Number,
     ParameterSpec,
     Value,
-    apply_preset,
     canonical_name,
     parse_setting,
 )
+from llmchat.chat.presets import PRESETS, apply_preset
 from llmchat.errors import UsageError
 
 MOST_COLUMNS = 4

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from llmchat.chat import export
 from llmchat.chat.endings import check_suffix
-from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, apply_preset, parse_setting
+from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, parse_setting
 from llmchat.chat.history import turn_count
 from llmchat.chat.model import recorded_tokenizer, split_lora
+from llmchat.chat.presets import apply_preset
 from llmchat.chat.words import value_words
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text

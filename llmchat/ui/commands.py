@@ -16,14 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmchat.chat.comparison import parse_comparison, parse_sweep, split_prompt
-from llmchat.chat.generation_config import (
-    PRESETS,
-    GenerationConfig,
-    apply_preset,
-    canonical_name,
-    check_seed,
-    parse_setting,
-)
+from llmchat.chat.generation_config import GenerationConfig, canonical_name, check_seed, parse_setting
+from llmchat.chat.presets import PRESETS, apply_preset
 from llmchat.chat.quoting import typed_text
 from llmchat.chat.setting_values import SETTING_KINDS
 from llmchat.chat.template_args import THINK_WORDS

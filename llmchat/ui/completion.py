@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from llmchat.chat.comparison import AS_IT_IS
-from llmchat.chat.generation_config import PRESETS, SPEC_BY_NAME, GenerationConfig, canonical_name
+from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig, canonical_name
+from llmchat.chat.presets import PRESETS
 from llmchat.chat.setting_values import SETTING_KINDS
 from llmchat.chat.template_args import THINK_WORDS
 from llmchat.errors import UsageError

@@ -14,8 +14,9 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.markup import escape
 
 from llmchat.chat.archive import TranscriptSummary, list_transcripts
-from llmchat.chat.generation_config import PRESETS, SPEC_BY_NAME, GenerationConfig
+from llmchat.chat.generation_config import SPEC_BY_NAME, GenerationConfig
 from llmchat.chat.plain_text import visible
+from llmchat.chat.presets import PRESETS
 from llmchat.chat.words import value_words
 from llmchat.ui.command_runner import open_conversation, run_command
 from llmchat.ui.commands import CHECKPOINT_WORDS, COMMANDS, Command

@@ -13,7 +13,8 @@ from llmchat.chat.comparison import (
     parse_sweep,
     split_prompt,
 )
-from llmchat.chat.generation_config import GenerationConfig, apply_preset
+from llmchat.chat.generation_config import GenerationConfig
+from llmchat.chat.presets import apply_preset
 from llmchat.errors import UsageError
 
 BASE = GenerationConfig(temperature=0.7, min_p=0.05, seed=9, max_new_tokens=30)

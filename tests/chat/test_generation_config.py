@@ -9,19 +9,17 @@ from typing import Any
 import pytest
 
 from llmchat.chat.generation_config import (
-    PRESETS,
     SAMPLER_ORDER,
     SAMPLING_SPECS,
     SEED_LIMIT,
     SPEC_BY_NAME,
     GenerationConfig,
     ParameterSpec,
-    apply_preset,
     canonical_name,
-    matching_preset,
     parse_setting,
     roll_seed,
 )
+from llmchat.chat.presets import PRESETS, apply_preset, matching_preset
 from llmchat.chat.setting_values import SETTING_KINDS
 from llmchat.errors import UsageError
 

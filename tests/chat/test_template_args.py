@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llmchat.chat.generation_config import GenerationConfig, apply_preset, parse_setting
+from llmchat.chat.generation_config import GenerationConfig, parse_setting
+from llmchat.chat.presets import apply_preset
 from llmchat.chat.template_args import (
     canonical_argument,
     template_values,

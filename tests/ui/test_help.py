@@ -6,7 +6,8 @@ import pytest
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 
-from llmchat.chat.generation_config import PRESETS, SAMPLING_SPECS
+from llmchat.chat.generation_config import SAMPLING_SPECS
+from llmchat.chat.presets import PRESETS
 from llmchat.ui.commands import COMMANDS
 from llmchat.ui.prompt_history import PromptHistory
 from llmchat.ui.screens.help import HelpScreen, HelpTable, help_sections

@@ -6,7 +6,8 @@ from dataclasses import fields
 
 from textual.command import CommandList
 
-from llmchat.chat.generation_config import PRESETS, GenerationConfig
+from llmchat.chat.generation_config import GenerationConfig
+from llmchat.chat.presets import PRESETS
 from llmchat.options import StartOptions
 from llmchat.ui.app import LlmchatApp
 from llmchat.ui.commands import COMMANDS

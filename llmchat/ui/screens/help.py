@@ -17,7 +17,8 @@ from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from llmchat.chat.generation_config import PRESETS, SAMPLING_SPECS
+from llmchat.chat.generation_config import SAMPLING_SPECS
+from llmchat.chat.presets import PRESETS
 from llmchat.ui.commands import COMMANDS
 from llmchat.ui.keys import key_label
 from llmchat.ui.rendering.hints import clickable

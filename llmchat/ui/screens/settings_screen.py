@@ -14,9 +14,9 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Select, Static
 
-from llmchat.chat.generation_config import PRESETS
 from llmchat.chat.model import DType, EngineName
 from llmchat.chat.plain_text import visible
+from llmchat.chat.presets import PRESETS
 from llmchat.errors import LlmchatError, UsageError
 from llmchat.paths import settings_path
 from llmchat.settings import Settings, save_settings

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.widgets import Button, Input, Label, Static
 
 from llmchat.chat.amounts import size_words
-from llmchat.chat.generation_config import PRESETS
+from llmchat.chat.presets import PRESETS
 from llmchat.checkpoints import catalog
 from llmchat.errors import LlmchatError, UsageError
 from llmchat.settings import Settings

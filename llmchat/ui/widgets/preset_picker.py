@@ -14,7 +14,7 @@ from textual.widget import Widget
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from llmchat.chat.generation_config import PRESETS
+from llmchat.chat.presets import PRESETS
 from llmchat.ui.keys_in_order import KeysInOrder
 
 

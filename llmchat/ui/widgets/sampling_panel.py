@@ -17,14 +17,8 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from llmchat.chat.generation_config import (
-    SAMPLER_ORDER,
-    SAMPLING_SPECS,
-    GenerationConfig,
-    Value,
-    apply_preset,
-    matching_preset,
-)
+from llmchat.chat.generation_config import SAMPLER_ORDER, SAMPLING_SPECS, GenerationConfig, Value
+from llmchat.chat.presets import apply_preset, matching_preset
 from llmchat.errors import UsageError
 from llmchat.ui.widgets.more_samplers import MoreSamplers
 from llmchat.ui.widgets.preset_picker import PresetHeading, PresetPicker
