@@ -200,7 +200,8 @@ async def window(
     """The app in a terminal of that size.
 
     Args:
-        engine: Stands for the model, or makes it when it is loaded; None leaves that to `make_worker`.
+        engine: Stands for the model, which is open before anything is done; or makes it when it is loaded, and nothing
+            waits for that; None leaves it to `make_worker`.
         options: What the start asked for.
         config: The sampling settings, unless `options` are given.
         size: Columns and rows.
@@ -212,8 +213,11 @@ async def window(
     told = _heard(app)
     async with app.run_test(size=size, notifications=True) as pilot:
         await pilot.pause(0)
+        it = Window(app, pilot, told)
+        if engine is not None and not callable(engine):
+            await it.ready()
         try:
-            yield Window(app, pilot, told)
+            yield it
         finally:
             if gate is not None:
                 gate.release(10_000)
