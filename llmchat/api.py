@@ -8,15 +8,17 @@ alone, without the prompt.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmchat.chat.generation_config import GenerationConfig, roll_seed
+from llmchat.chat.generation_config import SEED_LIMIT, GenerationConfig, roll_seed
+from llmchat.chat.job import Job
 from llmchat.chat.model import ModelInfo, ModelSpec
 from llmchat.chat.plain_text import checked_text
 from llmchat.chat.turn import Reply, Turn
-from llmchat.errors import UsageError
+from llmchat.errors import LlmchatError, UsageError
 
 if TYPE_CHECKING:
     from llmchat.engine.engine import Engine
@@ -85,6 +87,50 @@ class Model:
         """Make a reply and yield its text as it becomes certain; arguments and errors as `generate`."""
         stream = self._start(prompt, config, system, raw, prefill, parameters)
         return (piece.text for piece in stream if piece.text)
+
+    def generate_many(
+        self,
+        prompts: Iterable[str | Sequence[Turn]],
+        config: GenerationConfig | None = None,
+        *,
+        system: str | None = None,
+        raw: bool = False,
+        prefill: str = "",
+        **parameters: Any,
+    ) -> list[Reply]:
+        """Make a reply to each of many prompts, side by side as far as that is quicker; the replies as one by one.
+
+        Args:
+            prompts: Messages, or the turns of conversations.
+            config: The settings; the seed is the first reply's, and they count up.
+            system: As for `generate`.
+            raw: As for `generate`.
+            prefill: As for `generate`.
+            **parameters: Fields of `GenerationConfig`, over those of `config`.
+
+        Returns:
+            The replies in the order of the prompts.
+
+        Raises:
+            UsageError: A parameter is unknown or out of range, or a prompt is empty; the message has its place.
+            GenerationError: A prompt does not fit, or the model's numbers are not finite.
+        """
+        from llmchat.engine.many import ManyReplies
+
+        settings = GenerationConfig.from_mapping(_renamed(parameters), config)
+        first = roll_seed() if settings.seed is None else settings.seed
+        jobs = []
+        for place, prompt in enumerate(prompts):
+            with _naming(place):
+                turns = _turns(prompt, system)
+            jobs.append(Job(turns, settings, (first + place) % SEED_LIMIT, raw, prefill))
+        replies: dict[int, Reply] = {}
+        for place, outcome in ManyReplies(self._engine, jobs):
+            if isinstance(outcome, LlmchatError):
+                with _naming(place):
+                    raise outcome
+            replies[place] = outcome
+        return [replies[place] for place in range(len(jobs))]
 
     def _start(
         self,
@@ -240,6 +286,15 @@ def interactive_cli(
     settings = load_settings().merged(model=os.fspath(model_path) or None, tokenizer=tokenizer)
     require_terminal()
     run_window(StartOptions(settings, ResolvedGeneration().changed(given.difference(), "flag")))
+
+
+@contextlib.contextmanager
+def _naming(place: int) -> Iterator[None]:
+    """Let an error say which of many prompts it is about."""
+    try:
+        yield
+    except LlmchatError as error:
+        raise type(error)(f"Prompt {place + 1}: {error.message}") from None
 
 
 def _turns(prompt: str | Sequence[Turn], system: str | None) -> tuple[Turn, ...]:

@@ -34,7 +34,9 @@ from llmchat.errors import LlmchatError, UsageError
 
 if TYPE_CHECKING:
     from llmchat.chat.generation_config import GenerationConfig
+    from llmchat.once_many import ManyOptions
     from llmchat.once_trials import TrialOptions
+    from llmchat.options import StartOptions
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -179,11 +181,12 @@ def _run_once(options: dict[str, Any]) -> int:
     from llmchat.streams import libraries_in_log, require_terminal
 
     start = start_options(options)
+    many = _many(options, start)
     if start.prompt is None and not options["once"]:
         require_terminal()
-    if start.prompt is None:
+    if start.prompt is None and many is None:
         raise UsageError("--once needs a prompt: --prompt TEXT, --prompt-file FILE, or text on standard input.")
-    if not start.prompt.strip():
+    if many is None and not (start.prompt or "").strip():
         raise UsageError("The prompt is empty. Give some text to answer.")
     if start.resume is not None and options["system"] is not None:
         raise UsageError("--system begins a conversation, and the one to go on with has begun. Leave one of them out.")
@@ -196,6 +199,7 @@ def _run_once(options: dict[str, Any]) -> int:
         num_samples=options["num_samples"] or 1,
         keep=not (options["no_save"] or options["dry_run"]),
         trials=_trials(options, start.config),
+        many=many,
         dry_run=options["dry_run"],
     )
     with libraries_in_log():
@@ -208,6 +212,14 @@ def _trials(options: dict[str, Any], config: GenerationConfig) -> TrialOptions |
     from llmchat.once_trials import trial_options
 
     return trial_options(options, config)
+
+
+def _many(options: dict[str, Any], start: StartOptions) -> ManyOptions | None:
+    if not options["jsonl_in"]:
+        return None
+    from llmchat.once_many import many_options
+
+    return many_options(options, start)
 
 
 def _run_conversation(options: dict[str, Any]) -> int:

@@ -82,6 +82,17 @@ OPTIONS: tuple[Option, ...] = (
         "- is standard input alone.",
     ),
     Option(["--prompt-file"], metavar="FILE", help="Read the prompt from a file; - is standard input."),
+    Option(
+        ["--jsonl-in"],
+        is_flag=True,
+        help="With --once and --prompt-file: many prompts, a line each: a JSON string, a list of messages, or an "
+        "object with prompt or messages and any of system, prefill, raw, id and settings. Replies are JSON lines.",
+    ),
+    Option(
+        ["--output"],
+        metavar="FILE",
+        help="With --jsonl-in: append the replies to this file; prompts whose replies it has are not answered again.",
+    ),
     Option(["--no-stdin"], is_flag=True, help="Leave standard input alone, as within a loop that reads from it."),
     Option(["-s", "--system"], metavar="TEXT", help="The system prompt."),
     Option(
@@ -151,6 +162,11 @@ OPTIONS: tuple[Option, ...] = (
     Option(["-v", "--verbose"], is_flag=True, help="With --version: say more."),
 )
 
+_NOT_WITH_MANY = (
+    *("prompt", "as_jsonl", "show_thinking", "stats", "num_samples", "compare", "sweep", "dry_run"),
+    *("continue_last", "resume", "save"),
+)
+
 _CONFLICTS = (
     ("prompt", "prompt_file"),
     ("plain", "no_stdin"),
@@ -163,11 +179,12 @@ _CONFLICTS = (
     ("save", "no_save"),
     ("compare", "sweep"),
     *(("dry_run", other) for other in ("as_jsonl", "num_samples", "stats", "save", "compare", "sweep")),
+    *(("jsonl_in", other) for other in _NOT_WITH_MANY),
     *((trial, other) for trial in ("compare", "sweep") for other in ("as_jsonl", "num_samples", "save")),
 )
 """Options that cannot be given together."""
 
-_ONCE_ONLY = ("as_json", "as_jsonl", "show_thinking", "stats", "num_samples", "compare", "sweep", "dry_run")
+_ONCE_ONLY = ("as_json", "as_jsonl", "show_thinking", "stats", "num_samples", "compare", "sweep", "dry_run", "jsonl_in")
 """Options that go with --once alone."""
 
 
@@ -245,6 +262,10 @@ def check_combination(options: dict[str, Any]) -> None:
         raise UsageError("Give --no-stdin or -, not both.")
     if "verbose" in given and "version" not in given:
         raise UsageError("--verbose goes with --version.")
+    if "jsonl_in" in given and "prompt_file" not in given:
+        raise UsageError("--jsonl-in needs the file of prompts: --prompt-file FILE, or - for standard input.")
+    if "output" in given and "jsonl_in" not in given:
+        raise UsageError("--output goes with --jsonl-in.")
     if "table" in given and not given & {"compare", "sweep"}:
         raise UsageError("--table goes with --compare or --sweep.")
 
@@ -297,8 +318,8 @@ def start_options(options: dict[str, Any]) -> StartOptions:
         generation=resolve_generation(settings, _sampling_values(options), options["preset"]),
         prompt=read_prompt(
             options["prompt"],
-            options["prompt_file"],
-            piped=answers_once(options) and not options["no_stdin"],
+            None if options["jsonl_in"] else options["prompt_file"],
+            piped=answers_once(options) and not (options["no_stdin"] or options["jsonl_in"]),
             quiet=options["quiet"],
         ),
         prefill_text=options["prefill"] or "",

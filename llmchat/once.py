@@ -46,6 +46,7 @@ from llmchat.worker.messages import (
 )
 
 if TYPE_CHECKING:
+    from llmchat.once_many import ManyOptions, ManyRun
     from llmchat.once_trials import TrialOptions
     from llmchat.session.laboratory import Experiment
 
@@ -75,6 +76,8 @@ class OnceOptions:
     """Whether a conversation that is gone on with is kept."""
     trials: TrialOptions | None = None
     """Settings to be tried side by side, in place of one reply."""
+    many: ManyOptions | None = None
+    """Many prompts, in place of one."""
     dry_run: bool = False
     """Whether the prompt is printed as the model is given it, in place of a reply."""
 
@@ -83,18 +86,19 @@ def run(options: OnceOptions, make_worker: MakeWorker = InferenceWorker) -> int:
     """Make the replies and print them.
 
     Returns:
-        The exit code: 0, 141 if nobody reads the output any more, or 128 and the number of
-        the signal that ended it.
+        The exit code: 0, 1 if one of many prompts could not be answered, 141 if nobody reads the output any more, or
+        128 and the number of the signal that ended it.
 
     Raises:
         LlmchatError: The model could not be opened, or a reply could not be made, printed or kept.
     """
-    once, exit_code = _Run(options, make_worker), 0
+    once = _Run(options, make_worker)
     with _signals_to(once.interrupt):
         try:
             once.drive()
+            exit_code = once.exit_code
         except KeyboardInterrupt:
-            pass
+            exit_code = 0
         except BrokenPipeError:
             exit_code = EXIT_CLOSED_PIPE
             once.give_up()
@@ -132,7 +136,8 @@ class _Run:
         self._printer = make_printer(options.output, show_thinking=options.show_thinking)
         self._narrator = Narrator(quiet=options.quiet)
         self._held_notes: list[str] = []  # of a running reply, for when it has been printed
-        self._experiment: Experiment | None = None
+        self._side_by_side: Experiment | ManyRun | None = None
+        self.exit_code = 0
 
     def drive(self) -> None:
         """Open transcript and model, make every reply, print as they come."""
@@ -142,6 +147,9 @@ class _Run:
         self._open_model()
         if self._options.dry_run:
             self._print_prompt()
+            return
+        if self._options.many is not None:
+            self._answer_all(self._options.many)
             return
         if self._options.trials is not None:
             self._try_all(self._options.trials)
@@ -174,8 +182,8 @@ class _Run:
         self.signal_number = number
         if self._session.load is None and is_first:
             self._session.stop()
-            if self._experiment is not None:
-                self._experiment.stop()
+            if self._side_by_side is not None:
+                self._side_by_side.stop()
             return
         if self._session.load is not None:
             self._session.load.cancel.set()
@@ -270,7 +278,7 @@ class _Run:
 
         session = self._session
         assert session.model is not None
-        experiment = self._experiment = Experiment(session, options.variants, self._options.start.prompt)
+        experiment = self._side_by_side = Experiment(session, options.variants, self._options.start.prompt)
         printer = TrialPrinter(experiment, options, session.model, as_json=self._options.output == "json")
         self._worker.submit(experiment.request)
         while not experiment.is_done:
@@ -289,6 +297,28 @@ class _Run:
         if self._options.stats:
             for outcome in experiment.outcomes():
                 self._narrator.statistics(outcome.reply, session.model)
+
+    def _answer_all(self, options: ManyOptions) -> None:
+        """Answer many prompts side by side.
+
+        Raises:
+            LlmchatError: The results cannot be written there, or all of it failed.
+        """
+        from llmchat.once_many import ManyRun
+
+        model, seconds = self._session.model, self._session.load_seconds
+        assert model is not None
+        many = self._side_by_side = ManyRun(options, model, seconds, self._narrator)
+        with contextlib.closing(many):
+            self._worker.submit(many.request)
+            while not many.is_done:
+                event = self._next_event()
+                self._show(event)
+                many.handle(event)
+        self._tell_held_notes()
+        if many.error is not None:
+            raise many.error
+        self.exit_code = LlmchatError.exit_code if many.has_failed else 0
 
     def _show(self, event: Event) -> None:
         narrator = self._narrator

@@ -208,6 +208,11 @@ class Narrator:
             self.clear()
             print(f"llmchat: {visible(text)}", file=sys.stderr)
 
+    def complain(self, text: str) -> None:
+        """One line on what has failed, though others go on; always printed."""
+        self.clear()
+        print(f"llmchat: error: {visible(text)}", file=sys.stderr)
+
     def add_to_prompt(self, prompt: PromptTokens) -> None:
         """Say what the prompt's text alone does not show; it was asked for, so always printed."""
         if prompt.said_words:

@@ -133,6 +133,9 @@ class ScriptedEngine:
         """Lanes that all go on with the script."""
         return ScriptedFork(self)
 
+    def lanes(self) -> None:
+        """It says one thing at a time."""
+
 
 class ChangingEngine(ScriptedEngine):
     """A `ScriptedEngine` that from its first decoded token on runs without the CUDA graph that it began with."""

@@ -121,3 +121,15 @@ def test_replies_can_be_written_down(model: llmchat.Model) -> None:
     """A reply holds what --json prints, in plain values."""
     reply = model.generate("Once", max_new_tokens=3, seed=2)
     assert json.loads(json.dumps([reply.text, reply.token_ids, reply.seed, reply.finish_reason]))[2:] == [2, "length"]
+
+
+def test_many_prompts(model: llmchat.Model) -> None:
+    """The replies are those that each gets alone, with seeds that count up; a bad prompt is named by its place."""
+    prompts: list[str | tuple[Turn, ...]] = ["the queen", (Turn("user", "a ship"),), "the sea"]
+    replies = model.generate_many(prompts, GenerationConfig(seed=4), max_new_tokens=9)
+    for place, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
+        alone = model.generate(prompt, max_new_tokens=9, seed=4 + place)
+        assert (reply.token_ids, reply.seed) == (alone.token_ids, 4 + place)
+    with pytest.raises(UsageError, match="Prompt 2: The prompt is empty"):
+        model.generate_many(["a", " "])
+    assert model.generate_many([]) == []

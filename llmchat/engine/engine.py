@@ -46,6 +46,13 @@ class Fork(Protocol):
         """Go on with some of the lanes, by their present places, in this order; one that is named twice becomes two."""
 
 
+class Lanes(Fork, Protocol):
+    """Texts of different lengths, read one after the other and advanced together."""
+
+    def join(self) -> None:
+        """Take up the text that the engine has read, under its scale, as one more lane: the last."""
+
+
 class Engine(Protocol):
     """A model that is open, with its tokenizer. Used by one thread only."""
 
@@ -104,6 +111,9 @@ class Engine(Protocol):
 
     def fork(self, lanes: int) -> Fork:
         """Begin `lanes` continuations of the text read so far, under its scale; the engine's own stays as it is."""
+
+    def lanes(self) -> Lanes | None:
+        """No texts yet, under the present scale; None where texts of different lengths cannot be advanced together."""
 
 
 def common_prefix(first: Sequence[object], second: Sequence[object]) -> int:

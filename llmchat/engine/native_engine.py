@@ -47,6 +47,11 @@ class NativeEngine(PrefixEngine):
         """Begin `lanes` continuations of the text read so far; the engine's own stays as it is."""
         return NativeFork(self, lanes)
 
+    def lanes(self) -> NativeFork | None:
+        """No texts yet, to be advanced together; None where the positions of one depend on how long it is."""
+        rope_length = self.model.plan.rope_length
+        return None if rope_length(self.info.context_length) != rope_length(0) else NativeFork(self, 0)
+
     def window_logits(self, token_ids: Sequence[int], cache: NativeCache) -> Logits:
         """Logits over the last `context_length` tokens with positions from 0; the cache is written over."""
         window = token_ids[-self.info.context_length :]
@@ -96,9 +101,16 @@ class NativeFork:
 
     def __init__(self, engine: NativeEngine, lanes: int) -> None:
         self._engine, self._scale = engine, engine.lora_scale
-        self._texts = [engine.text for _ in range(lanes)]
-        length = min(len(engine.text), engine.info.context_length)
-        self._caches = [engine.cache.copy(length) for _ in range(lanes)]
+        self._texts: list[list[int]] = []
+        self._caches: list[NativeCache] = []
+        for _ in range(lanes):
+            self.join()
+
+    def join(self) -> None:
+        """Take up the text that the engine has read, under its scale, as one more lane: the last."""
+        text = self._engine.text
+        self._caches.append(self._engine.cache.copy(self._positions(text)))
+        self._texts.append(text)
 
     def decode(self, token_ids: Sequence[int]) -> list[Logits]:
         """Append one token to each lane and return each lane's logits for the next."""
@@ -106,19 +118,33 @@ class NativeFork:
         engine.use_scale(self._scale)
         for text, token_id in zip(self._texts, token_ids, strict=True):
             text.append(token_id)
-        length = len(self._texts[0])
-        if length > engine.info.context_length:
-            return [engine.window_logits(text, cache) for text, cache in zip(self._texts, self._caches, strict=True)]
-        for cache in self._caches:
-            cache.reserve(length - 1, length)
-        rows = engine.model.step_lanes(token_ids, [length - 1] * len(token_ids), self._caches)
-        return [engine.masked(row) for row in rows]
+        fits = [len(text) <= engine.info.context_length for text in self._texts]
+        stepped = iter(self._stepped([lane for lane, fit in enumerate(fits) if fit]))
+        return [
+            engine.masked(next(stepped)) if fit else engine.window_logits(text, cache)
+            for fit, text, cache in zip(fits, self._texts, self._caches, strict=True)
+        ]
 
     def keep(self, lanes: Sequence[int]) -> None:
         """Go on with some of the lanes, by their present places; one that is named twice becomes two."""
-        length = min(len(self._texts[0]), self._engine.info.context_length)
-        self._texts = [list(self._texts[lane]) for lane in lanes]
         self._caches = [
-            self._caches[lane] if lane not in lanes[:place] else self._caches[lane].copy(length)
+            self._caches[lane]
+            if lane not in lanes[:place]
+            else self._caches[lane].copy(self._positions(self._texts[lane]))
             for place, lane in enumerate(lanes)
         ]
+        self._texts = [list(self._texts[lane]) for lane in lanes]
+
+    def _stepped(self, lanes: Sequence[int]) -> Sequence[Logits]:
+        """Run the model over the last token of some lanes."""
+        if not lanes:
+            return ()
+        texts, caches = [self._texts[lane] for lane in lanes], [self._caches[lane] for lane in lanes]
+        places = [len(text) - 1 for text in texts]
+        for place, cache in zip(places, caches, strict=True):
+            cache.reserve(place, place + 1)
+        return list(self._engine.model.step_lanes([text[-1] for text in texts], places, caches))
+
+    def _positions(self, text: Sequence[int]) -> int:
+        """How many positions of a text are in its KV cache."""
+        return min(len(text), self._engine.info.context_length)

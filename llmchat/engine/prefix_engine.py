@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from llmchat.chat.model import ModelInfo
-from llmchat.engine.engine import Logits, Prefill, PrefillProgress, StopSignal, common_prefix
+from llmchat.engine.engine import Lanes, Logits, Prefill, PrefillProgress, StopSignal, common_prefix
 from llmchat.models.plan import ModelPlan
 from llmchat.tokenizers.prompt_style import PromptStyle
 from llmchat.tokenizers.tokenizer import Tokenizer
@@ -107,6 +107,10 @@ class PrefixEngine(ABC):
         logits = self._append(len(self._ids) - 1, len(self._ids), wants_logits=True)
         assert logits is not None
         return logits
+
+    def lanes(self) -> Lanes | None:
+        """Texts of different lengths that are advanced together: here there are none."""
+        return None
 
     def masked(self, logits: Logits) -> Logits:
         """The logits, those of ids that the tokenizer lacks set to -inf."""

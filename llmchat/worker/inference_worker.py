@@ -20,6 +20,7 @@ from llmchat.chat.turn import Reply
 from llmchat.errors import LlmchatError, ModelLoadError
 from llmchat.worker import laboratory
 from llmchat.worker.failures import dead, failure_of, kind_of_error
+from llmchat.worker.many import serve_many
 from llmchat.worker.messages import (
     BatchRequest,
     Event,
@@ -29,6 +30,7 @@ from llmchat.worker.messages import (
     GenerationRequest,
     InspectRequest,
     LoadRequest,
+    ManyRequest,
     ModelChanged,
     ModelLoaded,
     ModelLoadFailed,
@@ -177,9 +179,13 @@ class InferenceWorker:
             self._slot.settle(request.request_id)
             self._post(ModelLoaded(request.request_id, info, time.perf_counter() - began))
 
-    def _serve_laboratory(self, request: BatchRequest | ExplainRequest | InspectRequest | PromptRequest) -> None:
+    def _serve_laboratory(
+        self, request: BatchRequest | ManyRequest | ExplainRequest | InspectRequest | PromptRequest
+    ) -> None:
         engine = self._open_model()
         match request:
+            case ManyRequest():
+                serve_many(engine, request, self._post)
             case BatchRequest():
                 laboratory.serve_batch(engine, request, self._post)
             case ExplainRequest():

@@ -5,6 +5,7 @@
                          → GenerationFinished | GenerationFailed
     BatchRequest       → PromptProcessing* → PromptProcessed → (LaneGenerated | LaneFinished)*
                          → BatchFinished | RequestFailed
+    ManyRequest        → (ManyProgress | JobFinished)* → ManyFinished | RequestFailed
     ExplainRequest     → NextToken | RequestFailed
     InspectRequest     → NextToken | RequestFailed
     PromptRequest      → PromptTokens | RequestFailed
@@ -25,6 +26,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from llmchat.chat.generation_config import GenerationConfig
+from llmchat.chat.job import Job
 from llmchat.chat.model import ModelInfo, ModelSpec
 from llmchat.chat.prompt_facts import PromptFacts
 from llmchat.chat.thought import Thought
@@ -115,6 +117,15 @@ class BatchRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ManyRequest:
+    """Answer many prompts, side by side as far as that is quicker."""
+
+    jobs: tuple[Job, ...]
+    cancel: threading.Event = field(default_factory=threading.Event)
+    request_id: int = field(default_factory=next_request_id)
+
+
+@dataclass(frozen=True, slots=True)
 class ExplainRequest:
     """Say how settings would treat the latest position, without running the model."""
 
@@ -155,7 +166,7 @@ class PromptRequest:
     request_id: int = field(default_factory=next_request_id)
 
 
-Request = LoadRequest | GenerationRequest | BatchRequest | ExplainRequest | InspectRequest | PromptRequest
+Request = LoadRequest | GenerationRequest | BatchRequest | ManyRequest | ExplainRequest | InspectRequest | PromptRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +357,33 @@ class BatchFinished:
     """How long all of it took."""
 
 
+@dataclass(frozen=True, slots=True)
+class ManyProgress:
+    """Some more of many replies has been written."""
+
+    request_id: int
+    tokens: int
+    """How many were drawn so far, in all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFinished:
+    """One of many prompts has been answered, or cannot be; others may go on. They come in no order."""
+
+    request_id: int
+    job: int
+    outcome: Reply | LlmchatError
+
+
+@dataclass(frozen=True, slots=True)
+class ManyFinished:
+    """All prompts have been answered; or the person stopped it, and what was running and waiting was left out."""
+
+    request_id: int
+    seconds: float
+    """How long all of it took."""
+
+
 class PromptToken(NamedTuple):
     """One token of a prompt."""
 
@@ -396,4 +434,5 @@ class RequestFailed:
 ModelEvent = ModelLoading | ModelPrepared | ModelLoaded | ModelLoadFailed | ModelChanged
 GenerationEvent = PromptProcessing | PromptProcessed | TokensGenerated | GenerationFinished | GenerationFailed
 LaboratoryEvent = NextToken | LaneGenerated | LaneFinished | BatchFinished | PromptTokens | RequestFailed
-Event = ModelEvent | GenerationEvent | LaboratoryEvent
+ManyEvent = ManyProgress | JobFinished | ManyFinished
+Event = ModelEvent | GenerationEvent | LaboratoryEvent | ManyEvent
