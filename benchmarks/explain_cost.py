@@ -1,4 +1,4 @@
-"""What a draw and the next-token panel cost on 49,152 logits, in milliseconds on one thread.
+"""What a draw and the next-token panel cost on a large vocabulary, in milliseconds on one thread.
 
     draw      the whole chain and the dice: what every token costs
     panel     what the panel adds to a token of a running reply, where the chain has run already
@@ -9,7 +9,9 @@ a model that has just begun to learn: there, filters leave most of the vocabular
 many calls is given: what they cost when nothing else runs, measured as an engine runs them, in a
 process that has freed large arrays before, so that the allocator keeps what it is given back.
 
-Run with: python -m benchmarks.explain_cost [--calls N]
+In a real reply the caches are cold: what that adds, `python -m benchmarks.reply_cost` measures.
+
+Run with: python -m benchmarks.explain_cost [--calls N] [--vocabulary N]
 """
 
 from __future__ import annotations
@@ -31,12 +33,11 @@ from llmchat.sampling.chain import Position, Prospect
 from llmchat.sampling.explain import explain
 from llmchat.sampling.history import TokenHistory
 
-VOCABULARY = 49_152
 HISTORY = 2_000
 ROWS = 12
 SEED = 7
-DRAW_BUDGET = 0.35
-"""For the default settings."""
+DRAW_BUDGET = 0.6
+"""For the default settings and 151,936 tokens."""
 PANEL_BUDGET = 1.0
 """For every single setting."""
 
@@ -77,10 +78,12 @@ def main() -> int:
     """Measure, print, and return 0 if the budgets are kept."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--calls", type=int, default=300)
-    calls = parser.parse_args().calls
+    parser.add_argument("--vocabulary", type=int, default=151_936)
+    options = parser.parse_args()
+    calls, size = options.calls, options.vocabulary
     rng = np.random.default_rng(8417)
-    normal = rng.standard_normal(VOCABULARY).astype(np.float32)
-    position = Position(3, TokenHistory(VOCABULARY, rng.zipf(1.3, HISTORY) % VOCABULARY, reply_length=HISTORY // 4))
+    normal = rng.standard_normal(size).astype(np.float32)
+    position = Position(3, TokenHistory(size, rng.zipf(1.3, HISTORY) % size, reply_length=HISTORY // 4))
     large = np.ones(30 * 2**20 // 8)
     del large
     print(f"{'':20}{'sharp: draw   panel  slider':>32}{'flat: draw   panel  slider':>32}")

@@ -205,6 +205,13 @@ class GenerationConfig:
         return not self.do_sample or self.temperature == 0.0 or self._keeps_one
 
     @property
+    def penalizes(self) -> bool:
+        """Whether any token may lose or gain by having been used."""
+        return self.repetition_penalty != 1 or bool(
+            self.frequency_penalty or self.presence_penalty or self.dry_multiplier
+        )
+
+    @property
     def _keeps_one(self) -> bool:
         """Whether top-k leaves the likeliest token alone."""
         if self.top_k != 1 or self.mirostat_tau:
@@ -240,9 +247,7 @@ class GenerationConfig:
     def inactive(self) -> frozenset[str]:
         """The names of the settings that cannot change the next token as things stand."""
         names = {name for name, switch in _BELONGS_TO.items() if not getattr(self, switch)}
-        if self.repetition_penalty == 1 and not (
-            self.frequency_penalty or self.presence_penalty or self.dry_multiplier
-        ):
+        if not self.penalizes:
             names.add("penalty_window")
         if not self.do_sample:
             names |= _RANDOMNESS

@@ -11,10 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmchat.errors import GenerationError
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+from llmchat.sampling.arrays import BoolArray, FloatArray, IntArray, holds, log_total_and_entropy
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +28,12 @@ class Candidates:
     """Shape (n,), finite. Log-probabilities up to a constant."""
 
     @classmethod
-    def from_logits(cls, logits: NDArray[np.floating]) -> Self:
-        """Every token whose logit is not -inf.
+    def from_logits(cls, logits: NDArray[np.floating], ids: IntArray | None = None) -> Self:
+        """Every token whose logit is not -inf, or those of some.
 
         Args:
             logits: Shape (vocab_size,).
+            ids: Ascending ids, one of them at least with a finite logit; None means all.
 
         Raises:
             GenerationError: A logit is NaN or +inf, or all are -inf.
@@ -46,11 +44,13 @@ class Candidates:
                 "The model gave numbers that are not finite. The weights may be damaged, "
                 "or the precision too low: try --dtype float32."
             )
-        values = logits.astype(np.float64)
-        if np.isfinite(logits.min()):
-            return cls(_all_ids(values.size), values)
-        ids = np.flatnonzero(values > -np.inf)
-        return cls(ids, values[ids])
+        values = (logits if ids is None else logits[ids]).astype(np.float64)
+        if ids is None:
+            ids = _all_ids(values.size)
+        if np.isfinite(values.min()):
+            return cls(ids, values)
+        finite = np.flatnonzero(values > -np.inf)
+        return cls(ids[finite], values[finite])
 
     def __len__(self) -> int:
         return self.ids.size
@@ -76,15 +76,13 @@ class Candidates:
 
     def holds(self, token_ids: IntArray) -> BoolArray:
         """Which of some ids are candidates, shape as `token_ids`."""
-        found = np.minimum(np.searchsorted(self.ids, token_ids), self.ids.size - 1)
-        held: BoolArray = self.ids[found] == token_ids
-        return held
+        return holds(self.ids, token_ids)
 
     def logprob(self, token_id: int) -> float:
         """Natural logarithm of a token's probability; -inf if it is no candidate."""
         place = int(np.searchsorted(self.ids, token_id))
         held = place < self.ids.size and self.ids[place] == token_id
-        return float(self.log_probabilities()[place]) if held else -np.inf
+        return float(self.logits[place]) - log_total_and_entropy(self.logits)[0] if held else -np.inf
 
     def lower(self, amounts: Mapping[int, float]) -> Self:
         """The candidates with something taken from the logits of some ids.

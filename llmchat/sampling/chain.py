@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.sampling import mirostat, penalties, processors
+from llmchat.sampling.arrays import IntArray
 from llmchat.sampling.candidates import Candidates
 from llmchat.sampling.distribution import Distribution
 from llmchat.sampling.draw import draw, xtc_number
 from llmchat.sampling.history import TokenHistory
+from llmchat.sampling.preselection import preselect
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,12 @@ Stage = Callable[[Candidates, GenerationConfig, Position], Candidates]
 
 
 def _bans(candidates: Candidates, config: GenerationConfig, position: Position) -> Candidates:
+    return candidates.without(_banned(config, position))
+
+
+def _banned(config: GenerationConfig, position: Position) -> tuple[int, ...]:
     too_early = position.index < config.min_new_tokens
-    return candidates.without(config.banned_tokens + (position.end_ids if too_early else ()))
+    return config.banned_tokens + (position.end_ids if too_early else ())
 
 
 def _penalties(candidates: Candidates, config: GenerationConfig, position: Position) -> Candidates:
@@ -119,7 +125,7 @@ def run_chain(logits: NDArray[np.floating], config: GenerationConfig, position: 
     Raises:
         GenerationError: The logits are not finite.
     """
-    branches: tuple[Branch, ...] = (Branch(1.0, Candidates.from_logits(logits)),)
+    branches: tuple[Branch, ...] = (_start(logits, config, position),)
     for name in config.stages:
         if name == "xtc":
             branches = _branch(branches[0], config, position)
@@ -127,6 +133,24 @@ def run_chain(logits: NDArray[np.floating], config: GenerationConfig, position: 
             stage = STAGES[name]
             branches = tuple(branch.after(name, stage(branch.candidates, config, position)) for branch in branches)
     return branches
+
+
+def _start(logits: NDArray[np.floating], config: GenerationConfig, position: Position) -> Branch:
+    """Every token, or those that top-k does not remove for certain: it is the first step too then."""
+    ids = preselect(logits, config, lambda: _known_ids(config, position))
+    if ids is None:
+        return Branch(1.0, Candidates.from_logits(logits))
+    some = Candidates.from_logits(logits, ids)
+    return Branch(1.0, some, (("top_k", some),))
+
+
+def _known_ids(config: GenerationConfig, position: Position) -> IntArray:
+    """The ids, ascending, that bans and penalties may act upon."""
+    ids = np.unique(np.array(_banned(config, position), dtype=np.int64))
+    if not config.penalizes:
+        return ids
+    used = position.history.distinct()
+    return np.union1d(ids, used) if ids.size else used
 
 
 def _branch(branch: Branch, config: GenerationConfig, position: Position) -> tuple[Branch, ...]:
@@ -173,6 +197,8 @@ class Prospect:
     """What the model says, before any stage."""
     branches: tuple[Branch, ...]
     """What the chain leaves."""
+    _thrown: dict[int, int] = field(default_factory=dict, compare=False, repr=False)
+    """The tokens that dice have taken: the panel asks for the one that was drawn."""
 
     @classmethod
     def of(cls, logits: NDArray[np.floating], config: GenerationConfig, position: Position) -> Self:
@@ -182,7 +208,9 @@ class Prospect:
 
     def throw(self, seed: int) -> int:
         """The token that the dice take."""
-        return draw(take_branch(self.branches, seed, self.index).candidates, seed, self.index)
+        if seed not in self._thrown:
+            self._thrown[seed] = draw(take_branch(self.branches, seed, self.index).candidates, seed, self.index)
+        return self._thrown[seed]
 
     def draw(self, seed: int, chosen: int | None = None) -> Draw:
         """Draw the token.

@@ -9,13 +9,19 @@ a likelier token.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from llmchat.sampling.candidates import Candidates, FloatArray, IntArray
+from llmchat.sampling.arrays import FloatArray, IntArray, blocks
+from llmchat.sampling.candidates import Candidates
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _WORD = 2**64 - 1
+
+_EXPONENT = 700.0
+"""The greatest that exp takes."""
 
 _TOKEN_DOMAIN = 1
 _XTC_DOMAIN = 2
@@ -33,20 +39,33 @@ def draw(candidates: Candidates, seed: int, index: int) -> int:
     Returns:
         A token id.
     """
-    if len(candidates) == 1:
-        return int(candidates.ids[0])
-    scores = gumbel_noise(seed, index, candidates.ids)
-    scores += candidates.logits
-    return int(candidates.ids[np.argmax(scores)])
+    best, drawn = -math.inf, int(candidates.ids[0])
+    for block in blocks(len(candidates)):
+        ids, logits = candidates.ids[block], candidates.logits[block]
+        noise = uniform_noise(seed, index, ids)
+        # Beside a better one before it, most of a block needs no logarithms.
+        places = np.flatnonzero(noise >= _least_noise(best - float(logits.max())))
+        if places.size:
+            scores = _gumbel(noise[places]) + logits[places]
+            first = int(np.argmax(scores))
+            if scores[first] > best:
+                best, drawn = float(scores[first]), int(ids[places[first]])
+    return drawn
 
 
 def gumbel_noise(seed: int, index: int, token_ids: IntArray) -> FloatArray:
     """Standard Gumbel noise, a pure function of (seed, index, token id), shape as `token_ids`."""
-    noise = uniform_noise(seed, index, token_ids)
-    for _ in range(2):
-        np.log(noise, out=noise)
-        np.negative(noise, out=noise)
-    return noise
+    return _gumbel(uniform_noise(seed, index, token_ids))
+
+
+def _gumbel(noise: FloatArray) -> FloatArray:
+    """What uniform numbers are as standard Gumbel noise: -ln(-ln u)."""
+    return -np.log(-np.log(noise))
+
+
+def _least_noise(lead: float) -> float:
+    """The uniform number, a little less for its rounding, from which Gumbel noise makes up for a lead."""
+    return math.exp(-math.exp(min(-lead, _EXPONENT))) * (1.0 - 1e-9)
 
 
 def uniform_noise(seed: int, index: int, token_ids: IntArray) -> FloatArray:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmchat.sampling.candidates import BoolArray, Candidates, IntArray
+from llmchat.sampling.arrays import BoolArray, IntArray
+from llmchat.sampling.candidates import Candidates
 from llmchat.sampling.chain import Branch, Prospect
 from llmchat.sampling.distribution import Distribution
 from llmchat.sampling.selection import highest
@@ -72,7 +73,7 @@ def explain(prospect: Prospect, count: int, seed: int | None = None, also: Seque
     return Explanation(
         rows=tuple(ExplainedToken(*row) for row in zip(*columns, strict=True)),
         survivors=len(final),
-        mass=min(float(raw.probabilities(final.ids).sum()), 1.0),
+        mass=1.0 if len(final) == raw.logits.size else min(float(raw.probabilities(final.ids).sum()), 1.0),
         entropy=spread.entropy,
         effective_choices=math.exp(spread.entropy),
         drawn=drawn,

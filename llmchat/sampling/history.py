@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmchat.chat.generation_config import GenerationConfig
-from llmchat.sampling.candidates import IntArray
+from llmchat.sampling.arrays import IntArray
 from llmchat.sampling.mirostat import next_limit
 from llmchat.sampling.repeats import repeat_lengths, repeat_lengths_after
 
@@ -49,6 +49,7 @@ class TokenHistory:
         self._reply_start = ids.size - reply_length
         self._counts = self._counted(ids, vocab_size)
         self._reply_counts = self._counted(ids[self._reply_start :], vocab_size)
+        self._distinct: IntArray = np.flatnonzero(self._counts > 0)
         self._repeats: dict[int, IntArray] = {}
         self._limits = [mirostat_limit]
 
@@ -96,7 +97,17 @@ class TokenHistory:
     def _count(self, token_id: int, by: int) -> None:
         if token_id not in self.exempt:
             self._counts[token_id] += by
+            self._note_use(token_id)
             self._reply_counts[token_id] += by
+
+    def _note_use(self, token_id: int) -> None:
+        """Keep the distinct ids as the counts have them."""
+        place = int(np.searchsorted(self._distinct, token_id))
+        was_there = place < self._distinct.size and self._distinct[place] == token_id
+        if was_there and not self._counts[token_id]:
+            self._distinct = np.delete(self._distinct, place)
+        elif not was_there and self._counts[token_id]:
+            self._distinct = np.insert(self._distinct, place, token_id)
 
     @contextmanager
     def rewound(self, count: int) -> Iterator[None]:
@@ -116,7 +127,7 @@ class TokenHistory:
     def distinct(self, window: int = 0) -> IntArray:
         """Every counted id among the last `window` tokens, ascending; 0 looks at all."""
         if not 0 < window < self._length:
-            return np.flatnonzero(self._counts > 0)
+            return self._distinct
         return self._without_exempt(np.unique(self.ids[-window:]))
 
     def reply_counts(self, window: int = 0) -> tuple[IntArray, IntArray]:

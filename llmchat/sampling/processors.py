@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from llmchat.sampling.candidates import Candidates, IntArray
+from llmchat.sampling.arrays import IntArray
+from llmchat.sampling.candidates import Candidates
 from llmchat.sampling.selection import highest, smallest_set
 
 _ROUNDING = 1e-9

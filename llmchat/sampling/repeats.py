@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmchat.sampling.candidates import IntArray
+from llmchat.sampling.arrays import IntArray
 
 
 def repeat_lengths(ids: IntArray) -> IntArray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from llmchat.sampling.candidates import BoolArray, FloatArray, IntArray
+from llmchat.sampling.arrays import BoolArray, FloatArray, IntArray
 
 _BINS = 1024
 _FEW = 512
@@ -65,10 +65,10 @@ def highest(scores: NDArray[np.floating], count: int) -> IntArray:
 
 
 def _places_to_search(scores: NDArray[np.floating], count: int) -> IntArray:
-    """Positions, ascending and few, among which all the highest scores are, and all that equal them."""
+    """Positions, ascending and few, among which the `count` highest scores are, and all that equal them."""
     width = scores.size // (8 * count)
     if width <= 1:
         return np.arange(scores.size)
     # The count-th largest maximum of the blocks is reached by at least so many scores: few pass it.
-    blocks = scores[: scores.size // width * width].reshape(-1, width).max(axis=1)
-    return np.flatnonzero(scores >= np.partition(blocks, -count)[-count])
+    peaks = np.maximum.reduceat(scores, np.arange(0, scores.size, width))
+    return np.flatnonzero(scores >= np.partition(peaks, -count)[-count])

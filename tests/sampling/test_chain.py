@@ -8,8 +8,9 @@ import pytest
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.errors import GenerationError
 from llmchat.sampling.candidates import Candidates
-from llmchat.sampling.chain import Position, run_chain, take_branch
+from llmchat.sampling.chain import Position, Prospect, run_chain, take_branch
 from llmchat.sampling.draw import draw, uniform_noise, xtc_number
+from llmchat.sampling.explain import explain
 from llmchat.sampling.history import TokenHistory
 from llmchat.sampling.processors import keep_top_k, keep_top_p
 from tests.sampling.places import NEUTRAL, VOCABULARY, at, explain_place, left, logits_of, sample
@@ -219,3 +220,34 @@ def test_a_lower_temperature_never_draws_a_less_likely_token() -> None:
         drawn = [sample(logits, NEUTRAL.changed(temperature=t), at(seed), seed).token_id for t in (2.0, 1.0, 0.7, 0.3)]
         likeliness = [float(logits[token]) for token in drawn]
         assert likeliness == sorted(likeliness)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_a_top_k_is_sure_to_remove_changes_nothing_by_going_first(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Survivors, their logits and the stage that removed each token are those of the stages in their order."""
+    dice = np.random.default_rng(seed)
+    size = 3_000
+    logits = np.round(dice.standard_normal(size) * 2, 1 if seed % 2 else 9).astype(np.float32)
+    logits[dice.integers(0, size, 50 * (seed % 3))] = -np.inf
+    used = dice.choice(size, 60).tolist() + np.argsort(-logits)[:20].tolist()
+    history = TokenHistory(size, used, exempt=(5,), reply_length=40)
+    config = GenerationConfig(
+        top_k=int(dice.integers(1, 80)),
+        repetition_penalty=float(dice.choice([0.7, 1.0, 1.3])),
+        presence_penalty=float(dice.choice([-1.0, 0.0, 1.0])),
+        dry_multiplier=float(dice.choice([0.0, 0.8])),
+        banned_tokens=tuple(np.argsort(-logits)[: int(dice.integers(0, 9))].tolist()),
+        min_new_tokens=100 * (seed % 2),
+    )
+    position = Position(3, history, (5, int(np.argmax(logits))))
+    prospect = Prospect.of(logits, config, position)
+    assert prospect.branches[0].steps[0][0] == "top_k"
+    with monkeypatch.context() as patch:
+        patch.setattr("llmchat.sampling.chain.preselect", lambda *_: None)
+        plain = Prospect.of(logits, config, position)
+    for one, other in zip(prospect.branches, plain.branches, strict=True):
+        assert one.candidates.ids.tolist() == other.candidates.ids.tolist()
+        assert one.candidates.logits.tolist() == other.candidates.logits.tolist()
+    assert explain(prospect, 40, seed) == explain(plain, 40, seed)

@@ -112,6 +112,8 @@ def test_the_order_of_the_stages_is_kept(seed: int) -> None:
         branches = run_chain(logits_of(case), config, random_position(case))
         assert sum(branch.share for branch in branches) == pytest.approx(1.0)
         names = [name for name, _ in branches[0].steps]
+        if names[0] == "top_k":  # What it is sure to remove is gone before the others begin.
+            names = names[1:]
         assert names == [name for name in config.stages if name != "xtc" or "xtc" in names]
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.sampling import processors
-from llmchat.sampling.candidates import Candidates, FloatArray
+from llmchat.sampling.arrays import FloatArray
+from llmchat.sampling.candidates import Candidates
 from llmchat.sampling.chain import Position
 from llmchat.sampling.history import TokenHistory
 from llmchat.sampling.penalties import penalize_repeats, penalize_use
