@@ -230,8 +230,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _write(self, data: bytes) -> None:
         if self.command == "GET":
-            self.wfile.write(data)
+            # Whoever has them all may ask at once how many they were.
             self.hub.sent += len(data)
+            self.wfile.write(data)
 
     def _refuse(self, status: int, code: str, message: str = "") -> None:
         facts = {"X-Error-Code": code, "X-Error-Message": message}
