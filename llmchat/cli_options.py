@@ -112,6 +112,11 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(["--banned-tokens"], metavar="IDS", help="Token ids that are never drawn, with spaces between."),
     Option(["--dry-breakers"], metavar="TEXTS", help="Where a repetition ends for DRY, with spaces between."),
+    Option(
+        ["--prompt-lookup/--no-prompt-lookup"],
+        default=None,
+        help="Guess what follows from the text so far, where that is quicker, as by default. The tokens are the same.",
+    ),
     Option(["--greedy"], is_flag=True, help="Always take the likeliest token."),
     Option(["--seed"], metavar="INTEGER", help="The dice; the same seed gives the same reply."),
     Option(["--preset"], metavar="NAME", help=f"{', '.join(PRESETS)}."),
@@ -365,6 +370,8 @@ def _sampling_values(options: dict[str, Any]) -> dict[str, Any]:
         values["lora_scale"] = SPEC_BY_NAME["lora_scale"].check(scale)
     if options["temperature_last"]:
         values["temperature_last"] = True
+    if options["prompt_lookup"] is not None:
+        values["prompt_lookup"] = options["prompt_lookup"]
     if options["stop"]:
         values["stop"] = tuple(checked_text(text, "The stop string") for text in options["stop"])
     if options["template_args"]:

@@ -12,7 +12,7 @@ from llmchat.chat.model import ModelInfo
 from llmchat.chat.plain_text import visible
 from llmchat.chat.thought import Thought
 from llmchat.chat.turn import Reply, token_count
-from llmchat.chat.words import thought_words
+from llmchat.chat.words import draft_words, thought_words
 from llmchat.streams import print_json, steer
 from llmchat.worker.messages import PromptProcessed, PromptTokens, TokensGenerated
 
@@ -137,6 +137,8 @@ def describe_reply(reply: Reply, prompt: str, info: ModelInfo) -> dict[str, Any]
             "dropped_tokens": reply.dropped_tokens,
             "unknown_tokens": reply.unknown_tokens,
             "byte_tokens": reply.byte_tokens,
+            "drafted_tokens": reply.drafted_tokens,
+            "accepted_tokens": reply.accepted_tokens,
         },
         "timings": {**asdict(reply.timings), "thinking_seconds": reply.thought.seconds},
     }
@@ -243,6 +245,7 @@ class Narrator:
             f"{times.prompt_tokens_per_second:.1f} tokens/s",
             "reply": f"{token_count(len(reply.token_ids))}{lacking}, {times.tokens_per_second:.1f} tokens/s",
             **({"thought": thought_words(reply.thought)} if reply.thought.written else {}),
+            **({"guessed": words} if (words := draft_words(reply)) else {}),
             "first token": f"{times.time_to_first_token_seconds:.3f} s",
             "load": f"{times.load_seconds:.3f} s",
         }

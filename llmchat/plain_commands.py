@@ -12,7 +12,7 @@ from llmchat.chat.history import turn_count
 from llmchat.chat.model import recorded_tokenizer
 from llmchat.chat.presets import apply_preset
 from llmchat.chat.turn import Turn, token_count
-from llmchat.chat.words import thought_words, value_words
+from llmchat.chat.words import draft_words, thought_words, value_words
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
 from llmchat.paths import located
@@ -239,6 +239,8 @@ class PlainCommands:
         self._say(f"Reply: {token_count(len(reply.token_ids))}, {times.tokens_per_second:.1f} a second")
         if reply.thought.written:
             self._say(f"Thought before the answer: {thought_words(reply.thought)}")
+        if words := draft_words(reply):
+            self._say(f"Guessed from the text so far: {words}")
         self._say(f"First token after {times.time_to_first_token_seconds:.2f} s")
         self._say(f"Seed: {reply.seed}")
         self._say(

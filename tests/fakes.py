@@ -67,6 +67,7 @@ class ScriptedEngine:
 
     slides = False
     lora_scale = 1.0
+    most_drafted = 0
     end_ids = (256,)
 
     def __init__(
@@ -115,7 +116,7 @@ class ScriptedEngine:
             on_progress(len(token_ids), len(token_ids))
         return Prefill(None if should_stop() else self._logits(), 0)
 
-    def decode(self, token_id: int) -> Logits:
+    def decode(self, token_id: int, draft: Sequence[int] = ()) -> Logits:
         """Go on with the script."""
         if self._gate is not None:
             self._gate.acquire()
@@ -133,6 +134,10 @@ class ScriptedEngine:
         """Lanes that all go on with the script."""
         return ScriptedFork(self)
 
+    def pass_cost(self, positions: int) -> float:
+        """It takes no drafts."""
+        return float(positions)
+
     def lanes(self) -> None:
         """It says one thing at a time."""
 
@@ -146,7 +151,7 @@ class ChangingEngine(ScriptedEngine):
         super().__init__()
         self.info = replace(self.info, cuda_graph=True)
 
-    def decode(self, token_id: int) -> Logits:
+    def decode(self, token_id: int, draft: Sequence[int] = ()) -> Logits:
         """Change, once, and go on with the script."""
         if self.info.cuda_graph:
             self.info = replace(self.info, cuda_graph=False, notes=(self.NOTE,))

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -143,7 +143,7 @@ def test_an_interrupt_ends_a_run_whose_model_does_not_answer(monkeypatch: pytest
     gate = threading.Semaphore(0)
 
     class Stuck(ScriptedEngine):
-        def decode(self, token_id: int) -> Logits:
+        def decode(self, token_id: int, draft: Sequence[int] = ()) -> Logits:
             os.kill(os.getpid(), signal.SIGTERM)
             return super().decode(token_id)
 

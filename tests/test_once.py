@@ -48,6 +48,8 @@ USAGE = [
     "dropped_tokens",
     "unknown_tokens",
     "byte_tokens",
+    "drafted_tokens",
+    "accepted_tokens",
 ]
 TIMINGS = [
     "load_seconds",
@@ -102,10 +104,19 @@ def test_json_is_one_object_with_everything_known(here: Here) -> None:
     assert all(value > 0 for value in reply["timings"].values())
     assert (reply["prompt"], reply["model"], reply["seed"]) == ("Once upon a time", "tiny", 3)
     assert (reply["finish_reason"], reply["finish_detail"]) == ("length", "max_new_tokens 12")
-    assert reply["usage"] == dict(zip(USAGE, (4, 12, 0, 0, 0, 0, 0), strict=True))
+    assert reply["usage"] == dict(zip(USAGE, (4, 12, *7 * (0,)), strict=True))
     assert len(reply["token_ids"]) == 12
     assert (reply["settings"]["temperature"], reply["settings"]["stop"]) == (1.2, ["zebra"])
     assert reply["settings"]["seed"] == 3
+
+
+def test_guessing_can_be_left_alone(here: Here) -> None:
+    """The reply is the same; what was guessed is counted, and without it nothing is."""
+    again = ("-p", "the queen and the king and the queen and the king", "-n", "80", "--repetition-penalty", "0.7")
+    guessed, plain = (reply_of(here, *again, "--seed", "3", *words) for words in ((), ("--no-prompt-lookup",)))
+    assert guessed["token_ids"] == plain["token_ids"] and plain["settings"]["prompt_lookup"] is False
+    usage = guessed["usage"]
+    assert 0 <= usage["accepted_tokens"] <= usage["drafted_tokens"] and plain["usage"]["drafted_tokens"] == 0
 
 
 def test_json_survives_a_narrow_encoding() -> None:

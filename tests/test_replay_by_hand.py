@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,10 @@ class Watched:
     def lora_scale(self, scale: float) -> None:
         self._engine.lora_scale = scale
 
-    def decode(self, token_id: int) -> Logits:
+    def decode(self, token_id: int, draft: Sequence[int] = ()) -> Logits:
         """Let the hand do its work, then the model."""
         self.at_each_token()
-        return self._engine.decode(token_id)
+        return self._engine.decode(token_id, draft)
 
 
 class Talk:

@@ -66,7 +66,7 @@ _RANDOMNESS = _TRUNCATION | {
 
 _ALWAYS_WRITTEN = ("do_sample", "seed", "stop")
 
-OF_WHOLE_REPLY = ("seed", "stop", "template_args")
+OF_WHOLE_REPLY = ("seed", "stop", "template_args", "prompt_lookup")
 """What belongs to a whole reply: moved while one is written, it waits for the next one."""
 
 
@@ -188,6 +188,9 @@ class GenerationConfig:
     """The stages of the sampling chain in the order in which they act."""
     template_args: tuple[str, ...] = ()
     """Variables of the chat template, each NAME=VALUE as in TOML, such as enable_thinking=false."""
+
+    prompt_lookup: bool = True
+    """Whether to guess what follows from the text so far, where that is quicker; the tokens are the same."""
 
     def __post_init__(self) -> None:
         for spec in SAMPLING_SPECS:

@@ -25,7 +25,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """Named settings; what a preset does not name is at its default, but for lengths, which it only raises."""
 
 _KEPT_BY_PRESETS = (
-    "min_new_tokens", "max_new_tokens", "seed", "stop", "banned_tokens", "lora_scale", "template_args",
+    "min_new_tokens", "max_new_tokens", "seed", "stop", "banned_tokens", "lora_scale", "template_args", "prompt_lookup",
 )  # fmt: skip
 
 REPLACED_BY_PRESETS = frozenset(GenerationConfig().values()) - frozenset(_KEPT_BY_PRESETS)

@@ -168,6 +168,8 @@ def _setting_flags(reply: Reply) -> list[str] | None:
     for name, value in settings_of(reply).difference().items():
         if name == "do_sample":
             flags.append("--greedy")
+        elif name == "prompt_lookup":
+            flags.append("--no-prompt-lookup")
         elif name == "stop" and isinstance(value, tuple):
             flags += [word for text in value for word in ("--stop", str(text))]
         elif name == "template_args" and isinstance(value, tuple):

@@ -204,6 +204,7 @@ SETTING_KINDS: Mapping[str, SettingKind] = {
     "banned_tokens": SettingKind(_check_ids, _parse_ids),
     "xtc_spares_ends": _FLAG,
     "temperature_last": _FLAG,
+    "prompt_lookup": _FLAG,
     "template_args": SettingKind(_check_arguments, _parse_arguments, is_quoted=True),
     "sampler_order": SettingKind(_check_order, _parse_order, SAMPLER_ORDER, is_list=True),
 }

@@ -49,7 +49,7 @@ _HEADER_TEXTS = ("title", "model", "model_path", "tokenizer_path")
 _REPLY_TEXTS = ("model", "model_path", "tokenizer_path", "lora_path", "engine")
 _FACT_NAMES = TokenFacts._fields
 _COUNTS = ("prompt_tokens", "cached_tokens", "dropped_tokens")
-_RARE_COUNTS = ("unknown_tokens", "byte_tokens")
+_RARE_COUNTS = ("unknown_tokens", "byte_tokens", "drafted_tokens", "accepted_tokens")
 """Written only where they are above zero."""
 
 
@@ -309,8 +309,7 @@ def _parse_reply(read: TableReader, turn_text: str, templates: Mapping[str, str]
         forced=_parse_forced(read.text("forced")),
         parts=read.ids("parts"),
         prompts=tuple(_parse_prompt(prompt, templates) for prompt in read.items("prompts")),
-        unknown_tokens=read.whole("unknown_tokens"),
-        byte_tokens=read.whole("byte_tokens"),
+        **{name: read.whole(name) for name in _RARE_COUNTS},
         thought=_parse_thought(read.inner("thought")),
         timings=Timings(**{name: read.inner("timings").number(name) for name in _TIMING_NAMES}),
     )

@@ -108,6 +108,10 @@ class Reply:
     """How many of its tokens stand for what the vocabulary lacks."""
     byte_tokens: int = 0
     """How many hold only part of a character, which the vocabulary lacks as a whole."""
+    drafted_tokens: int = 0
+    """How many tokens were guessed from the text so far, to be run in one pass."""
+    accepted_tokens: int = 0
+    """How many of these were drawn."""
     timings: Timings = field(default_factory=Timings)
     thought: Thought = field(default_factory=Thought)
     """What the model wrote to itself before the answer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmchat.chat.generation_config import SPEC_BY_NAME, Value
 from llmchat.chat.quoting import written
 from llmchat.chat.thought import Thought
-from llmchat.chat.turn import token_count
+from llmchat.chat.turn import Reply, token_count
 
 
 def value_words(name: str, value: Value) -> str:
@@ -28,6 +28,13 @@ def thought_words(thought: Thought) -> str:
     words = token_count(thought.tokens)
     words = f"{thought.seconds:.1f} s, {words}" if thought.seconds else words
     return f"{words}, not finished" if thought.is_open else words
+
+
+def draft_words(reply: Reply) -> str:
+    """How much was guessed from the text so far, such as "31 tokens, 24 of them right"; "" where nothing was."""
+    if not reply.drafted_tokens:
+        return ""
+    return f"{token_count(reply.drafted_tokens)}, {reply.accepted_tokens} of them right"
 
 
 def _item_words(item: str | int) -> str:

@@ -106,8 +106,21 @@ class Engine(Protocol):
             lora_scales: How much of the adapter counts at each id; by default `lora_scale` at all of them.
         """
 
-    def decode(self, token_id: int) -> Logits:
-        """Append one token and return the logits for the next."""
+    @property
+    def most_drafted(self) -> int:
+        """How many tokens of a draft `decode` looks at; 0 where that is of no use or changes what is computed."""
+
+    def pass_cost(self, positions: int) -> float:
+        """How long one pass over so many positions takes, in passes over one."""
+
+    def decode(self, token_id: int, draft: Sequence[int] = ()) -> Logits:
+        """Append one token and return the logits for the next.
+
+        Args:
+            token_id: Below the model's vocabulary size.
+            draft: What may follow. The model runs over it in the same pass: where just these tokens are appended next,
+                their logits are there already, and others take it back. No logits depend on it.
+        """
 
     def fork(self, lanes: int) -> Fork:
         """Begin `lanes` continuations of the text read so far, under its scale; the engine's own stays as it is."""

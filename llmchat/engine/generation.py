@@ -3,18 +3,21 @@
     prefill → logits ─ sampling chain ─ draw ─ token ─ detokenizer ─ text
                  └────────────── decode ◀──────┘
 
-The settings are read anew for every token.
+The settings are read anew for every token. Where a draft of what follows pays, decode runs over it in the same pass,
+and tokens that are drawn as drafted have their logits already: none of the above depends on it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.turn import Reply
 from llmchat.engine.engine import Engine, Logits, PrefillProgress, StopSignal
 from llmchat.engine.prompt import Prompt
+from llmchat.engine.prompt_lookup import PromptLookup
 from llmchat.engine.reply_writer import Explained, ReplyPiece, ReplyWriter
 
 
@@ -40,6 +43,7 @@ class ReplyStream:
         self._prompt = prompt
         self._should_stop = should_stop
         self._logits: Logits | None = None
+        self._lookup: PromptLookup | None = None
         self._writer = ReplyWriter(engine, prompt, config_for, seed, should_stop, forced, earlier)
 
     def prefill(self, on_progress: PrefillProgress | None = None) -> int:
@@ -63,6 +67,8 @@ class ReplyStream:
             GenerationError: The model's numbers are not finite.
         """
         writer = self._writer
+        if self._engine.most_drafted and writer.config.prompt_lookup:
+            self._lookup = PromptLookup(self._prompt.token_ids, self._engine.most_drafted, self._engine.pass_cost)
         if beginning := writer.begin():
             yield beginning
         while self._logits is not None and not writer.is_over():
@@ -73,7 +79,8 @@ class ReplyStream:
             if writer.is_over():
                 break
             self._engine.lora_scale = writer.read_lora_scale()
-            self._logits = self._engine.decode(piece.token_id)
+            draft = self._lookup.after(piece.token_id) if self._lookup else ()
+            self._logits = self._engine.decode(piece.token_id, draft)
         if held := writer.end():
             yield held
 
@@ -83,4 +90,7 @@ class ReplyStream:
 
     def reply(self) -> Reply:
         """The reply so far."""
-        return self._writer.reply()
+        reply, lookup = self._writer.reply(), self._lookup
+        return (
+            reply if lookup is None else replace(reply, drafted_tokens=lookup.drafted, accepted_tokens=lookup.accepted)
+        )

@@ -10,6 +10,7 @@ from llmchat.engine.engine import Logits
 from llmchat.engine.native.cache import NativeCache
 from llmchat.engine.native.library import WIDTH
 from llmchat.engine.native.model import NativeModel
+from llmchat.engine.pass_costs import PassCosts
 from llmchat.engine.prefix_engine import PrefixEngine
 from llmchat.tokenizers.prompt_style import PromptStyle
 from llmchat.tokenizers.tokenizer import Tokenizer
@@ -17,6 +18,9 @@ from llmchat.tokenizers.tokenizer import Tokenizer
 _SECONDS_BETWEEN_LOOKS = 0.4
 _FEWEST = 24
 """Tokens: fewer would read the weights of a large model too often."""
+
+_MOST_DRAFTED = 7
+"""Tokens: in a pass over more, the model computes for longer than it reads its weights."""
 
 
 class NativeEngine(PrefixEngine):
@@ -37,6 +41,12 @@ class NativeEngine(PrefixEngine):
         self.model = model
         self.cache = NativeCache(model)
         self._window_cache: NativeCache | None = None
+        self.most_drafted = _MOST_DRAFTED if model.plan.goes_back else 0
+        self._costs = PassCosts()
+
+    def pass_cost(self, positions: int) -> float:
+        """How long one pass over so many positions takes, in passes over one."""
+        return self._costs.of(positions)
 
     def streamed_bytes(self, context: int) -> int:
         """Bytes that a token behind this many others must read from memory."""
@@ -65,12 +75,22 @@ class NativeEngine(PrefixEngine):
     def _extend(self, token_ids: list[int], start: int, *, wants_logits: bool) -> Logits | None:
         self.cache.reserve(start, start + len(token_ids))
         places, caches = range(start, start + len(token_ids)), [self.cache] * len(token_ids)
-        if wants_logits:
-            return self.masked(self.model.step(token_ids, places, caches))
         began = time.perf_counter()
+        if wants_logits:
+            logits = self.model.step(token_ids, places, caches)
+            self._costs.note(len(token_ids), time.perf_counter() - began)
+            return self.masked(logits)
         self.model.read(token_ids, places, caches)
         self.chunk = _chunk_for(len(token_ids) / (time.perf_counter() - began))
         return None
+
+    def _extend_ahead(self, token_ids: list[int], start: int) -> list[Logits]:
+        end = start + len(token_ids)
+        self.cache.reserve(start, end)
+        began = time.perf_counter()
+        rows = self.model.step_all(token_ids, range(start, end), [self.cache] * len(token_ids))
+        self._costs.note(len(token_ids), time.perf_counter() - began)
+        return [self.masked(row) for row in rows]
 
     def _rewind(self, length: int) -> int:
         return self.cache.rewind(length)
@@ -143,7 +163,7 @@ class NativeFork:
         places = [len(text) - 1 for text in texts]
         for place, cache in zip(places, caches, strict=True):
             cache.reserve(place, place + 1)
-        return list(self._engine.model.step_lanes([text[-1] for text in texts], places, caches))
+        return list(self._engine.model.step_all([text[-1] for text in texts], places, caches))
 
     def _positions(self, text: Sequence[int]) -> int:
         """How many positions of a text are in its KV cache."""

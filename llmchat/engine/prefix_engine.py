@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -19,6 +20,9 @@ class PrefixEngine(ABC):
 
     chunk: int
     """Tokens read between two looks at the stop signal."""
+
+    most_drafted = 0
+    """How many tokens of a draft `decode` looks at."""
 
     def __init__(
         self,
@@ -42,6 +46,7 @@ class PrefixEngine(ABC):
         self._scales: list[float] = []
         self._cached_ids: list[int] = []
         self._cached_scales: list[float] = []
+        self._ahead: deque[Logits] = deque()  # behind the tokens of a draft that stand in the KV cache behind the text
 
     @property
     def text(self) -> list[int]:
@@ -71,6 +76,7 @@ class PrefixEngine(ABC):
         lora_scales: Sequence[float] | None = None,
     ) -> Prefill:
         """Read a prompt, reusing the longest prefix that is in the KV cache and was read under the same scales."""
+        self._ahead.clear()
         self._ids = list(token_ids)
         self._scales = [self.lora_scale] * len(self._ids) if lora_scales is None else list(lora_scales)
         if len(token_ids) > self.info.context_length:
@@ -92,10 +98,18 @@ class PrefixEngine(ABC):
                 on_progress(end, len(self._ids))
         return Prefill(logits, cached)
 
-    def decode(self, token_id: int) -> Logits:
-        """Append one token and return the logits for the next."""
+    def pass_cost(self, positions: int) -> float:
+        """How long one pass over so many positions takes, in passes over one."""
+        return float(positions)
+
+    def decode(self, token_id: int, draft: Sequence[int] = ()) -> Logits:
+        """Append one token and return the logits for the next, from a pass over a draft if it stood there."""
         self._ids.append(token_id)
         self._scales.append(self.lora_scale)
+        if self._ahead:
+            if self._stands_ahead():
+                return self._ahead.popleft()
+            self._take_back()
         if len(self._ids) > self.info.context_length:
             return self._slid_logits()
         if self._rope_length(len(self._ids)) != self._rope_length(len(self._cached_ids)):
@@ -103,10 +117,41 @@ class PrefixEngine(ABC):
             read = self.prefill(self._ids, lambda: False, lora_scales=self._scales).logits
             assert read is not None
             return read
+        if drafted := self._drafted(draft):
+            self._ahead = deque(self._append_ahead(drafted))
+            return self._ahead.popleft()
         self._reserve(len(self._ids))
         logits = self._append(len(self._ids) - 1, len(self._ids), wants_logits=True)
         assert logits is not None
         return logits
+
+    def _stands_ahead(self) -> bool:
+        """Whether the text's last token is the one of the draft that follows in the KV cache, under the same scale."""
+        last = len(self._ids) - 1
+        return self._cached_ids[last] == self._ids[last] and self._cached_scales[last] == self._scales[last]
+
+    def _take_back(self) -> None:
+        """Let go of what is left of a draft."""
+        length = len(self._ids) - 1
+        self._ahead.clear()
+        self._rewind(length)
+        del self._cached_ids[length:], self._cached_scales[length:]
+
+    def _drafted(self, draft: Sequence[int]) -> Sequence[int]:
+        """As much of a draft as the model can run over with the text's last token."""
+        length = len(self._ids)
+        room = min(self.most_drafted, self.info.context_length - length)
+        if self._rope_length(length + room) != self._rope_length(length):
+            return ()
+        return draft[:room]
+
+    def _append_ahead(self, draft: Sequence[int]) -> list[Logits]:
+        """Read the text's last token and a draft behind it; the logits behind each."""
+        start, ids = len(self._ids) - 1, [self._ids[-1], *draft]
+        self._cached_ids += ids
+        self._cached_scales += [self.lora_scale] * len(ids)
+        self.use_scale(self.lora_scale)
+        return self._extend_ahead(ids, start)
 
     def lanes(self) -> Lanes | None:
         """Texts of different lengths that are advanced together: here there are none."""
@@ -156,6 +201,10 @@ class PrefixEngine(ABC):
     @abstractmethod
     def _extend(self, token_ids: list[int], start: int, *, wants_logits: bool) -> Logits | None:
         """Run new tokens, which follow the first `start` positions of the KV cache; logits of the last, if wanted."""
+
+    def _extend_ahead(self, token_ids: list[int], start: int) -> list[Logits]:
+        """As `_extend`, with the logits behind each of them; for engines that look at drafts."""
+        raise NotImplementedError
 
     @abstractmethod
     def _rewind(self, length: int) -> int:

@@ -136,6 +136,11 @@ class ReplyWriter:
         return self._lora_scale
 
     @property
+    def config(self) -> GenerationConfig:
+        """The settings that it began with."""
+        return self._first_config
+
+    @property
     def lora_scale(self) -> float:
         """The scale under which the prompt is to be read."""
         return self._first_config.lora_scale

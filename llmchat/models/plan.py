@@ -251,6 +251,11 @@ class ModelPlan:
         """Whether its KV cache lets go of positions, so that a text cannot go back to any length."""
         return any(0 < layer.attention.window < self.context_length for layer in self.layers)
 
+    @property
+    def goes_back(self) -> bool:
+        """Whether the last few positions of a text can be taken back, wherever it is."""
+        return True
+
     def keys_seen(self, length: int) -> int:
         """How many keys a position behind `length` others sees, in all layers together."""
         windows = (layer.attention.window for layer in self.layers)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmchat.chat.quoting import written
 from llmchat.chat.turn import Reply, Turn, token_count
-from llmchat.chat.words import thought_words, value_words
+from llmchat.chat.words import draft_words, thought_words, value_words
 from llmchat.errors import UsageError
 from llmchat.ui.blocks import SYSTEM_BLOCK
 from llmchat.ui.take_along import taken_along
@@ -128,5 +128,6 @@ def _describe_reply(reply: Reply) -> list[str]:
         f"prompt {token_count(reply.prompt_tokens)}, {reply.cached_tokens} of them from the cache · "
         f"reply {token_count(len(reply.token_ids))}",
         *([f"thought before the answer: {thought_words(reply.thought)}"] if reply.thought.written else []),
+        *([f"guessed from the text so far: {words}"] if (words := draft_words(reply)) else []),
         f"first token after {times.time_to_first_token_seconds:.2f} s · {times.tokens_per_second:.1f} tok/s",
     ]

@@ -62,6 +62,8 @@ def make_reply(text: str = "It sings.", **changed: Any) -> Reply:
         "parts": (1, 2),
         "unknown_tokens": 1,
         "byte_tokens": 2,
+        "drafted_tokens": 7,
+        "accepted_tokens": 5,
         "timings": Timings(0.5, 0.25, 100.5, 41.125),
         "thought": Thought("Sing?\n- or not", "<think>\n", "\n</think>\n\n", 2, 1.5),
     }

@@ -58,7 +58,7 @@ def test_everything_that_differs_is_said() -> None:
     """Settings of every kind, the model's circumstances, system prompt and prefill."""
     config = GenerationConfig(
         temperature=1.25, top_k=0, stop=("\n\n", "You:"), xtc_probability=0.5, temperature_last=True,
-        banned_tokens=(7, 9), dry_breakers=(" x", "\n"), do_sample=False,
+        banned_tokens=(7, 9), dry_breakers=(" x", "\n"), do_sample=False, prompt_lookup=False,
     )  # fmt: skip
     spec = ModelSpec("/m/a b.pt", "/m/tok", "cpu", "float32", 2, "chatml", 4)
     turns = (Turn("system", "Be brief."), *QUESTION)
@@ -73,7 +73,7 @@ def test_everything_that_differs_is_said() -> None:
         "--dry-breakers": "\\sx \\n",
     }  # fmt: skip
     assert expected.items() <= pairs.items()
-    assert {"--greedy", "--temperature-last", "\n\n", "You:"} <= set(words)
+    assert {"--greedy", "--temperature-last", "--no-prompt-lookup", "\n\n", "You:"} <= set(words)
     assert "--top-p" not in words and "--raw" not in words
     python = as_python(whole)
     assert "load('/m/a b.pt', '/m/tok', device='cpu', dtype='float32', threads=2, chat_template='chatml', heads=4)" in (

@@ -36,6 +36,7 @@ def test_the_defaults_that_transcripts_leave_out() -> None:
         "dry_breakers": ("\n", ":", '"', "*"),
         "banned_tokens": (),
         "temperature_last": False,
+        "prompt_lookup": True,
         "sampler_order": (
             "penalties",
             "dry",
@@ -58,7 +59,7 @@ EVERYTHING = GenerationConfig(
     dry_allowed_length=3, dry_breakers=("\n", "x"), frequency_penalty=-0.5, presence_penalty=0.5, penalty_window=64,
     dynatemp_range=0.5, dynatemp_exponent=2, mirostat_tau=5, mirostat_eta=0.2, banned_tokens=(9, 3),
     xtc_spares_ends=False, temperature_last=True, sampler_order=SAMPLER_ORDER[::-1], stop=("a",), seed=3,
-    template_args=("enable_thinking=false",),
+    template_args=("enable_thinking=false",), prompt_lookup=False,
 )  # fmt: skip
 
 

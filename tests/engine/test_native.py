@@ -171,7 +171,7 @@ def test_lanes_are_as_if_alone() -> None:
     texts = [[token + lane for token in IDS] for lane in range(6)]
     caches = [NativeCache(model, 64) for _ in texts]
     for place in range(len(IDS)):
-        together = model.step_lanes([text[place] for text in texts], [place] * 6, caches)
+        together = model.step_all([text[place] for text in texts], [place] * 6, caches)
     for text, row in zip(texts, together, strict=True):
         assert np.array_equal(row, native_logits(checkpoint, text)[-1])
 

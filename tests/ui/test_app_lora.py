@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from threading import Semaphore
 
 from llmchat.chat.generation_config import GenerationConfig
@@ -27,10 +28,10 @@ async def test_the_slider_moves_the_scale_of_a_running_reply() -> None:
         engine = open_engine(SPEC, lambda stage, fraction: None)
         decode = engine.decode
 
-        def decode_when_let(token_id: int) -> Logits:
+        def decode_when_let(token_id: int, draft: Sequence[int] = ()) -> Logits:
             gate.acquire()
             read.append(engine.lora_scale)
-            return decode(token_id)
+            return decode(token_id, draft)
 
         engine.decode = decode_when_let  # type: ignore[method-assign]
         return engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from threading import Semaphore
 
@@ -88,10 +89,10 @@ async def test_a_slider_moved_from_end_to_end_loses_no_token() -> None:
         engine = open_engine(ModelSpec("tiny"), lambda stage, fraction: None)
         decode = engine.decode
 
-        def decode_when_let(token_id: int) -> Logits:
+        def decode_when_let(token_id: int, draft: Sequence[int] = ()) -> Logits:
             drawn.append(token_id)
             gate.acquire()
-            return decode(token_id)
+            return decode(token_id, draft)
 
         engine.decode = decode_when_let  # type: ignore[method-assign]
         return engine

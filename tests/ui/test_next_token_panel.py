@@ -36,7 +36,7 @@ class CountingEngine(ScriptedEngine):
         self.runs += 1
         return super().prefill(token_ids, should_stop, on_progress)
 
-    def decode(self, token_id: int) -> Logits:
+    def decode(self, token_id: int, draft: Sequence[int] = ()) -> Logits:
         """Count it."""
         self.runs += 1
         return super().decode(token_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -152,7 +152,7 @@ class Boom(Exception):
 class BrokenEngine(ScriptedEngine):
     """Fails in its driver at the first decode."""
 
-    def decode(self, token_id: int) -> None:  # type: ignore[override]
+    def decode(self, token_id: int, draft: Sequence[int] = ()) -> None:  # type: ignore[override]
         """Fail."""
         raise Boom("the driver\nfell over")
 

@@ -144,8 +144,8 @@ class NativeModel:
         last: Floats = self._tile(token_ids, places, caches, start, len(token_ids), wanted=1)[0]
         return last
 
-    def step_lanes(self, token_ids: Sequence[int], places: Sequence[int], caches: Sequence[NativeCache]) -> Floats:
-        """Run one token for each of several caches; logits of shape (lanes, vocab_size)."""
+    def step_all(self, token_ids: Sequence[int], places: Sequence[int], caches: Sequence[NativeCache]) -> Floats:
+        """As `step`, with the logits of every row: shape (tokens, vocab_size)."""
         tiles = [
             self._tile(token_ids, places, caches, start, min(start + WIDTH, len(token_ids)), wanted=WIDTH)
             for start in range(0, len(token_ids), WIDTH)
