@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -34,6 +35,20 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     for name in [name for name in os.environ if name in ("NO_COLOR", "TEXTUAL_THEME", "TMUX")]:
         monkeypatch.delenv(name)
     return home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def little_to_collect() -> Iterator[None]:
+    """Let no collection of garbage look at what pytest and the imported modules are made of: it is ten times a program.
+
+    The worker freezes and thaws what there is as models come and go; here what is frozen stays so.
+    """
+    gc.collect()
+    gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "freeze", lambda: None)
+        patch.setattr(gc, "unfreeze", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

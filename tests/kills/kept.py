@@ -29,7 +29,7 @@ class Talk:
     is_accepted: bool = True
     """Whether the screen has shown that it is done, so that it must be on the disk."""
     replies: dict[str, str] = field(default_factory=dict)
-    """What the screen showed below each message when its reply had ended."""
+    """What was seen of the finished reply to each message; "" where nothing was seen whole."""
     counts: dict[str, int] = field(default_factory=dict)
     """How many replies each message has had."""
     steps: list[Said] = field(default_factory=list)

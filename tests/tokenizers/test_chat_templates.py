@@ -141,9 +141,13 @@ def test_sources_that_are_too_deep_or_too_long_are_refused(source: str) -> None:
 
 def test_a_long_chain_of_filters_is_read_at_once() -> None:
     """Work that grows with the cube of a chain's length is not done while it is read."""
-    began = time.process_time()
-    ChatTemplate("{{ 'a'" + "|upper" * 150 + " }}")
-    assert time.process_time() - began < 0.5
+
+    def seconds(length: int) -> float:
+        began = time.thread_time()
+        ChatTemplate("{{ 'a'" + "|upper" * length + " }}")
+        return time.thread_time() - began
+
+    assert min(seconds(150) for _ in range(5)) < 20 * min(seconds(30) for _ in range(5))
 
 
 @pytest.mark.parametrize("name", BUILT_IN_TEMPLATES)
