@@ -9,8 +9,6 @@ a likelier token.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,9 +17,6 @@ from llmchat.sampling.candidates import Candidates
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _WORD = 2**64 - 1
-
-_EXPONENT = 700.0
-"""The greatest that exp takes."""
 
 _TOKEN_DOMAIN = 1
 _XTC_DOMAIN = 2
@@ -39,33 +34,26 @@ def draw(candidates: Candidates, seed: int, index: int) -> int:
     Returns:
         A token id.
     """
-    best, drawn = -math.inf, int(candidates.ids[0])
+    best, drawn = -np.inf, int(candidates.ids[0])
+    if len(candidates) == 1:
+        return drawn
     for block in blocks(len(candidates)):
-        ids, logits = candidates.ids[block], candidates.logits[block]
-        noise = uniform_noise(seed, index, ids)
-        # Beside a better one before it, most of a block needs no logarithms.
-        places = np.flatnonzero(noise >= _least_noise(best - float(logits.max())))
-        if places.size:
-            scores = _gumbel(noise[places]) + logits[places]
-            first = int(np.argmax(scores))
-            if scores[first] > best:
-                best, drawn = float(scores[first]), int(ids[places[first]])
+        ids = candidates.ids[block]
+        scores = gumbel_noise(seed, index, ids)
+        scores += candidates.logits[block]
+        first = int(np.argmax(scores))
+        if scores[first] > best:
+            best, drawn = scores[first], int(ids[first])
     return drawn
 
 
 def gumbel_noise(seed: int, index: int, token_ids: IntArray) -> FloatArray:
     """Standard Gumbel noise, a pure function of (seed, index, token id), shape as `token_ids`."""
-    return _gumbel(uniform_noise(seed, index, token_ids))
-
-
-def _gumbel(noise: FloatArray) -> FloatArray:
-    """What uniform numbers are as standard Gumbel noise: -ln(-ln u)."""
-    return -np.log(-np.log(noise))
-
-
-def _least_noise(lead: float) -> float:
-    """The uniform number, a little less for its rounding, from which Gumbel noise makes up for a lead."""
-    return math.exp(-math.exp(min(-lead, _EXPONENT))) * (1.0 - 1e-9)
+    noise = uniform_noise(seed, index, token_ids)
+    for _ in range(2):
+        np.log(noise, out=noise)
+        np.negative(noise, out=noise)
+    return noise
 
 
 def uniform_noise(seed: int, index: int, token_ids: IntArray) -> FloatArray:
