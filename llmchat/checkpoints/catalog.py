@@ -6,7 +6,6 @@ Knows nothing of how they are fetched; imports nothing heavy.
 from __future__ import annotations
 
 import contextlib
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,7 +129,11 @@ def near_names(name: str) -> list[str]:
     known = [*(entry.name for entry in models()), *(model.name for model in _RECOMMENDED)]
     wanted = name.casefold().replace(":", "-")
     begin = [one for one in known if wanted and one.startswith(wanted)]
-    return begin or difflib.get_close_matches(wanted, known, n=3)
+    if begin:
+        return begin
+    import difflib
+
+    return difflib.get_close_matches(wanted, known, n=3)
 
 
 def models() -> list[ModelEntry]:

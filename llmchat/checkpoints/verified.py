@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -33,12 +32,21 @@ def is_sound(entry: ModelEntry, progress: Progress, cancel: threading.Event, *, 
     """
     if not entry.is_on_disk:
         return False
-    if not entry.sha256 or (not anew and _stamp(entry.path) == _noted(entry)):
+    if not entry.sha256 or (not anew and is_as_noted(entry)):
         return True
     if not matches(entry, entry.path, progress, cancel):
         return False
     note(entry)
     return True
+
+
+def is_as_noted(entry: ModelEntry) -> bool:
+    """Whether a model's file is there, and as it was when it was last found right, if it was fetched.
+
+    Raises:
+        OSError: It cannot be looked at.
+    """
+    return entry.is_on_disk and (not entry.sha256 or _stamp(entry.path) == _noted(entry))
 
 
 def matches(entry: ModelEntry, path: Path, progress: Progress, cancel: threading.Event) -> bool:
@@ -48,6 +56,8 @@ def matches(entry: ModelEntry, path: Path, progress: Progress, cancel: threading
         ModelLoadError: It was cancelled.
         OSError: It cannot be read.
     """
+    import hashlib
+
     checksum, done = hashlib.sha256(), 0
     with path.open("rb") as file:
         while block := file.read(2**20):

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmchat.chat.model import ModelInfo
-from llmchat.tokenizers.prompt_style import PromptStyle
 from llmchat.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llmchat.tokenizers.prompt_style import PromptStyle
 
 Logits = NDArray[np.float32]
 """Shape (vocab_size,); -inf for ids that must never be drawn."""

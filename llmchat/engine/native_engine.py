@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from llmchat.chat.model import ModelInfo
 from llmchat.engine.engine import Logits
@@ -12,8 +13,10 @@ from llmchat.engine.native.library import WIDTH
 from llmchat.engine.native.model import NativeModel
 from llmchat.engine.pass_costs import PassCosts
 from llmchat.engine.prefix_engine import PrefixEngine
-from llmchat.tokenizers.prompt_style import PromptStyle
 from llmchat.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llmchat.tokenizers.prompt_style import PromptStyle
 
 _SECONDS_BETWEEN_LOOKS = 0.4
 _FEWEST = 24
@@ -59,8 +62,7 @@ class NativeEngine(PrefixEngine):
 
     def lanes(self) -> NativeFork | None:
         """No texts yet, to be advanced together; None where the positions of one depend on how long it is."""
-        rope_length = self.model.plan.rope_length
-        return None if rope_length(self.info.context_length) != rope_length(0) else NativeFork(self, 0)
+        return None if self._is_long(self.info.context_length) else NativeFork(self, 0)
 
     def window_logits(self, token_ids: Sequence[int], cache: NativeCache) -> Logits:
         """Logits over the last `context_length` tokens with positions from 0; the cache is written over."""
@@ -70,7 +72,8 @@ class NativeEngine(PrefixEngine):
 
     def use_scale(self, scale: float) -> None:
         """Let this much of the adapter count in the next steps."""
-        self.model.set_lora_scale(scale)
+        if self.info.lora:
+            self.model.set_lora_scale(scale)
 
     def _extend(self, token_ids: list[int], start: int, *, wants_logits: bool) -> Logits | None:
         self.cache.reserve(start, start + len(token_ids))

@@ -49,10 +49,12 @@ class PreparedModel:
 
 def chosen_style(files: Checkpoint | Companions, spec: ModelSpec) -> PromptStyle | None:
     """The chat template that was asked for, or else the model's own."""
+    template = spec.chat_template or files.chat_template
+    if not template:
+        return None
     from llmchat.tokenizers.prompt_style import load_prompt_style
 
-    template = spec.chat_template or files.chat_template
-    return load_prompt_style(template, files.tokenizer, is_given=bool(spec.chat_template)) if template else None
+    return load_prompt_style(template, files.tokenizer, is_given=bool(spec.chat_template))
 
 
 def all_end_ids(files: Checkpoint | Companions, style: PromptStyle | None) -> tuple[int, ...]:
@@ -76,12 +78,12 @@ def describe(
     reason: str,
 ) -> ModelInfo:
     """What was opened, for people and transcripts; the arguments behind the style are `ModelInfo`'s."""
-    from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES
-
     template = spec.chat_template or ""
-    if style is not None and template and template not in BUILT_IN_TEMPLATES:
+    if style is not None and template:
+        from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES
+
         # A file may be changed or deleted.
-        template = style.source
+        template = template if template in BUILT_IN_TEMPLATES else style.source
     return ModelInfo(
         name=files.name,
         path=files.path,

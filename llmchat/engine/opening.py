@@ -5,8 +5,11 @@ spec ─ prepare: found, read but for its weights ─▶ PreparedModel ─ build
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -67,7 +70,8 @@ def prepare_model(
     if spec.engine in ENGINES_TO_INSTALL:
         return _prepare_extra(spec.engine, spec, progress, "it was asked for")
     try:
-        return _prepare_plan(spec, progress)
+        with _collector_at_rest():
+            return _prepare_plan(spec, progress)
     except UnknownArchitectureError as unknown:
         if spec.engine != "auto" or not is_installed(unknown.extra):
             raise
@@ -101,6 +105,19 @@ def _prepare_plan(spec: ModelSpec, progress: Progress) -> PreparedModel:
         build = partial(_build_natively, checkpoint, spec, style, memory, progress)
     footprint = footprint_of(checkpoint, spec, prepared, on_torch=bool(reason))
     return PreparedModel(checkpoint.name, build, footprint, prepared, advice(checkpoint, spec, on_torch=bool(reason)))
+
+
+@contextlib.contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Look for no garbage: a vocabulary is many objects that stay, and they would be gone through over and over."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _prepare_extra(engine: str, spec: ModelSpec, progress: Progress, reason: str) -> PreparedModel:

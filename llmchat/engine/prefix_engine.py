@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmchat.chat.model import ModelInfo
 from llmchat.engine.engine import Lanes, Logits, Prefill, PrefillProgress, StopSignal, common_prefix
 from llmchat.models.plan import ModelPlan
-from llmchat.tokenizers.prompt_style import PromptStyle
 from llmchat.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llmchat.tokenizers.prompt_style import PromptStyle
 
 
 class PrefixEngine(ABC):
@@ -39,7 +43,7 @@ class PrefixEngine(ABC):
         self.prompt_style = prompt_style
         self.slides = plan is not None and plan.slides
         """Whether a longer text goes on over its last tokens with positions from 0, as llmbuilder does it."""
-        self._rope_length: Callable[[int], int] = (lambda length: 0) if plan is None else plan.rope_length
+        self._long_from = 0 if plan is None else plan.long_from
         self._forgets = plan is not None and plan.forgets
         self._lora_scale = 1.0
         self._ids: list[int] = []
@@ -105,23 +109,24 @@ class PrefixEngine(ABC):
     def decode(self, token_id: int, draft: Sequence[int] = ()) -> Logits:
         """Append one token and return the logits for the next, from a pass over a draft if it stood there."""
         self._ids.append(token_id)
-        self._scales.append(self.lora_scale)
+        self._scales.append(self._lora_scale)
         if self._ahead:
             if self._stands_ahead():
                 return self._ahead.popleft()
             self._take_back()
-        if len(self._ids) > self.info.context_length:
+        length = len(self._ids)
+        if length > self.info.context_length:
             return self._slid_logits()
-        if self._rope_length(len(self._ids)) != self._rope_length(len(self._cached_ids)):
+        if self._long_from and self._is_long(length) != self._is_long(len(self._cached_ids)):
             # Every position is stretched anew from here on.
             read = self.prefill(self._ids, lambda: False, lora_scales=self._scales).logits
             assert read is not None
             return read
-        if drafted := self._drafted(draft):
+        if draft and (drafted := self._drafted(draft)):
             self._ahead = deque(self._append_ahead(drafted))
             return self._ahead.popleft()
-        self._reserve(len(self._ids))
-        logits = self._append(len(self._ids) - 1, len(self._ids), wants_logits=True)
+        self._reserve(length)
+        logits = self._append(length - 1, length, wants_logits=True)
         assert logits is not None
         return logits
 
@@ -141,7 +146,7 @@ class PrefixEngine(ABC):
         """As much of a draft as the model can run over with the text's last token."""
         length = len(self._ids)
         room = min(self.most_drafted, self.info.context_length - length)
-        if self._rope_length(length + room) != self._rope_length(length):
+        if self._is_long(length + room) != self._is_long(length):
             return ()
         return draft[:room]
 
@@ -159,19 +164,28 @@ class PrefixEngine(ABC):
 
     def masked(self, logits: Logits) -> Logits:
         """The logits, those of ids that the tokenizer lacks set to -inf."""
-        logits[self.tokenizer.vocab_size :] = -np.inf
+        if self._vocab_size < len(logits):
+            logits[self._vocab_size :] = -np.inf
         return logits
+
+    @cached_property
+    def _vocab_size(self) -> int:
+        """How many ids the tokenizer has: it is asked once, not for every token."""
+        return self.tokenizer.vocab_size
 
     def _forget_other_lengths(self, length: int) -> None:
         """Let go of keys whose positions were stretched for texts of another length."""
-        if self._rope_length(len(self._cached_ids)) != self._rope_length(length):
+        if self._is_long(len(self._cached_ids)) != self._is_long(length):
             self._cached_ids, self._cached_scales = [], []
         self._set_length(length)
 
+    def _is_long(self, length: int) -> bool:
+        """Whether the positions of a text of this length are stretched as in long ones."""
+        return 0 < self._long_from < length
+
     def _shared_prefix(self) -> int:
         """How much of the text is in the KV cache."""
-        cached = list(zip(self._cached_ids, self._cached_scales, strict=True))
-        return common_prefix(cached, list(zip(self._ids, self._scales, strict=True)))
+        return min(common_prefix(self._cached_ids, self._ids), common_prefix(self._cached_scales, self._scales))
 
     def _chunks(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """What is read between two looks at the stop signal, each under one scale."""
@@ -186,10 +200,11 @@ class PrefixEngine(ABC):
 
     def _append(self, start: int, end: int, *, wants_logits: bool) -> Logits | None:
         """Read part of the text, which follows what is in the KV cache."""
-        self._cached_ids += self._ids[start:end]
-        self._cached_scales += self._scales[start:end]
-        self.use_scale(self._scales[start])
-        return self._extend(self._ids[start:end], start, wants_logits=wants_logits)
+        token_ids, scales = self._ids[start:end], self._scales[start:end]
+        self._cached_ids += token_ids
+        self._cached_scales += scales
+        self.use_scale(scales[0])
+        return self._extend(token_ids, start, wants_logits=wants_logits)
 
     def _slid_logits(self) -> Logits:
         self.use_scale(self.lora_scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,10 @@ from llmchat.engine.cuda_graph import Capture, StaticDecoder, Step
 from llmchat.engine.engine import Logits
 from llmchat.engine.kv_cache import KVCache
 from llmchat.engine.prefix_engine import PrefixEngine
-from llmchat.tokenizers.prompt_style import PromptStyle
 from llmchat.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llmchat.tokenizers.prompt_style import PromptStyle
 
 _FIRST_CAPACITY = 256
 

@@ -261,11 +261,16 @@ class ModelPlan:
         windows = (layer.attention.window for layer in self.layers)
         return sum(min(length, window) if window else length for window in windows)
 
-    def rope_length(self, length: int) -> int:
-        """How far positions are stretched at a length: texts for which this differs share no keys."""
+    @property
+    def long_from(self) -> int:
+        """Positions of texts longer than this are stretched differently, so that they share no keys; 0: of none are."""
         limits = [
             layer.attention.rope.scaling.original_context_length
             for layer in self.layers
             if layer.attention.rope and layer.attention.rope.scaling and layer.attention.rope.scaling.long_factors
         ]
-        return int(bool(limits) and length > min(limits))
+        return min(limits, default=0)
+
+    def is_long(self, length: int) -> bool:
+        """Whether the positions of a text of this length are stretched as in long ones."""
+        return 0 < self.long_from < length

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Progress = Callable[[str, float | None], None]
@@ -30,6 +29,8 @@ def leave_on_cancel(
     Raises:
         Exception: What the work raised, or `stopped()`.
     """
+    from concurrent.futures import ThreadPoolExecutor, wait
+
     reported: tuple[str, float | None] | None = None
     told: tuple[str, float | None] | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -31,9 +32,14 @@ def fetch_named(
         ModelLoadError: There is nothing of that name, or it could not be fetched.
     """
     from llmchat.checkpoints import catalog
+    from llmchat.checkpoints.verified import is_as_noted
     from llmchat.stores.hub_name import PREFIX, is_address, read_address, read_hub_name
 
     if (entry := catalog.find_model(model)) is not None:
+        # What is here needs nothing of what fetching imports.
+        with contextlib.suppress(OSError):
+            if not anew and is_as_noted(entry):
+                return entry.path
         from llmchat.checkpoints.fetch import fetch
 
         return fetch(entry, progress, cancel, verify=anew)

@@ -14,7 +14,7 @@ from itertools import chain
 
 from llmchat.tokenizers.name_finder import NameFinder
 
-_JOINTS = tuple(map(chr, chain([0x7F], range(0xE000, 0xF900), range(0xF0000, 0xFFFFE))))
+_JOINTS = (range(0x7F, 0x80), range(0xE000, 0xF900), range(0xF0000, 0xFFFFE))
 """No blanks and no letters, so that trimming and capitals go by; the first is one that JSON writes as it is."""
 
 _LONGEST_KEPT = 100
@@ -47,9 +47,10 @@ class SaidApart:
 
     def joint_for(self, texts: Sequence[str]) -> str:
         """A character that is in none of the texts and not in the template."""
+        joints = map(chr, chain(*_JOINTS))
         return next(
-            (one for one in _JOINTS if one not in self._template and not any(one in text for text in texts)),
-            _JOINTS[0],
+            (one for one in joints if one not in self._template and not any(one in text for text in texts)),
+            chr(_JOINTS[0][0]),
         )
 
     def apart(self, text: str, joint: str) -> str:

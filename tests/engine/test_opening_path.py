@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from llmchat.chat.model import ModelSpec
 from llmchat.engine import devices, opening
 from llmchat.engine.native import interface, library
 from llmchat.engine.opening import open_engine, why_torch
+from llmchat.errors import ModelLoadError
 from llmchat.ui.widgets.header_bar import HeaderBar
 from tests.checkpoints.test_gguf import keys_of, tensors_of, write
 from tests.conftest import DATA
@@ -207,3 +209,23 @@ def test_weights_are_in_memory_once(default_model_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     kilobytes = int(done.stdout.split()[-1])
     assert kilobytes * 1024 < 2.75 * default_model_path.stat().st_size, done.stderr
+
+
+def test_opening_a_model_that_is_here_imports_nothing_that_it_does_not_need() -> None:
+    """Without a chat template no engine of templates, without a fetch nothing of fetching."""
+    code = (
+        "import sys; from llmchat.chat.model import ModelSpec; from llmchat.engine.opening import open_engine; "
+        "open_engine(ModelSpec('tiny'), lambda *told: None); "
+        "names = ('jinja2', 'concurrent.futures', 'subprocess', 'difflib', 'statistics', 'torch'); "
+        "print([name for name in names if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert found.stdout == "[]\n", found.stderr
+
+
+def test_the_garbage_collector_works_again_after_a_model_failed_to_open(tmp_path: Path) -> None:
+    """It rests while a model is prepared, and no longer."""
+    (tmp_path / "model.gguf").write_bytes(b"GGUF and no more")
+    with pytest.raises(ModelLoadError):
+        open_engine(ModelSpec(str(tmp_path / "model.gguf")), lambda stage, fraction: None)
+    assert gc.isenabled()

@@ -135,7 +135,7 @@ class Network(nn.Module):
         places = torch.arange(start, end, device=ids.device)
         x = self._embedded(ids, places)
         capacity = end if cache is None else cache.capacity
-        is_long = bool(self.plan.rope_length(end if cache is None else max(end, cache.text_length)))
+        is_long = self.plan.is_long(end if cache is None else max(end, cache.text_length))
         ropes = {
             rope: table.between(start, end, capacity, x.device, is_long=is_long) for rope, table in self._ropes.items()
         }

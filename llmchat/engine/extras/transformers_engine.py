@@ -45,7 +45,7 @@ class TransformersEngine(PrefixEngine):
             stretched_from: The length beyond which all positions are stretched; 0 for none.
         """
         super().__init__(tokenizer, info, None, end_ids=end_ids, prompt_style=prompt_style)
-        self._rope_length = lambda length: int(0 < stretched_from < length)
+        self._long_from = stretched_from
         self.model = model
         self.cache = model.make_cache() if model.reading != "anew" else None
         self._forgets = self.cache is not None and self.cache.forgets

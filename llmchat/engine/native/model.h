@@ -49,6 +49,7 @@ struct Model : Weights {
     std::vector<int> windows;  // how many positions each layer sees; 0 is all
     int stretches = 1;  // of the longest text of a step
     bool complete = false;
+    size_t bytes_read = 0;  // of the weights, by a token, once they are complete
     float lora_scale = 1;
     int padded_qkv, padded_ffn, padded_dim, padded_shared, padded_experts, padded_heads, widest, used = 1, room = 0;
 
@@ -109,6 +110,7 @@ struct Model : Weights {
         if (!are_complete()) return false;
         for (Layer& layer : layers) find_key_factors(layer);
         memory.give_back_rest();
+        bytes_read = bytes();
         return complete = true;
     }
 
@@ -600,10 +602,11 @@ struct Model : Weights {
         const int kind = std::min(count, kTile + 1) - 1;
         Pace& pace = paces[(logits_from < count) * (kTile + 1) + kind];
         // Steps are compared by the bytes that they read.
-        double work = double(bytes());
+        double work = double(bytes_read);
         if (count > kTile) work *= count;
+        const double of_position = double(page_bytes()) / kStretch;
         for (const Layer& l : layers) {
-            for (int t = 0; t < count; t++) work += double(places[t] + 1 - first_seen(l.shape.window, places[t])) * page_bytes() / kStretch;
+            for (int t = 0; t < count; t++) work += double(places[t] + 1 - first_seen(l.shape.window, places[t])) * of_position;
         }
         run_at_pace(team, pace, work, [&](int worker) { tile(worker, count, places, caches, logits, logits_from); });
     }

@@ -154,7 +154,7 @@ class NativeModel:
 
     def set_length(self, length: int) -> None:
         """Choose the positions' stretching by how long the text will be, for plans that ask."""
-        is_long = bool(self.plan.rope_length(length))
+        is_long = self.plan.is_long(length)
         if is_long != self._is_long:
             self._positions, self._is_long = 0, is_long
 
@@ -173,24 +173,27 @@ class NativeModel:
         wanted: int,
     ) -> Floats:
         """One call of the library; logits of the last `wanted` rows."""
-        count, last = end - start, 0
+        count, last, vocab_size, context = end - start, 0, self.plan.vocab_size, self.plan.context_length
         first = max(count - wanted, 0)
+        ids_given, places_given, handles_given = self._ids, self._places, self._handles
         for row in range(count):
             token_id, place, cache = token_ids[start + row], places[start + row], caches[start + row]
-            if not 0 <= token_id < self.plan.vocab_size:
+            if not 0 <= token_id < vocab_size:
                 raise IndexError(f"token {token_id} lies outside the vocabulary")
-            if not 0 <= place < min(cache.capacity, self.plan.context_length):
+            if not 0 <= place < cache.capacity or place >= context:
                 raise IndexError(f"position {place} lies outside the cache")
-            self._ids[row], self._places[row], self._handles[row] = token_id, place, cache.handle
-            last = max(last, place)
-        self._reserve_positions(last + 1)
+            ids_given[row], places_given[row], handles_given[row] = token_id, place, cache.handle
+            if place > last:
+                last = place
+        if self._ropes and last >= self._positions:
+            self._reserve_positions(last + 1)
         logits = np.empty((count - first, self._padded_vocab), dtype=np.float32)
         result = self.library.llmchat_step(
             self.handle, self._ids, self._places, self._handles, count, logits.ctypes.data, first
         )
-        if result == constants()["NO_MEMORY"]:
-            raise MemoryError("the attention of a text so long does not fit into memory")
         if result:
+            if result == constants()["NO_MEMORY"]:
+                raise MemoryError("the attention of a text so long does not fit into memory")
             raise ValueError("these caches are not of this model")
         return logits[:, : self.plan.vocab_size]
 
