@@ -256,6 +256,7 @@ def _show_paths() -> None:
         "transcripts": paths.transcripts_dir(),
         "history": paths.history_path(),
         "log": paths.log_path(),
+        "caches": paths.cache_dir(),
     }
     for name, path in places.items():
         print(f"{name + ':':<13}{path}")

@@ -157,6 +157,11 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         ["--no-save"], is_flag=True, help="Keep no file of the conversation; what is sent stays under the up arrow."
     ),
+    Option(
+        ["--kv-cache/--no-kv-cache"],
+        default=None,
+        help="Keep what the model has read of a conversation in the cache directory, as by default.",
+    ),
     Option(["--setup"], is_flag=True, help="Choose model, device, preset and theme, step by step."),
     Option(["--interactive"], is_flag=True, help="Open the window; this is the default."),
     Option(["--theme"], metavar="NAME", help="The window's colours."),
@@ -300,7 +305,18 @@ def join_settings(options: dict[str, Any], *, at_end: bool = False) -> Settings:
         # Adapters belong to their models.
         settings = settings.merged(lora="")
     where = ("device", "dtype", "engine", "threads", "ignore_memory", "heads")
-    names = ("model", "lora", "tokenizer", "chat_template", *where, "parse_special", "system", "raw", "theme")
+    names = (
+        "model",
+        "lora",
+        "tokenizer",
+        "chat_template",
+        *where,
+        "parse_special",
+        "system",
+        "raw",
+        "theme",
+        "kv_cache",
+    )
     settings = settings.merged(**{name: options[name] for name in names})
     return settings.merged(autosave=False) if options["no_save"] else settings
 

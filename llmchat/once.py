@@ -132,6 +132,7 @@ class _Run:
             system=start.settings.system,
             prefill_text=start.prefill_text,
             autosave=False,
+            kv_cache=start.settings.kv_cache,
         )
         self._printer = make_printer(options.output, show_thinking=options.show_thinking)
         self._narrator = Narrator(quiet=options.quiet)

@@ -3,7 +3,7 @@
 Every function names a place and creates nothing; `ensure` creates. Each raises UsageError
 where the system knows of no home directory for the person. If the
 environment variable LLMCHAT_HOME is set, everything lies under it; otherwise
-the places are the operating system's own for configuration, data and state.
+the places are the operating system's own for configuration, data, state and caches.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def located(place: str | Path) -> Path:
     return path
 
 
-def _root(kind: Literal["config", "data", "state"]) -> Path:
+def _root(kind: Literal["config", "data", "state", "cache"]) -> Path:
     if home := os.environ.get(HOME_VARIABLE):
         return located(home).absolute() / kind
     from platformdirs import PlatformDirs
@@ -61,6 +61,16 @@ def data_dir() -> Path:
 def state_dir() -> Path:
     """The directory of what may be thrown away: the log, the prompt history and which models were opened."""
     return _root("state")
+
+
+def cache_dir() -> Path:
+    """The directory of what can be made again at any time."""
+    return _root("cache")
+
+
+def readings_dir() -> Path:
+    """What models have read of conversations."""
+    return cache_dir() / "readings"
 
 
 def models_dir() -> Path:

@@ -88,6 +88,7 @@ class PlainConversation:
             system=settings.system,
             prefill_text=options.prefill_text,
             autosave=settings.autosave,
+            kv_cache=settings.kv_cache,
         )
         self._commands = PlainCommands(self.session, settings, say, self._show_prompt)
         self._input = LineInput()

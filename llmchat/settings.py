@@ -131,6 +131,9 @@ class Settings:
     )
     sidebar: bool = _setting(True, _flag, "Show the sidebar of sliders where the window is wide enough.")
     autosave: bool = _setting(True, _flag, "Keep every conversation in a file.")
+    kv_cache: bool = _setting(
+        True, _flag, "Keep what the model has read of a conversation, so that it is gone on with at once when opened."
+    )
     generation: Mapping[str, Value] = _setting({}, _generation, "Sampling values that go before the preset's.")
     keys: Mapping[str, str] = _setting({}, _keys, "Keys for actions, several with commas between.")
 

@@ -74,7 +74,7 @@ def test_version_and_paths(here: Here, sandbox: Path) -> None:
     done = here("--paths")
     assert (done.code, done.err) == (0, "")
     places = dict(line.split(":", 1) for line in done.out.splitlines())
-    assert list(places) == ["settings", "themes", "models", "transcripts", "history", "log"]
+    assert list(places) == ["settings", "themes", "models", "transcripts", "history", "log", "caches"]
     assert all(place.strip().startswith(str(sandbox)) for place in places.values())
     assert not list(sandbox.glob("[!c]*"))
 

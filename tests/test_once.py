@@ -22,6 +22,7 @@ from llmchat.once import OnceOptions, run
 from llmchat.options import StartOptions
 from llmchat.settings import ResolvedGeneration, Settings
 from llmchat.worker.inference_worker import InferenceWorker
+from tests.conftest import DATA
 from tests.fakes import ChangingEngine, ScriptedEngine, prepares
 from tests.patience import PATIENCE_SECONDS
 from tests.program import TINY, Here, command, open_terminal, read_terminal, run_program
@@ -117,6 +118,23 @@ def test_guessing_can_be_left_alone(here: Here) -> None:
     assert guessed["token_ids"] == plain["token_ids"] and plain["settings"]["prompt_lookup"] is False
     usage = guessed["usage"]
     assert 0 <= usage["accepted_tokens"] <= usage["drafted_tokens"] and plain["usage"]["drafted_tokens"] == 0
+
+
+def test_a_conversation_is_gone_on_with_at_once(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sandbox: Path
+) -> None:
+    """What was read of it is known to the next run, unless that is not wanted; the replies are the same."""
+    monkeypatch.setattr("llmchat.worker.readings._WORTH", 2)
+    model = ("--once", "--json", "--model", DATA / "huggingface" / "llama", "-n", "3", "--seed", "2", "--raw")
+    usage = {}
+    for name, words in (("kept", ()), ("not", ("--no-kv-cache",))):
+        for turn in range(2):
+            save = ("--save", tmp_path / f"{name}.toml")
+            done = here(*model, *save, "-p", "the queen and the king went to the sea", *words)
+            usage[name, turn] = json.loads(done.out)
+        assert len(list(sandbox.glob("cache/readings/*.kv"))) == 1
+    assert [usage[name, turn]["usage"]["cached_tokens"] > 0 for name, turn in usage] == [False, True, False, False]
+    assert usage["kept", 1]["token_ids"] == usage["not", 1]["token_ids"]
 
 
 def test_json_survives_a_narrow_encoding() -> None:

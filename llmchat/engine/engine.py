@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmchat.chat.model import ModelInfo
+from llmchat.engine.reading import Reading
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -55,6 +56,27 @@ class Lanes(Fork, Protocol):
         """Take up the text that the engine has read, under its scale, as one more lane: the last."""
 
 
+class KeepsReadings(Protocol):
+    """What an engine has read can be kept, and gone on from later or by another process."""
+
+    @property
+    def reading_kind(self) -> str:
+        """What a reading is of use to: the same weights and adapter, run by the same kernels of the same build."""
+
+    @property
+    def text(self) -> list[int]:
+        """The ids that were read and drawn so far."""
+
+    def known(self, token_ids: Sequence[int]) -> int:
+        """How many leading tokens of a prompt are in memory, under the present scale."""
+
+    def reading(self, most_bytes: int) -> Reading | None:
+        """A copy of what has been read; None where it is larger, or cannot be gone on from."""
+
+    def take_up(self, reading: Reading) -> None:
+        """Go on from a reading of this kind; what was read before may be gone on from still."""
+
+
 class Engine(Protocol):
     """A model that is open, with its tokenizer. Used by one thread only."""
 
@@ -88,6 +110,10 @@ class Engine(Protocol):
 
     @lora_scale.setter
     def lora_scale(self, scale: float) -> None: ...
+
+    @property
+    def readings(self) -> KeepsReadings | None:
+        """For what it has read; None where that cannot be kept."""
 
     def streamed_bytes(self, context: int) -> int:
         """Bytes that a token behind this many others must read from memory: weights as kept, and their KV cache."""
@@ -129,13 +155,3 @@ class Engine(Protocol):
 
     def lanes(self) -> Lanes | None:
         """No texts yet, under the present scale; None where texts of different lengths cannot be advanced together."""
-
-
-def common_prefix(first: Sequence[object], second: Sequence[object]) -> int:
-    """How many leading items two sequences share."""
-    length = 0
-    for one, other in zip(first, second, strict=False):
-        if one != other:
-            break
-        length += 1
-    return length

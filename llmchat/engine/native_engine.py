@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from llmchat.chat.model import ModelInfo
-from llmchat.engine.engine import Logits
+from llmchat.chat.prompt_facts import digest
+from llmchat.checkpoints.fingerprint import fingerprint
+from llmchat.engine.engine import KeepsReadings, Logits
+from llmchat.engine.free_memory import free_memory
 from llmchat.engine.native.cache import NativeCache
 from llmchat.engine.native.library import WIDTH
 from llmchat.engine.native.model import NativeModel
 from llmchat.engine.pass_costs import PassCosts
 from llmchat.engine.prefix_engine import PrefixEngine
+from llmchat.engine.reading import Reading, common_prefix
+from llmchat.engine.shelf import WORTH, Shelf, Shelved
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -24,6 +32,9 @@ _FEWEST = 24
 
 _MOST_DRAFTED = 7
 """Tokens: in a pass over more, the model computes for longer than it reads its weights."""
+
+_SHELF_SHARE, _SHELF_BYTES = 8, 2**30
+"""The KV caches of texts that were left take this part of the free memory at most, and so many bytes."""
 
 
 class NativeEngine(PrefixEngine):
@@ -46,6 +57,34 @@ class NativeEngine(PrefixEngine):
         self._window_cache: NativeCache | None = None
         self.most_drafted = _MOST_DRAFTED if model.plan.goes_back else 0
         self._costs = PassCosts()
+        free = free_memory()
+        self._shelf = Shelf(_SHELF_BYTES if free is None else min(free // _SHELF_SHARE, _SHELF_BYTES))
+        self.reading_kind = _kind_of_readings(model, info)
+
+    @property
+    def readings(self) -> KeepsReadings | None:
+        """For what it has read, where that can be gone back to."""
+        return self if self.model.plan.goes_back and self.reading_kind else None
+
+    def known(self, token_ids: Sequence[int]) -> int:
+        """How many leading tokens of a prompt are in memory, under the present scale."""
+        scales = [self.lora_scale] * len(token_ids)
+        return max(self._present.shared_with(token_ids, scales), self._shelf.shared_with(token_ids, scales))
+
+    def reading(self, most_bytes: int) -> Reading | None:
+        """A copy of what has been read; None where it is larger, or cannot be gone on from."""
+        length = common_prefix(self._cached_ids, self._ids)
+        if len(self._ids) > self.info.context_length or length * self.model.position_bytes > most_bytes:
+            return None
+        ids, scales = self._cached_ids[:length], self._cached_scales[:length]
+        return Reading(np.array(ids, np.int32), np.array(scales, np.float64), self.cache.image(length))
+
+    def take_up(self, reading: Reading) -> None:
+        """Go on from a reading of this kind; what was read before may be gone on from still."""
+        ids, scales, cache = reading.token_ids.tolist(), reading.scales.tolist(), NativeCache(self.model)
+        if cache.take_up(reading.image, len(ids)):
+            self._shelf.put(self._present)
+            self._go_on_from(Shelved(ids, scales, cache))
 
     def pass_cost(self, positions: int) -> float:
         """How long one pass over so many positions takes, in passes over one."""
@@ -98,6 +137,26 @@ class NativeEngine(PrefixEngine):
     def _rewind(self, length: int) -> int:
         return self.cache.rewind(length)
 
+    @property
+    def _present(self) -> Shelved:
+        return Shelved(self._cached_ids, self._cached_scales, self.cache)
+
+    def _go_on_from(self, text: Shelved) -> None:
+        self._cached_ids, self._cached_scales, self.cache = text.token_ids, text.scales, text.cache
+
+    def _choose_cache(self) -> None:
+        """Go on from the text in memory that shares the most with the one that is to be read, and lose none."""
+        present = self._present
+        shared = self._shared_prefix()
+        if (better := self._shelf.take(self._ids, self._scales, shared + WORTH)) is not None:
+            self._shelf.put(present)
+            self._go_on_from(better)
+        elif len(present.token_ids) - shared >= WORTH:
+            self._shelf.put(present)
+            kept = 0 if self._forgets or not self.model.plan.goes_back else shared
+            cache = present.cache.copy(kept) if kept else NativeCache(self.model)
+            self._go_on_from(Shelved(present.token_ids[:kept], present.scales[:kept], cache))
+
     def _mark(self, length: int) -> None:
         self.cache.mark(length)
 
@@ -108,6 +167,14 @@ class NativeEngine(PrefixEngine):
         if self._window_cache is None:
             self._window_cache = NativeCache(self.model)
         return self.window_logits(self._ids, self._window_cache)
+
+
+def _kind_of_readings(model: NativeModel, info: ModelInfo) -> str:
+    """What readings are of use to: these files as they are now, this plan, these kernels, this build; "" for none."""
+    files = [fingerprint(Path(path)) for path in (info.path, info.lora) if path]
+    if not all(files):
+        return ""
+    return digest(repr((files, model.plan, info.dtype, model.library.llmchat_sources())))
 
 
 def _chunk_for(rate: float) -> int:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmchat.chat.model import ModelInfo
-from llmchat.engine.engine import Lanes, Logits, Prefill, PrefillProgress, StopSignal, common_prefix
+from llmchat.engine.engine import KeepsReadings, Lanes, Logits, Prefill, PrefillProgress, StopSignal
+from llmchat.engine.reading import common_prefix
 from llmchat.models.plan import ModelPlan
 from llmchat.tokenizers.tokenizer import Tokenizer
 
@@ -53,6 +54,11 @@ class PrefixEngine(ABC):
         self._ahead: deque[Logits] = deque()  # behind the tokens of a draft that stand in the KV cache behind the text
 
     @property
+    def readings(self) -> KeepsReadings | None:
+        """What it has read is not kept."""
+        return None
+
+    @property
     def text(self) -> list[int]:
         """The ids that were read and drawn so far."""
         return list(self._ids)
@@ -85,6 +91,7 @@ class PrefixEngine(ABC):
         self._scales = [self.lora_scale] * len(self._ids) if lora_scales is None else list(lora_scales)
         if len(token_ids) > self.info.context_length:
             return Prefill(self._slid_logits(), 0)
+        self._choose_cache()
         self._forget_other_lengths(len(token_ids))
         # The last token is always read again: its logits are wanted.
         cached = self._rewind(min(self._shared_prefix(), len(self._ids) - 1))
@@ -224,6 +231,9 @@ class PrefixEngine(ABC):
     @abstractmethod
     def _rewind(self, length: int) -> int:
         """Go back to the first `length` positions of the KV cache, or to as many as it still can; returns how many."""
+
+    def _choose_cache(self) -> None:  # noqa: B027
+        """Told that another text is to be read, for engines that keep several."""
 
     def _mark(self, length: int) -> None:  # noqa: B027
         """Told a length to which a text will probably go back, for caches that let go of positions."""

@@ -36,10 +36,18 @@ class ChatSession(Talk):
         system: str = "",
         prefill_text: str = "",
         autosave: bool = True,
+        kv_cache: bool = True,
     ) -> None:
         """A session without a model or a turn; arguments as for `Talk`."""
         super().__init__(
-            submit, warn, config=config, raw=raw, system=system, prefill_text=prefill_text, autosave=autosave
+            submit,
+            warn,
+            config=config,
+            raw=raw,
+            system=system,
+            prefill_text=prefill_text,
+            autosave=autosave,
+            kv_cache=kv_cache,
         )
         self.brought_back = ""
         """A sentence on the settings that the conversation brought when it was opened; "" if they were those before."""

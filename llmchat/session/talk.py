@@ -51,6 +51,7 @@ class Talk(Conversation):
         system: str = "",
         prefill_text: str = "",
         autosave: bool = True,
+        kv_cache: bool = True,
     ) -> None:
         """A conversation without a model or a turn.
 
@@ -62,9 +63,10 @@ class Talk(Conversation):
             system: The system prompt; "" for none.
             prefill_text: What every reply must begin with.
             autosave: Keep the conversation in a transcript file.
+            kv_cache: Keep what the model has read of one that is in a file.
         """
         super().__init__(warn, raw=raw, system=system, autosave=autosave)
-        self._submit = submit
+        self._submit, self._kv_cache = submit, kv_cache
         self.live = LiveConfig(config or GenerationConfig())
         self.prefill_text = prefill_text
         self.spec = ModelSpec()
@@ -360,6 +362,7 @@ class Talk(Conversation):
             continued_from=first_part,
             forced=forced,
             moment=None if is_to_new else self._moment_of(parent, first_part),
+            transcript=self.path if self._kv_cache else None,
         )
         assert self.model is not None
         raw = raw or self.is_raw

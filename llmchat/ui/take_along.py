@@ -81,5 +81,5 @@ def _has_a_say(settings_path: Path | None) -> bool:
         settings = load_settings(settings_path)
     except LlmchatError:
         return True
-    looks = {name: getattr(settings, name) for name in ("theme", "sidebar", "autosave", "keys")}
+    looks = {name: getattr(settings, name) for name in ("theme", "sidebar", "autosave", "kv_cache", "keys")}
     return settings != Settings(**looks)

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmchat.chat.turn import Reply
-from llmchat.errors import LlmchatError, ModelLoadError
+from llmchat.errors import GenerationError, LlmchatError, ModelLoadError
 from llmchat.worker import laboratory
 from llmchat.worker.failures import dead, failure_of, kind_of_error
 from llmchat.worker.many import serve_many
@@ -42,6 +42,7 @@ from llmchat.worker.messages import (
 )
 from llmchat.worker.model_slot import ModelSlot, Post, Prepare, prepare_model
 from llmchat.worker.piece_batch import PieceBatch
+from llmchat.worker.readings import Readings
 
 if TYPE_CHECKING:
     from llmchat.chat.model import ModelInfo
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 
 EXPLAIN_INTERVAL_SECONDS = 0.25
 """Candidates are reported this far apart: often enough for eyes, and cheap."""
+
+_KEEPING_SECONDS = 1.5
+"""At the end, what was read is waited for this long on its way to the disk."""
 
 _log = logging.getLogger("llmchat")
 
@@ -62,6 +66,7 @@ class InferenceWorker:
         """How many candidates to report while a reply runs; 0, when nobody looks, costs nothing."""
         self._post_event = post
         self._slot = ModelSlot(prepare, post)
+        self._readings = Readings()
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._current: Request | None = None
         self._told: ModelInfo | None = None
@@ -108,8 +113,10 @@ class InferenceWorker:
                     request.cancel.set()
                 self._serve(request)
                 self._current = None
+            failure_of(self._leave_conversation, GenerationError)
         finally:
             self._end()
+        self._readings.close(_KEEPING_SECONDS)
 
     def _end(self) -> None:
         """Nobody serves any more: what waits and what comes fails, so that no front end waits for ever."""
@@ -174,10 +181,15 @@ class InferenceWorker:
 
     def _load(self, request: LoadRequest) -> None:
         began = time.perf_counter()
+        self._leave_conversation()
         if (info := self._slot.switch(request)) is not None:
             self._told = info
             self._slot.settle(request.request_id)
             self._post(ModelLoaded(request.request_id, info, time.perf_counter() - began))
+
+    def _leave_conversation(self) -> None:
+        """Keep what was read of it, before the model goes."""
+        self._readings.leave(None if self._slot.engine is None else self._slot.engine.readings)
 
     def _serve_laboratory(
         self, request: BatchRequest | ManyRequest | ExplainRequest | InspectRequest | PromptRequest
@@ -227,6 +239,7 @@ class InferenceWorker:
         def progress(done: int, total: int) -> None:
             self._post(PromptProcessing(request.request_id, done, total))
 
+        self._readings.begin(engine.readings, request.transcript, prompt.token_ids)
         cached = stream.prefill(progress)
         self._post(
             PromptProcessed(
@@ -241,6 +254,7 @@ class InferenceWorker:
             )
         )
         self._post_pieces(request, engine, stream)
+        self._readings.ended(engine.readings)
 
     def _post_pieces(self, request: GenerationRequest, engine: Engine, stream: ReplyStream) -> None:
         """Post the reply's pieces as they come, gathered over a short interval."""

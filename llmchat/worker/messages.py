@@ -23,6 +23,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from llmchat.chat.generation_config import GenerationConfig
@@ -92,6 +93,8 @@ class GenerationRequest:
     """(token index, token id) to take in place of a draw."""
     moment: datetime | None = None
     """The local time that the chat template is told; None is the present."""
+    transcript: Path | None = None
+    """The file of the conversation, beside which is kept what the model has read of it; None for none."""
     cancel: threading.Event = field(default_factory=threading.Event)
     request_id: int = field(default_factory=next_request_id)
 

@@ -71,11 +71,25 @@ public:
     }
 
     void copy(const Cache& other, int length) {
-        for (int layer = 0; layer < layers(); layer++) {
-            for (int stretch = first_seen(windows_[layer], length) / kStretch; stretch * kStretch < length; stretch++) {
-                std::memcpy(place(layer, stretch), other.page(layer, stretch), page_bytes_);
-            }
-        }
+        each_page(length, [&](int layer, int stretch) { std::memcpy(place(layer, stretch), other.page(layer, stretch), page_bytes_); });
+    }
+
+    // Bytes of the pages that a text sees behind its first `length` positions, whether they are there or not.
+    size_t image_bytes(int length) const {
+        size_t pages = 0;
+        each_page(length, [&](int, int) { pages++; });
+        return pages * page_bytes_;
+    }
+
+    void write_image(int length, uint8_t* to) const {
+        each_page(length, [&](int layer, int stretch) { to = static_cast<uint8_t*>(std::memcpy(to, page(layer, stretch), page_bytes_)) + page_bytes_; });
+    }
+
+    void read_image(int length, const uint8_t* from) {
+        each_page(length, [&](int layer, int stretch) {
+            std::memcpy(place(layer, stretch), from, page_bytes_);
+            from += page_bytes_;
+        });
     }
 
     size_t bytes() const {
@@ -88,6 +102,14 @@ private:
     static constexpr size_t kMarks = 2;  // the ends of the present prompt and of the one before
 
     int layers() const { return int(windows_.size()); }
+
+    // The pages that a text sees behind its first `length` positions.
+    template <typename Use>
+    void each_page(int length, Use use) const {
+        for (int layer = 0; layer < layers(); layer++) {
+            for (int stretch = first_seen(windows_[layer], length) / kStretch; stretch * kStretch < length; stretch++) use(layer, stretch);
+        }
+    }
 
     bool has_pages(int layer, int from, int end) const {
         for (int stretch = from / kStretch; stretch * kStretch < end; stretch++) {

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from llmchat.engine.native.interface import constants
 from llmchat.engine.native.library import PAGE
 
 if TYPE_CHECKING:
@@ -48,6 +52,22 @@ class NativeCache:
     def mark(self, length: int) -> None:
         """Keep what is needed to go back to the first `length` positions."""
         self._library.llmchat_cache_mark(self.handle, length)
+
+    def image(self, length: int) -> NDArray[np.uint8]:
+        """What is needed to go on behind the first `length` positions, which it must hold; its order is the build's."""
+        image = np.empty(self._library.llmchat_cache_image_bytes(self.handle, length), np.uint8)
+        if self._library.llmchat_cache_write_image(self.handle, length, image.ctypes.data, image.size):
+            raise ValueError(f"the KV cache does not hold {length} positions")
+        return image
+
+    def take_up(self, image: NDArray[np.uint8], length: int) -> bool:
+        """Become what an image was made of, if it is one of `length` positions; this cache must hold nothing yet."""
+        data = np.ascontiguousarray(image)
+        result = self._library.llmchat_cache_read_image(self.handle, length, data.ctypes.data, data.size)
+        if result == constants()["NO_MEMORY"]:
+            raise MemoryError("the KV cache does not fit into memory")
+        self.capacity = 0 if result else length
+        return not result
 
     def copy(self, length: int) -> NativeCache:
         """A cache of its own with the first `length` positions, which this one must hold."""

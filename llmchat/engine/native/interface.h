@@ -74,6 +74,9 @@ int llmchat_cache_rewind(Cache* cache, int length);
 void llmchat_cache_mark(Cache* cache, int length);
 int llmchat_cache_copy(const Cache* from, Cache* to, int length);
 size_t llmchat_cache_bytes(const Cache* cache);
+size_t llmchat_cache_image_bytes(const Cache* cache, int length);
+int llmchat_cache_write_image(const Cache* cache, int length, void* to, size_t size);
+int llmchat_cache_read_image(Cache* cache, int length, const void* from, size_t size);
 int llmchat_workers(const Model* model);
 int llmchat_step(Model* model, const int32_t* token_ids, const int32_t* positions, Cache* const* caches, int count, float* logits, int logits_from);
 }

@@ -208,6 +208,27 @@ int llmchat_cache_copy(const Cache* from, Cache* to, int length) try {
 // Bytes of the pages that it holds.
 size_t llmchat_cache_bytes(const Cache* cache) { return cache->bytes(); }
 
+// Bytes of an image of what is needed to go on behind the first `length` positions; 0 if they are none.
+size_t llmchat_cache_image_bytes(const Cache* cache, int length) {
+    return length < 0 || length > kMost ? 0 : cache->image_bytes(length);
+}
+
+// Writes that image; REFUSED if the cache does not hold them, or the size is not the image's.
+int llmchat_cache_write_image(const Cache* cache, int length, void* to, size_t size) {
+    if (length < 0 || length > kMost || size != cache->image_bytes(length) || !cache->holds(length)) return REFUSED;
+    cache->write_image(length, static_cast<uint8_t*>(to));
+    return DONE;
+}
+
+// Takes an image over into a cache that holds nothing yet. It has numbers alone, so whatever they are does no harm.
+int llmchat_cache_read_image(Cache* cache, int length, const void* from, size_t size) try {
+    if (length < 0 || length > kMost || size != cache->image_bytes(length) || cache->bytes()) return REFUSED;
+    cache->read_image(length, static_cast<const uint8_t*>(from));
+    return DONE;
+} catch (const std::bad_alloc&) {
+    return NO_MEMORY;
+}
+
 // How many workers the next step of one position with logits gets.
 int llmchat_workers(const Model* model) { return model->paces[kTile + 1].workers(); }
 

@@ -96,6 +96,7 @@ class ChatScreen(ChatFrame):
             system=settings.system,
             prefill_text=options.prefill_text,
             autosave=settings.autosave,
+            kv_cache=settings.kv_cache,
         )
         self.laboratory = Laboratory(self)
         self.checkpoints: Checkpoints = Checkpoints(self)

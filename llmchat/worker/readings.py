@@ -1,0 +1,168 @@
+"""What the model has read of a conversation, kept beside it: opened again, it is gone on with at once.
+
+    a reply begins ─ another conversation? ─ the old one's is kept ─ the new one's is taken up, if it is of use
+    a reply ends ─── has it grown enough? ── a copy is written on a thread of its own
+
+Nothing depends on these files: one that is missing, damaged or of another model is read past, and one that cannot be
+written is not there. They are in the cache directory, private to their owner, and go when their transcript has gone,
+the disk is short or others are newer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmchat.errors import UsageError
+from llmchat.paths import ensure, readings_dir
+
+if TYPE_CHECKING:
+    from llmchat.engine.engine import KeepsReadings
+    from llmchat.engine.reading import Reading
+
+SUFFIX = ".kv"
+
+_WORTH = 64
+"""Tokens: to read fewer again takes no time that a person would notice."""
+
+_GROWTH = 4
+"""While a conversation goes on, it is written anew when it has grown by this part of what is there."""
+
+_DISK_SHARE, _MOST_BYTES = 10, 4 * 2**30
+"""All files together take this part of the free disk at most, and so many bytes."""
+
+_STALE_SECONDS = 3600.0
+"""A part of a file that is so old was left by a program that was killed."""
+
+
+class Readings:
+    """Keeps the reading of one conversation at a time. For the worker's thread."""
+
+    def __init__(self) -> None:
+        self._transcript: Path | None = None
+        self._text: Sequence[int] = ()  # of the conversation, as its last reply ended
+        self._kept: Sequence[int] = ()  # of it, what the file has
+        self._writer: threading.Thread | None = None
+
+    def begin(self, keeps: KeepsReadings | None, transcript: Path | None, token_ids: Sequence[int]) -> None:
+        """Be told what is to be read next.
+
+        Args:
+            keeps: The engine, where it can.
+            transcript: The file of the conversation; None for one that is not kept.
+            token_ids: The prompt.
+        """
+        if transcript == self._transcript:
+            return
+        self.leave(keeps)
+        self._transcript = transcript
+        if keeps is None or transcript is None:
+            return
+        from llmchat.engine.reading import read_reading
+
+        path, least = _place(transcript), keeps.known(token_ids) + _WORTH
+        if (reading := read_reading(path, keeps.reading_kind, token_ids, least)) is not None:
+            keeps.take_up(reading)
+            self._text = self._kept = reading.token_ids.tolist()
+            with contextlib.suppress(OSError):
+                os.utime(path)
+
+    def ended(self, keeps: KeepsReadings | None) -> None:
+        """Be told that a reply has ended."""
+        if keeps is not None and self._transcript is not None:
+            self._text = keeps.text
+            if self._lacking() >= max(4 * _WORTH, len(self._kept) // _GROWTH):
+                self._keep(keeps)
+
+    def leave(self, keeps: KeepsReadings | None) -> None:
+        """Keep what is not kept yet: the conversation is left, or the model."""
+        if keeps is not None and self._lacking() >= _WORTH:
+            self._keep(keeps)
+        self._transcript, self._text, self._kept = None, (), ()
+
+    def close(self, timeout_seconds: float) -> None:
+        """Wait for what is being written, but not for long."""
+        if self._writer is not None:
+            self._writer.join(timeout_seconds)
+
+    def _lacking(self) -> int:
+        """How many tokens of the conversation would have to be read again."""
+        from llmchat.engine.reading import common_prefix
+
+        return len(self._text) - common_prefix(self._text, self._kept)
+
+    def _keep(self, keeps: KeepsReadings) -> None:
+        """Write the present reading, unless an earlier one is still being written."""
+        transcript = self._transcript
+        if transcript is None or (self._writer is not None and self._writer.is_alive()):
+            return
+        with contextlib.suppress(OSError, MemoryError, UsageError, RuntimeError):
+            room = _room(ensure(readings_dir()))
+            # Something else may have been read since the reply, such as an earlier turn that was looked into.
+            if keeps.text != self._text or (reading := keeps.reading(room)) is None:
+                return
+            self._kept = self._text
+            arguments = (transcript, reading, keeps.reading_kind, room)
+            self._writer = threading.Thread(target=_write, args=arguments, name="llmchat-keeping", daemon=True)
+            self._writer.start()
+
+
+def _place(transcript: Path) -> Path:
+    """Where the reading of a conversation lies."""
+    name = hashlib.blake2b(os.fsencode(transcript.absolute()), digest_size=16).hexdigest()
+    return readings_dir() / f"{name}{SUFFIX}"
+
+
+def _room(directory: Path) -> int:
+    """Bytes that all readings may take; what they take already counts as free."""
+    free = shutil.disk_usage(directory).free + sum(file.stat().st_size for file in directory.glob(f"*{SUFFIX}"))
+    return min(free // _DISK_SHARE, _MOST_BYTES)
+
+
+def _write(transcript: Path, reading: Reading, kind: str, room: int) -> None:
+    """Put a reading on the disk, if its transcript is still there, and clean up."""
+    from llmchat.engine.reading import write_reading
+
+    with contextlib.suppress(OSError):
+        clean(room - reading.image.nbytes, but=_place(transcript))
+        if transcript.is_file():
+            write_reading(_place(transcript), reading, kind, {"transcript": str(transcript.absolute())})
+
+
+def clean(room: int | None = None, but: Path | None = None) -> None:
+    """Remove readings whose transcripts have gone, and of the others the oldest, down to so many bytes.
+
+    Args:
+        room: Bytes; None is any number.
+        but: A reading that is to be written anew, and does not count.
+    """
+    from llmchat.engine.reading import read_about
+
+    directory = readings_dir()
+    for part in directory.glob(f".*{SUFFIX}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > _STALE_SECONDS:
+                part.unlink()
+    sizes: list[tuple[float, int, Path]] = []
+    for file in directory.glob(f"*{SUFFIX}"):
+        with contextlib.suppress(OSError):
+            told = read_about(file).get("transcript", "")
+            if not told or not Path(told).is_file():
+                file.unlink()
+            elif file != but:
+                facts = file.stat()
+                sizes.append((facts.st_mtime, facts.st_size, file))
+    taken = sum(size for _, size, _ in sizes)
+    for _, size, file in sorted(sizes):
+        if room is None or taken <= room:
+            break
+        with contextlib.suppress(OSError):
+            file.unlink()
+        taken -= size
