@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     engine = open_engine(ModelSpec(arguments.model, threads=arguments.threads), lambda stage, fraction: None)
-    config = GenerationConfig(max_new_tokens=arguments.tokens, min_new_tokens=arguments.tokens)
+    config = GenerationConfig(max_new_tokens=arguments.tokens)
     texts = [f"Write about the {WORDS[place % 12]} and the {WORDS[(place // 12 + 3) % 12]}." for place in range(32)]
     jobs = [Job((Turn("user", text),), config, place) for place, text in enumerate(texts)]
     rounds = Rounds("tokens a second")

@@ -33,6 +33,9 @@ _FEWEST = 24
 _MOST_DRAFTED = 7
 """Tokens: in a pass over more, the model computes for longer than it reads its weights."""
 
+_COPY_SHARE = 4
+"""A copy of the KV cache takes this part of the free memory at most."""
+
 _SHELF_SHARE, _SHELF_BYTES = 8, 2**30
 """The KV caches of texts that were left take this part of the free memory at most, and so many bytes."""
 
@@ -74,6 +77,8 @@ class NativeEngine(PrefixEngine):
     def reading(self, most_bytes: int) -> Reading | None:
         """A copy of what has been read; None where it is larger, or cannot be gone on from."""
         length = common_prefix(self._cached_ids, self._ids)
+        free = free_memory()
+        most_bytes = most_bytes if free is None else min(most_bytes, free // _COPY_SHARE)
         if len(self._ids) > self.info.context_length or length * self.model.position_bytes > most_bytes:
             return None
         ids, scales = self._cached_ids[:length], self._cached_scales[:length]

@@ -17,6 +17,7 @@ from llmchat.chat.turn import Reply, Turn
 from llmchat.errors import LlmchatError, UsageError
 from llmchat.session.keeper import Keeper
 from llmchat.session.running import Running, absolute
+from llmchat.worker.readings import forget_reading
 
 
 class Conversation:
@@ -176,6 +177,7 @@ class Conversation:
         count = len(self.transcript.deleted)
         if self._keeper.file is not None:
             self._keeper.file.compact()
+            forget_reading(self._keeper.file.path)
         else:
             self.transcript.forget_deleted()
         return count

@@ -120,6 +120,12 @@ def _place(transcript: Path) -> Path:
     return readings_dir() / f"{name}{SUFFIX}"
 
 
+def forget_reading(transcript: Path) -> None:
+    """Remove what was read of a conversation, as after part of it was dropped for good."""
+    with contextlib.suppress(OSError, UsageError):
+        _place(transcript).unlink(missing_ok=True)
+
+
 def _room(directory: Path) -> int:
     """Bytes that all readings may take; what they take already counts as free."""
     free = shutil.disk_usage(directory).free + sum(file.stat().st_size for file in directory.glob(f"*{SUFFIX}"))

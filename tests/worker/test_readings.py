@@ -16,6 +16,7 @@ from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec
 from llmchat.chat.turn import Turn
 from llmchat.paths import readings_dir
+from llmchat.session import ChatSession
 from llmchat.worker import readings
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import (
@@ -149,6 +150,20 @@ def test_what_was_read_goes_with_its_transcript(talk: Path, tmp_path: Path) -> N
     with desk() as one:
         one.ask(other)
     assert len(files()) == 1 and old not in files() and not left.exists()
+
+
+def test_what_was_dropped_for_good_is_not_kept_either(sandbox: Path) -> None:
+    """A turn that /compact takes out of the transcript is in no KV cache on the disk."""
+    with desk() as one:
+        session = ChatSession(one.worker.submit, lambda error: pytest.fail(error.message))
+        session.say(QUESTION)
+        assert session.path is not None
+        one.ask(session.path)
+    assert len(files()) == 1
+    session.delete(session.transcript.path()[0].id)
+    session.compact()
+    session.close()
+    assert files() == []
 
 
 def test_the_oldest_go_where_there_is_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
