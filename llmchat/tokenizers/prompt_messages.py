@@ -51,8 +51,8 @@ class PromptMessage:
         return replace(self, text=head + body + tail, head=head, tail=tail, thinking=thinking)
 
 
-def message_of(turn: Turn, tokenizer: Tokenizer) -> PromptMessage:
-    """A turn, with its generated ids as far as they say what its text says."""
+def message_of(turn: Turn, tokenizer: Tokenizer, mark: str) -> PromptMessage:
+    """A turn, with its generated ids as far as they say what its text says; `mark` is to stand for them."""
     reply = turn.reply if turn.role == "assistant" else None
     if reply is None:
         return PromptMessage(turn.role, turn.text)
@@ -60,10 +60,10 @@ def message_of(turn: Turn, tokenizer: Tokenizer) -> PromptMessage:
     if not turn.text.startswith(head):
         return plain
     token_ids, rest = _covering_ids(tokenizer, reply.answer_ids, turn.text.removeprefix(head))
-    return replace(plain, head=head, token_ids=token_ids, tail=rest, mark=new_mark()) if token_ids else plain
+    return replace(plain, head=head, token_ids=token_ids, tail=rest, mark=mark) if token_ids else plain
 
 
-def new_mark() -> str:
+def new_word() -> str:
     """Letters and digits that are in no other text."""
     return os.urandom(12).hex()
 
@@ -90,20 +90,6 @@ def _covering_ids(tokenizer: Tokenizer, token_ids: tuple[int, ...], body: str) -
         if wanted.startswith(start):
             return token_ids[:count], wanted[len(start) :]
     return (), body
-
-
-def only_marked(messages: Sequence[PromptMessage], kept: Sequence[PromptMessage]) -> list[PromptMessage]:
-    """The messages, as plain text but for those kept."""
-    return [message if message in kept else message.plain for message in messages]
-
-
-def says_the_same(text: str, marked: Sequence[PromptMessage], plain: str) -> bool:
-    """Whether a rendered text has each mark once, and says what the plain text says, blanks aside."""
-    for message in marked:
-        if text.count(message.mark) != 1:
-            return False
-        text = text.replace(message.mark, message.body)
-    return "".join(text.split()) == "".join(plain.split())
 
 
 def merge_user_turns(messages: Sequence[PromptMessage]) -> list[PromptMessage]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,7 +185,7 @@ def test_a_stop_string_does_not_come_back(byte_level: Tokenizer) -> None:
 def test_a_cut_inside_a_split_character_loses_nothing() -> None:
     """Where a token holds half a character and the start of a stop string, the character goes in as text."""
     tokenizer = PieceTokenizer([b"hello ", b"\xe6", b"\xbc\xa2STOP"])
-    message = message_of(_generated("hello 漢", [0, 1, 2]), tokenizer)
+    message = message_of(_generated("hello 漢", [0, 1, 2]), tokenizer, "mark")
     assert (message.token_ids, message.tail) == ((0,), "漢")
     assert message.body + message.tail == "hello 漢"
 
@@ -199,6 +200,28 @@ def test_templates_that_drop_part_of_a_reply(byte_level: Tokenizer) -> None:
     assert text == style.render(turns)
     assert "hm" not in text
     assert _contains(style.encode(turns), drawn)
+
+
+def test_one_reply_that_is_treated_otherwise_costs_the_others_nothing(byte_level: Tokenizer) -> None:
+    """Of many replies all others keep their ids, and the template is not asked once for each."""
+    source = "{% for m in messages %}{{ m.content | replace('secret', '***') }} {% endfor %}"
+    style = PromptStyle(source, byte_level)
+    drawn = [token_id for char in "hello" for token_id in byte_level.encode(char)]
+    turns = [turn for _ in range(64) for turn in (CHAT[0], _generated("hello", drawn))]
+    turns[41] = _generated("secret", [one for char in "secret" for one in byte_level.encode(char)])
+    asked = 0
+
+    def counting(*arguments: Any, **values: Any) -> str:
+        nonlocal asked
+        asked += 1
+        return render(*arguments, **values)
+
+    render = style._template.render
+    style._template.render = counting  # type: ignore[method-assign]
+    ids = style.encode([*turns, CHAT[2]])
+    assert readable_prompt(byte_level, ids) == style.render([*turns, CHAT[2]])
+    assert sum(ids[at : at + len(drawn)] == drawn for at in range(len(ids))) == 63
+    assert asked < 30
 
 
 def test_templates_that_repeat_or_hide_replies(byte_level: Tokenizer) -> None:
