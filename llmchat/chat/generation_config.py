@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from llmchat.chat.parameter_spec import Group, Number, ParameterSpec, parameter, specs_of
 from llmchat.chat.setting_values import (
@@ -34,7 +34,6 @@ __all__ = [
     "Group",
     "Number",
     "ParameterSpec",
-    "PresetName",
     "Value",
     "canonical_name",
     "check_bans",
@@ -362,6 +361,3 @@ def parse_setting(name: str, text: str) -> tuple[str, Value]:
         return key, SPEC_BY_NAME[key].parse(text)
     kind = SETTING_KINDS[key]
     return key, kind.check(key, kind.parse(key, text))
-
-
-PresetName = Literal["Greedy", "Conservative", "Balanced", "Creative", "Thinking"]
