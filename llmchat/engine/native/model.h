@@ -19,6 +19,7 @@
 
 namespace llmchat {
 
+constexpr int kFew = 24;  // so many positions of a wide step go tile by tile: to unpack weights for them takes longer
 constexpr int kNear = 8;  // positions of a wide step whose attention goes through a stretch together
 
 struct Model : Weights {
@@ -139,7 +140,7 @@ struct Model : Weights {
         int from = 0, to = count;
         if (is_wide) team.meet(), own_positions(worker, count, from, to);
         Activations* ready = is_wide ? wide.rows.data() : scratch[worker].tile;
-        const bool is_quantised = m.is_quantised(), is_packed = is_wide && is_quantised && wide.packed;
+        const bool is_quantised = m.is_quantised(), is_packed = count > kFew && is_quantised && wide.packed;
         for (int t = from; t < to; t++) {
             ready[t].values = rows + t * stride;
             if (is_quantised) kernels->quantise(rows + t * stride, m.parts[0].cols, ready[t]);
