@@ -42,12 +42,29 @@ async def test_the_sidebar_stands_beside_the_transcript_in_a_wide_window() -> No
         assert it.chat.prompt.has_focus
 
 
+async def test_the_sidebar_stands_beside_the_text_at_80_columns() -> None:
+    """It comes by ^B, takes less room, wraps the text anew, and stays while one writes; it goes by ^B."""
+    words = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    async with window(ScriptedEngine(words), size=(80, 24)) as it:
+        assert not sidebar_is_seen(it.screen) and it.chat.view.size.width == 80
+        await it.ask("count")
+        await it.press("ctrl+b")
+        assert sidebar_is_seen(it.screen) and 45 <= it.chat.view.size.width < 80
+        assert all(word in it.screen for word in words.split())
+        await it.press("right")
+        assert it.session.config.temperature == 0.85
+        await it.press("escape")
+        assert sidebar_is_seen(it.screen) and it.chat.prompt.has_focus
+        await it.press("ctrl+b", "ctrl+b")
+        assert not sidebar_is_seen(it.screen) and it.chat.view.size.width == 80
+
+
 async def test_the_sidebar_lies_over_the_transcript_in_a_narrow_window() -> None:
     """It comes by ^B, and goes by ^B or Esc; the text keeps its width."""
-    async with window(ScriptedEngine(), size=(80, 24)) as it:
-        assert not sidebar_is_seen(it.screen) and it.chat.view.size.width == 80
+    async with window(ScriptedEngine(), size=(64, 24)) as it:
+        assert not sidebar_is_seen(it.screen) and it.chat.view.size.width == 64
         await it.press("ctrl+b")
-        assert sidebar_is_seen(it.screen) and it.chat.view.size.width == 80
+        assert sidebar_is_seen(it.screen) and it.chat.view.size.width == 64
         await it.press("right")
         assert it.session.config.temperature == 0.85
         await it.press("escape")

@@ -164,7 +164,7 @@ async def test_a_usual_terminal_has_room_for_it() -> None:
     async with window(CountingEngine(), config=FLAT, size=(80, 24)) as it:
         await it.ask("hi")
         await it.press("ctrl+b")
-        await it.until(lambda: "10 tokens hold" in it.screen)
+        await it.until(lambda: "10 hold" in it.screen)
         assert "Temperature" in it.screen and it.chat.next_token.shown_rows == FEWEST_ROWS
 
 

@@ -28,7 +28,9 @@ from llmchat.ui.widgets.transcript_view import TranscriptView
 from llmchat.ui.widgets.value_row import ValueRow
 
 WIDE = 100
-"""Columns from which the sidebar stands beside the transcript instead of over it."""
+"""Columns from which the sidebar has its whole width, and is there from the start."""
+BESIDE = 70
+"""Columns from which it stands beside the transcript, which is wrapped anew, instead of over it."""
 
 
 class ChatFrame(Screen[None]):
@@ -59,7 +61,7 @@ class ChatFrame(Screen[None]):
         super().__init__()
         self._config = config
         self._sidebar = sidebar
-        self._overlay: bool | None = None
+        self._shape = ""
 
     def compose(self) -> ComposeResult:
         """Header, transcript and sidebar, find bar, prompt, status."""
@@ -82,12 +84,14 @@ class ChatFrame(Screen[None]):
     # ── the sidebar ──
 
     def on_resize(self, event: events.Resize) -> None:
-        """Put the sidebar beside the transcript where there is room, else over it, hidden."""
-        overlay = event.size.width < WIDE
-        if overlay != self._overlay:
-            self._overlay = overlay
-            self.panel.set_class(overlay, "-overlay")
-            self.panel.set_class(overlay or not self._sidebar, "-hidden")
+        """Put the sidebar beside the transcript where there is room, narrower or over it where there is less."""
+        width = event.size.width
+        shape = "-overlay" if width < BESIDE else "-narrow" if width < WIDE else "-wide"
+        if shape != self._shape:
+            self._shape = shape
+            for one in ("-overlay", "-narrow"):
+                self.panel.set_class(one == shape, one)
+            self.panel.set_class(shape != "-wide" or not self._sidebar, "-hidden")
 
     def action_sidebar(self) -> None:
         """Go to the sliders, shown if they were not; from there, hide them."""

@@ -109,7 +109,7 @@ class NextTokenPanel(CandidateLines):
             hint = [[(f" {line}", "muted")] for line in textwrap.wrap(_HINT, max(width - 1, 8))]
             return [[], [("Next token", "heading")], *hint]
         token_width = min(max(width - 26, 6), 18)
-        heading: list[Part] = [("Next token", "heading"), ("raw → final %".rjust(token_width + 6), "muted")]
+        heading: list[Part] = [("Next token", "heading"), ("raw → final %".rjust(max(token_width + 6, 14)), "muted")]
         lines = [
             candidate_parts(row, width, token_width, sign_of(row.token_id, candidates))
             for row in candidates.rows[: self.shown_rows]
@@ -118,6 +118,8 @@ class NextTokenPanel(CandidateLines):
         choices = f"choices {candidates.effective_choices:.1f}"
         left: list[Part] = [(f" {held(candidates)}", "text")]
         if spare < 1:
-            return [[], heading, *lines, [*left, (f" · {choices}", "muted")]]
+            both = f" {held(candidates)} · {choices}"
+            short = both if len(both) <= width else both.replace("tokens hold", "hold")
+            return [[], heading, *lines, [(short[: -len(choices)], "text"), (choices, "muted")]]
         entropy = f" {choices} · entropy {candidates.entropy + 0.0:.2f}"
         return [[], heading, *lines, *([[]] * (spare - 1)), left, [(entropy, "muted")]]

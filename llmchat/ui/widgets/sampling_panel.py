@@ -31,7 +31,7 @@ CUSTOM = "Custom"
 
 
 class SamplingPanel(VerticalScroll, can_focus=False):
-    """The sliders. With the class `-overlay` it lies over the transcript's right side."""
+    """The sliders. With the class `-narrow` they take less room, with `-overlay` they lie over the transcript."""
 
     HELP_HEADING = "In the sidebar"
 
@@ -51,6 +51,7 @@ class SamplingPanel(VerticalScroll, can_focus=False):
         scrollbar-size-vertical: 1;
 
         &:ansi { border-left: vkey ansi_bright_black; }
+        &.-narrow { width: 33; }
         &.-overlay { dock: right; layer: overlay; max-width: 100%; border-left: vkey $primary; }
         & > PresetPicker { margin-bottom: 1; }
         &.-folded > .-more { display: none; }
