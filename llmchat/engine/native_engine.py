@@ -40,6 +40,11 @@ _SHELF_SHARE, _SHELF_BYTES = 8, 2**30
 """The KV caches of texts that were left take this part of the free memory at most, and so many bytes."""
 
 
+_LEFT = 4
+"""A text is left where so many times as much of it would be lost as the next one shares; else that one takes its place,
+as another reply to the same prompt does."""
+
+
 class NativeEngine(PrefixEngine):
     """Prefill and decode with prefix reuse. Every call must come from the same thread."""
 
@@ -150,13 +155,12 @@ class NativeEngine(PrefixEngine):
         self._cached_ids, self._cached_scales, self.cache = text.token_ids, text.scales, text.cache
 
     def _choose_cache(self) -> None:
-        """Go on from the text in memory that shares the most with the one that is to be read, and lose none."""
-        present = self._present
-        shared = self._shared_prefix()
+        """Go on from the text in memory that shares the most with the one to be read, and lose none that is left."""
+        present, shared = self._present, self._shared_prefix()
         if (better := self._shelf.take(self._ids, self._scales, shared + WORTH)) is not None:
             self._shelf.put(present)
             self._go_on_from(better)
-        elif len(present.token_ids) - shared >= WORTH:
+        elif len(present.token_ids) - shared >= max(WORTH, _LEFT * shared):
             self._shelf.put(present)
             kept = 0 if self._forgets or not self.model.plan.goes_back else shared
             cache = present.cache.copy(kept) if kept else NativeCache(self.model)

@@ -139,6 +139,18 @@ def test_texts_that_were_left_are_gone_back_to() -> None:
         assert logits == read(opened("llama_head_dim"), text)[1]
 
 
+@pytest.mark.parametrize("name", ["llama_head_dim", "gemma3"])
+def test_another_reply_to_the_same_prompt_takes_no_more_memory(name: str) -> None:
+    """It goes on in the place of the one before, and reads nothing of the prompt again."""
+    engine = opened(name)
+    read(engine, IDS[:100])
+    for token in IDS[100:380]:
+        engine.decode(token)
+    held = engine.cache.held_bytes
+    assert read(engine, IDS[:100])[0] == 99
+    assert engine.known(IDS[:380]) <= 100 and engine.cache.held_bytes <= held
+
+
 def test_memory_for_them_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond it the oldest go; with none, there is only the present one."""
     engine = opened("llama_head_dim")
