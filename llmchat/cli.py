@@ -110,11 +110,15 @@ def _begin(context: click.Context, options: dict[str, Any]) -> None:
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def models(as_json: bool) -> None:
+@click.option("--clean", is_flag=True, help="Remove the repacked weights that are kept to open large models sooner.")
+def models(as_json: bool, clean: bool) -> None:
     """List what goes by a name: on this machine, in stores of other programs too, and worth fetching."""
-    from llmchat.commands_models import list_models
+    from llmchat.commands_models import clean_weights, list_models
 
-    list_models(as_json=as_json)
+    if clean:
+        clean_weights()
+    else:
+        list_models(as_json=as_json)
 
 
 @cli.command()

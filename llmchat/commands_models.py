@@ -20,6 +20,20 @@ def list_models(*, as_json: bool) -> None:
         print("\n".join(_lines()))
 
 
+def clean_weights() -> None:
+    """Remove the weights that are kept repacked, and print how much that was.
+
+    Raises:
+        UsageError: The system knows of no place for them.
+    """
+    from llmchat import disk_cache, paths
+    from llmchat.chat.amounts import size_words
+
+    count, size = disk_cache.clean(paths.weights_dir())
+    files = "1 file" if count == 1 else f"{count} files"
+    print(f"Removed {files} with {size_words(size)} of repacked weights." if count else "There was nothing to remove.")
+
+
 def _lines() -> Iterator[str]:
     """The list for a person, at most 80 columns wide where names and paths allow."""
     from llmchat.chat.amounts import memory_words, size_words

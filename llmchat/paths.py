@@ -73,6 +73,11 @@ def readings_dir() -> Path:
     return cache_dir() / "readings"
 
 
+def weights_dir() -> Path:
+    """The weights of large models, as the native step has them."""
+    return cache_dir() / "weights"
+
+
 def models_dir() -> Path:
     """The directory into which models are fetched."""
     return data_dir() / "models"

@@ -22,7 +22,7 @@ from tests.patience import PATIENCE_SECONDS
 
 PACKAGE = Path(__file__).parents[1] / "llmchat"
 
-BASE = {"llmchat", "llmchat.errors", "llmchat.file_kinds", "llmchat.files", "llmchat.paths"}
+BASE = {"llmchat", "llmchat.errors", "llmchat.file_kinds", "llmchat.files", "llmchat.paths", "llmchat.disk_cache"}
 """What every part may use."""
 
 ENGINE_ROOM = {
@@ -51,6 +51,7 @@ LAYERS: dict[str, set[str]] = {
     "llmchat.file_kinds": set(),
     "llmchat.files": set(),
     "llmchat.paths": BASE,
+    "llmchat.disk_cache": BASE,
     "llmchat.chat": BASE,
     "llmchat.settings": BASE | {"llmchat.chat"},
     "llmchat.options": BASE | {"llmchat.chat", "llmchat.settings"},

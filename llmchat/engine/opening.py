@@ -86,7 +86,8 @@ def _prepare_plan(spec: ModelSpec, progress: Progress) -> PreparedModel:
         raise ModelLoadError(f"The native step cannot run it, because {reason}. Leave out --engine native.")
     if reason:
         _start_torch(spec, reason, progress)
-    prepared = 0 if reason else _memory_to_prepare(Path(spec.model))
+    kept_at = None if reason else _place_of_weights(Path(spec.model))
+    prepared = 0 if reason or (kept_at and kept_at.exists()) else _memory_to_prepare(Path(spec.model))
     memory = _prepare_memory(prepared)
     # What follows takes its time to import.
     from llmchat.checkpoints.loading import load_checkpoint
@@ -102,7 +103,7 @@ def _prepare_plan(spec: ModelSpec, progress: Progress) -> PreparedModel:
     if reason:
         build = partial(_build_on_torch, checkpoint, spec, style, reason, progress)
     else:
-        build = partial(_build_natively, checkpoint, spec, style, memory, progress)
+        build = partial(_build_natively, checkpoint, spec, style, memory, kept_at, progress)
     footprint = footprint_of(checkpoint, spec, prepared, on_torch=bool(reason))
     return PreparedModel(checkpoint.name, build, footprint, prepared, advice(checkpoint, spec, on_torch=bool(reason)))
 
@@ -228,16 +229,20 @@ def _build_natively(
     spec: ModelSpec,
     style: PromptStyle | None,
     memory: PreparedMemory | None,
+    kept_at: Path | None,
     progress: Progress,
 ) -> Engine:
-    """Have the native step repack the tensors; arguments as for torch, and the memory that was got ready."""
+    """Have the native step repack the tensors, or map them from where they are kept.
+
+    Arguments as for torch, the memory that was got ready, and where the weights are kept.
+    """
     from llmchat.engine.native.library import MOST_THREADS, kernels_name
     from llmchat.engine.native.model import NativeModel
     from llmchat.engine.native_engine import NativeEngine
 
     threads = min(spec.threads or default_threads(natively=True), MOST_THREADS)
     try:
-        model = NativeModel(checkpoint, threads, progress, memory)
+        model = NativeModel(checkpoint, threads, progress, memory, kept_at)
         kernels, reason = f"native {kernels_name()}", path_reason(spec)
         info = _describe(checkpoint, spec, style, "cpu", kernels, threads, model.parameter_count, reason)
         return NativeEngine(
@@ -280,6 +285,15 @@ def _size_of_weights(path: Path) -> int:
 
     found = recognise(path)
     return 0 if found.format is TORCH else found.size
+
+
+def _place_of_weights(path: Path) -> Path | None:
+    """The file in the cache that has a GGUF model's weights repacked, or will have; None where it has none."""
+    from llmchat.checkpoints.formats import GGUF, recognise
+    from llmchat.engine.native.kept_weights import place_for
+
+    found = recognise(path)
+    return place_for(found.path, found.size) if found.format is GGUF else None
 
 
 def default_threads(*, natively: bool) -> int:

@@ -47,7 +47,7 @@ enum GlobalSlot { NORM, NORM_BIAS, POSITIONS, HEAD_BIAS, GLOBALS };
 // Formats that look numbers up, or pack them as digits of three.
 enum LookUp { IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, TQ1_0, TQ2_0, LOOK_UPS };
 
-enum Result { DONE, REFUSED, NO_MEMORY };
+enum Result { DONE, REFUSED, NO_MEMORY, CUT_OFF };
 
 extern "C" {
 const char* llmchat_sources();
@@ -57,6 +57,9 @@ void llmchat_memory_free(Memory* memory);
 Model* llmchat_model_new(const Shape* shape, const LayerShape* layers, const char* kernels, Memory* memory);
 void llmchat_model_free(Model* model);
 int llmchat_set_matrix(Model* model, int layer, int slot, int expert, int parts, const int32_t* formats, const void* const* data, const size_t* sizes, const int32_t* rows, int cols);
+const void* llmchat_map(Model* model, int file, size_t bytes);
+int llmchat_place_matrix(Model* model, int layer, int slot, int expert, int parts, const int32_t* formats, const size_t* offsets, const int32_t* rows, int cols);
+int llmchat_part(const Model* model, int layer, int slot, int expert, int part, int32_t* format, int32_t* rows, int32_t* cols, const void** data, size_t* size);
 int llmchat_add_low_rank(Model* model, int layer, int slot, int expert, int first_row, int rows, int rank, int down_format, const void* down, size_t down_size, int up_format, const void* up, size_t up_size, float factor);
 void llmchat_set_lora_scale(Model* model, float scale);
 int llmchat_set_table(Model* model, int kind, const void* data, size_t size);

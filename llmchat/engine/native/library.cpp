@@ -99,6 +99,45 @@ int llmchat_set_matrix(Model* model, int layer, int slot, int expert, int parts,
     return NO_MEMORY;
 }
 
+// Maps a file of weights that were repacked before, which the model holds from then on; null where that fails.
+const void* llmchat_map(Model* model, int file, size_t bytes) {
+    model->mapped.reset(Mapped::open(file, bytes));
+    return model->mapped ? model->mapped->base() : nullptr;
+}
+
+// Takes a slot's matrices from the mapped file, where they begin at some bytes. REFUSED if they do not belong there or do
+// not lie inside.
+int llmchat_place_matrix(Model* model, int layer, int slot, int expert, int parts, const int32_t* formats, const size_t* offsets,
+                         const int32_t* rows, int cols) try {
+    Stack* stack = model->stack(layer, slot, expert);
+    if (!stack || !model->mapped || parts < 1) return REFUSED;
+    const auto [wanted_rows, wanted_cols] = model->matrix_size(layer, slot);
+    const size_t all_bytes = model->mapped->bytes();
+    std::vector<Matrix> given;
+    int64_t all_rows = 0;
+    for (int i = 0; i < parts; i++) {
+        if (formats[i] < 0 || formats[i] >= kFormats || rows[i] < 1 || rows[i] > kMost || cols != wanted_cols) return REFUSED;
+        const Format format = Format(formats[i]);
+        if (cols % columns_together(format) || offsets[i] % 64) return REFUSED;
+        const size_t bytes = repacked_bytes(format, rows[i], cols);
+        if (offsets[i] > all_bytes || bytes > all_bytes - offsets[i]) return REFUSED;
+        given.push_back({format, rows[i], cols, model->mapped->base() + offsets[i]}), all_rows += rows[i];
+    }
+    return all_rows == wanted_rows && stack->place(given) ? DONE : REFUSED;
+} catch (const std::bad_alloc&) {
+    return NO_MEMORY;
+}
+
+// One of a slot's matrices as it is kept. REFUSED if there are not so many.
+int llmchat_part(const Model* model, int layer, int slot, int expert, int part, int32_t* format, int32_t* rows, int32_t* cols,
+                 const void** data, size_t* size) {
+    const Stack* stack = model->stack(layer, slot, expert);
+    if (!stack || part < 0 || size_t(part) >= stack->parts.size()) return REFUSED;
+    const Matrix& m = stack->parts[part];
+    *format = int32_t(m.format), *rows = m.rows, *cols = m.cols, *data = m.data, *size = repacked_bytes(m.format, m.rows, m.cols);
+    return DONE;
+}
+
 // Adds scale * factor * up * down to some rows of a slot's matrix, whose own are there already. REFUSED if they do not fit.
 int llmchat_add_low_rank(Model* model, int layer, int slot, int expert, int first_row, int rows, int rank, int down_format,
                          const void* down, size_t down_size, int up_format, const void* up, size_t up_size, float factor) try {
@@ -234,7 +273,8 @@ int llmchat_workers(const Model* model) { return model->paces[kTile + 1].workers
 
 // Runs `count` positions (at most kWide) and writes the logits of those from `logits_from` on,
 // each row with whole blocks of the vocabulary.
-// Returns 0, 1 if the model is incomplete or a token or position lies outside, or 2 without memory.
+// Returns 0, 1 if the model is incomplete or a token or position lies outside, 2 without memory, or 3 if the file of its
+// weights was cut off.
 int llmchat_step(Model* model, const int32_t* token_ids, const int32_t* positions, Cache* const* caches, int count,
                  float* logits, int logits_from) try {
     if (count < 1 || count > kWide || logits_from < 0 || !model->is_complete()) return REFUSED;
@@ -243,7 +283,7 @@ int llmchat_step(Model* model, const int32_t* token_ids, const int32_t* position
         if (!model->has_place(*caches[t], positions[t])) return REFUSED;
     }
     model->step(token_ids, positions, caches, count, logits, logits_from);
-    return DONE;
+    return model->mapped && model->mapped->is_torn() ? CUT_OFF : DONE;
 } catch (const std::bad_alloc&) {
     return NO_MEMORY;
 }

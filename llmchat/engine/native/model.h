@@ -11,6 +11,7 @@
 #include "cache.h"
 #include "decode.h"
 #include "interface.h"
+#include "mapped.h"
 #include "memory.h"
 #include "mixture.h"
 #include "stack.h"
@@ -25,6 +26,7 @@ constexpr int kNear = 8;  // positions of a wide step whose attention goes throu
 struct Model : Weights {
     const Kernels* kernels;
     Arena memory;
+    std::unique_ptr<Mapped> mapped;  // weights that were repacked before
     Team team;
     std::vector<uint8_t> tables[LOOK_UPS];  // of the formats that are used
     std::vector<Pace> paces;  // of steps without logits, for each number of positions up to kTile and for more, then of those with

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from ctypes import byref, c_int32, c_size_t, c_void_p
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from llmchat.checkpoints.checkpoint import Adapter, Checkpoint, RawTensor
 from llmchat.engine.architectures.frequencies import rope_frequencies, rope_magnitude
 from llmchat.engine.native.adapters import placed_pairs
 from llmchat.engine.native.interface import constants
+from llmchat.engine.native.kept_weights import Keeper, matrices_of, take_over
 from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, WIDTH, PreparedMemory, load_library
 from llmchat.engine.native.lookup import CODED, LOOKED_UP, set_table, unpack
 from llmchat.engine.native.shapes import layer_shapes, model_shape, ropes_of
-from llmchat.errors import ModelLoadError
+from llmchat.errors import GenerationError, ModelLoadError
 from llmchat.models.plan import NORMS, Experts, Layer
 
 if TYPE_CHECKING:
@@ -58,14 +60,16 @@ class NativeModel:
         threads: int,
         progress: Callable[[str, float | None], object],
         memory: PreparedMemory | None = None,
+        kept_at: Path | None = None,
     ) -> None:
-        """Repack a checkpoint's weights.
+        """Repack a checkpoint's weights, or map them where that was done before.
 
         Args:
             checkpoint: Where they are.
             threads: The most that are used.
             progress: Told how far it is.
             memory: Is used up first.
+            kept_at: The file in which they are kept repacked; it is written where it is not there. None for none.
 
         Raises:
             ModelLoadError: There is not enough memory.
@@ -75,7 +79,7 @@ class NativeModel:
         self.library: Any = library
         self.plan = checkpoint.plan
         self._raw: Mapping[str, RawTensor] = checkpoint.raw
-        self.parameter_count = 0
+        self.parameter_count = sum(math.prod(shape) for shape in self.plan.tensors().values())
         """How many numbers the model has."""
         self._widened: dict[str, int] = {}
         self._ropes = ropes_of(self.plan)
@@ -89,16 +93,29 @@ class NativeModel:
         self._positions, self._is_long = 0, False
         # What a step is given lies in the same places each time: it costs a small model time to make them anew.
         self._ids, self._places, self._handles = (c_int32 * WIDTH)(), (c_int32 * WIDTH)(), (c_void_p * WIDTH)()
+        self._keeper: Keeper | None = None
+        self.is_mapped = kept_at is not None and take_over(library, self.handle, kept_at)
+        """Whether the weights lie in a file that others may map too."""
+        if not self.is_mapped:
+            for index, layer in enumerate(self.plan.layers):
+                progress("repacking weights", index / len(self.plan.layers))
+                self._load_matrices(index, layer)
+            self._load_embedding()
         for index, layer in enumerate(self.plan.layers):
-            progress("repacking weights", index / len(self.plan.layers))
-            self._load_layer(index, layer)
-        self._load_globals()
+            self._load_vectors(index, layer)
+        self._load_global_vectors()
+        self._reserve_positions(1)
+        if kept_at is not None and not self.is_mapped and not self._widened:
+            rows = _FORMATS.index(self._embedding_kind), self._embedding.data.cast("B")
+            self._keeper = Keeper(kept_at, matrices_of(library, self.handle, self.plan), rows)
         if checkpoint.adapter is not None:
             self._add(checkpoint.adapter)
         checkpoint.check_unchanged()
         self._raw = {}
 
     def __del__(self) -> None:
+        if (keeper := getattr(self, "_keeper", None)) is not None:
+            keeper.close()
         if getattr(self, "handle", None):
             self.library.llmchat_model_free(self.handle)
 
@@ -194,6 +211,11 @@ class NativeModel:
         if result:
             if result == constants()["NO_MEMORY"]:
                 raise MemoryError("the attention of a text so long does not fit into memory")
+            if result == constants()["CUT_OFF"]:
+                raise GenerationError(
+                    "The weights that llmchat keeps in its cache were cut off while they were in use: "
+                    "open the model again, which makes them anew."
+                )
             raise ValueError("these caches are not of this model")
         return logits[:, : self.plan.vocab_size]
 
@@ -218,41 +240,57 @@ class NativeModel:
                 )
             )
 
-    def _load_layer(self, index: int, layer: Layer) -> None:
+    def _load_matrices(self, index: int, layer: Layer) -> None:
         prefix = f"layers.{index}."
         for slot, names in _ATTENTION.items():
-            self._set_matrix(index, slot, [self._take(f"{prefix}{name}.weight") for name in names])
-        self._set_vectors(index, prefix, _VECTORS)
-        self._fill_norms(index, layer)
+            self._set_matrix(index, slot, [self._raw[f"{prefix}{name}.weight"] for name in names])
         if isinstance(layer.ffn, Experts):
             self._load_experts(index, prefix, layer.ffn)
             return
         for slot, name in _NETWORK.items():
             if f"{prefix}ffn.{name}.weight" in self._raw:
-                self._set_matrix(index, slot, [self._take(f"{prefix}ffn.{name}.weight")])
-        self._set_vectors(index, prefix, {f"{slot}_BIAS": (f"ffn.{name}.bias",) for slot, name in _NETWORK.items()})
+                self._set_matrix(index, slot, [self._raw[f"{prefix}ffn.{name}.weight"]])
 
     def _load_experts(self, index: int, prefix: str, mixture: Experts) -> None:
-        router = self._take(f"{prefix}ffn.router.weight")
-        self._set_matrix(index, "ROUTER", [_as_float32(router)])
+        self._set_matrix(index, "ROUTER", [_as_float32(self._raw[f"{prefix}ffn.router.weight"])])
         for slot, name in _NETWORK.items():
             if f"{prefix}ffn.experts.{name}.weight" not in self._raw:
                 continue
-            stack = self._take(f"{prefix}ffn.experts.{name}.weight")
+            stack = self._raw[f"{prefix}ffn.experts.{name}.weight"]
             for expert in range(mixture.count):
                 part = RawTensor(stack.kind, stack.shape[1:], stack.data[expert])
                 self._set_matrix(index, slot, [part], expert)
-        biases = {f"{slot}_BIAS": (f"ffn.experts.{name}.bias",) for slot, name in _NETWORK.items()}
-        self._set_vectors(index, prefix, {**biases, "ROUTER_BIAS": ("ffn.router.bias",)})
         if mixture.shared is not None:
             for slot, name in _NETWORK.items():
-                self._set_matrix(index, f"SHARED_{slot}", [self._take(f"{prefix}ffn.shared.{name}.weight")])
+                self._set_matrix(index, f"SHARED_{slot}", [self._raw[f"{prefix}ffn.shared.{name}.weight"]])
         if mixture.shared_gate:
-            self._set_matrix(index, "SHARED_SCORE", [_as_float32(self._take(f"{prefix}ffn.shared_gate.weight"))])
+            self._set_matrix(index, "SHARED_SCORE", [_as_float32(self._raw[f"{prefix}ffn.shared_gate.weight"])])
+
+    def _load_embedding(self) -> None:
+        """The rows of the embedding, and the matrix of the logits."""
+        if not self.plan.tied:
+            self._set_matrix(-1, "QKV", [self._raw["head.weight"]])
+        rows = self._rows(self._raw["embedding.weight"])
+        if self.plan.tied:
+            self._set_matrix(-1, "QKV", [rows])
+        self._embedding = np.ascontiguousarray(rows.data)  # The library reads rows from it.
+        self._embedding_kind = rows.kind
+        _check(
+            self.library.llmchat_set_embedding(
+                self.handle, _FORMATS.index(rows.kind), self._embedding.ctypes.data, self._embedding.nbytes
+            )
+        )
+
+    def _load_vectors(self, index: int, layer: Layer) -> None:
+        prefix, place = f"layers.{index}.", "ffn.experts" if isinstance(layer.ffn, Experts) else "ffn"
+        self._set_vectors(index, prefix, _VECTORS)
+        self._fill_norms(index, layer)
+        biases = {f"{slot}_BIAS": (f"{place}.{name}.bias",) for slot, name in _NETWORK.items()}
+        self._set_vectors(index, prefix, {**biases, "ROUTER_BIAS": ("ffn.router.bias",)})
 
     def _set_vectors(self, index: int, prefix: str, vectors: Mapping[str, Sequence[str]]) -> None:
         for slot, names in vectors.items():
-            found = [_values(self._take(prefix + name)).ravel() for name in names if prefix + name in self._raw]
+            found = [_values(self._raw[prefix + name]).ravel() for name in names if prefix + name in self._raw]
             if found:
                 self._set_vector(index, slot, np.concatenate(found))
 
@@ -270,7 +308,7 @@ class NativeModel:
                 count = attention.head_dim * (1 if attention.qk_norm_of == "head" else heads)
                 self._set_vector(index, f"{part}_NORM_BIAS", np.zeros(count))
 
-    def _load_globals(self) -> None:
+    def _load_global_vectors(self) -> None:
         plan = self.plan
         given = {
             "NORM": "norm.weight",
@@ -280,23 +318,11 @@ class NativeModel:
         }
         for slot, name in given.items():
             if name in self._raw:
-                self._set_vector(-1, slot, _values(self._take(name)))
+                self._set_vector(-1, slot, _values(self._raw[name]))
         if not plan.norm.weight:
             self._set_vector(-1, "NORM", np.ones(plan.dim))
         if plan.norm.kind == "layer" and not plan.norm.bias:
             self._set_vector(-1, "NORM_BIAS", np.zeros(plan.dim))
-        if not plan.tied:
-            self._set_matrix(-1, "QKV", [self._take("head.weight")])
-        rows = self._rows(self._take("embedding.weight"))
-        if plan.tied:
-            self._set_matrix(-1, "QKV", [rows])
-        self._embedding = np.ascontiguousarray(rows.data)  # The library reads rows from it.
-        _check(
-            self.library.llmchat_set_embedding(
-                self.handle, _FORMATS.index(rows.kind), self._embedding.ctypes.data, self._embedding.nbytes
-            )
-        )
-        self._reserve_positions(1)
 
     def _add(self, adapter: Adapter) -> None:
         """Take over an adapter's pairs, in the floats of its file."""
@@ -312,12 +338,6 @@ class NativeModel:
                     *(down_format, down.ctypes.data, down.nbytes, up_format, up.ctypes.data, up.nbytes, pair.factor),
                 )
             )
-
-    def _take(self, name: str) -> RawTensor:
-        """A tensor of the checkpoint, read now; each is taken once."""
-        tensor = self._raw[name]
-        self.parameter_count += math.prod(tensor.shape)
-        return tensor
 
     def _set_vector(self, layer: int, slot: str, values: NDArray[np.floating]) -> None:
         floats = np.ascontiguousarray(values, dtype=np.float32)

@@ -66,6 +66,16 @@ struct Stack {
         return true;
     }
 
+    // Takes matrices that were repacked before and stay where they are.
+    // False: all but the last fill no whole blocks.
+    bool place(const std::vector<Matrix>& given) {
+        for (size_t i = 0; i + 1 < given.size(); i++) {
+            if (given[i].rows % kRows) return false;
+        }
+        parts = given;
+        return true;
+    }
+
     // Takes a pair of matrices of floats that is added to the rows from a block on.
     void add(const Part& down, const Part& up, int first_block, int cols, float factor, Arena& memory, Team& team) {
         LowRank a = {{down.format, down.rows, cols, nullptr}, {up.format, up.rows, down.rows, nullptr}, first_block, factor};

@@ -116,6 +116,8 @@ struct Weights {
         return slot == GATE ? &e.gate : slot == UP ? &e.up : &e.down;
     }
 
+    const Stack* stack(int layer, int slot, int expert) const { return const_cast<Weights*>(this)->stack(layer, slot, expert); }
+
     std::pair<int, int> matrix_size(int layer, int slot) const {  // rows and columns
         if (layer < 0) return {shape.vocab, shape.dim};
         const LayerShape& l = layers[layer].shape;
