@@ -20,6 +20,7 @@ constexpr int kSuper = 256; // columns of a superblock, the unit of the K-quants
 constexpr int kTile = 4;    // positions that one pass over a block of weights serves
 constexpr int kWide = 96;   // positions of one step at most
 constexpr int kSharers = 4; // query heads that one pass over keys and values serves
+constexpr int kTogether = 24; // queries of several positions that do: whole tiles of every instruction set's
 constexpr int kStretch = 128; // positions of one item of attention, whatever the number of threads
 
 inline float half_to_float(uint16_t h) {
@@ -189,7 +190,16 @@ struct HeadLayout {
         return columns() / kGroup * group_bytes(kGroup) + (columns() % kGroup ? group_bytes(columns() % kGroup) : 0);
     }
     constexpr int part_size() const { return columns() + 2; }  // of what `attend` writes for a head
-    constexpr int scratch_size() const { return kSharers * (2 * kStretch + columns()); }  // of what it needs beside
+    constexpr int scratch_size() const { return kTogether * (2 * kStretch + kGroup) + kSharers * columns(); }  // of what it needs beside
+    constexpr HeadLayout spread() const { return {head_dim, true}; }  // the same in floats
+};
+
+// Queries that share a stretch of keys and values: those of some positions' `heads`, one position behind the other.
+struct Sharers {
+    int heads, count = 0;
+    const float* queries[kTogether];
+    float* out[kTogether];
+    int skipped[kTogether], lengths[kTogether];  // each sees the positions from `skipped` on that lie before its length
 };
 
 // The inner loops, compiled once for each instruction set.
@@ -210,9 +220,12 @@ struct Kernels {
     // the sum of the weights. `next` is where the keys of the next call lie.
     void (*attend)(const float* const* queries, int heads, const uint8_t* keys, const uint8_t* values, const uint8_t* next,
                    int skipped, int length, HeadLayout, float scale, float softcap, float* scratch, float* const* out);
-    // Joins such results over `count` stretches of positions, which lie one behind the other; `sink`, if it is there,
-    // is one more score, of nothing.
-    void (*join)(const float* parts, int count, HeadLayout, const float* sink, float* out);
+    // The same for queries of several positions, over keys and values that were spread, whose layout is given.
+    void (*attend_together)(const Sharers&, const uint8_t* keys, const uint8_t* values, HeadLayout, float scale, float softcap, float* scratch);
+    // Makes a stretch of 16-bit numbers one of floats with the same scales.
+    void (*spread)(const uint8_t* stretch, HeadLayout, uint8_t* to);
+    // Joins what was found in a stretch to what was found in those before it.
+    void (*fold)(const float* part, HeadLayout, float* found);
     void (*rms_norm)(const float* x, const float* weight, int dim, float eps, float* y);
     void (*layer_norm)(const float* x, const float* weight, const float* bias, int dim, float eps, float* y);
     // gate = act(gate) * up, or act(gate) where there is no up; the kinds are those of interface.h.

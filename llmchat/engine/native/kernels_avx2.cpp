@@ -23,7 +23,7 @@ namespace {
 #include "kernels.inc"
 }  // namespace
 
-static const Kernels kernels = {"avx2", quantise, multiply, multiply_packed, keep, attend, join, rms_norm, layer_norm, activate};
+static const Kernels kernels = {"avx2", quantise, multiply, multiply_packed, keep, attend, attend_together, spread, fold, rms_norm, layer_norm, activate};
 }  // namespace llmchat
 
 #if defined(__clang__)

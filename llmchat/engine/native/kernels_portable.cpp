@@ -13,7 +13,7 @@ namespace {
 }  // namespace
 
 const Kernels* portable_kernels() {
-    static const Kernels kernels = {"portable", quantise, multiply, multiply_packed, keep, attend, join, rms_norm, layer_norm, activate};
+    static const Kernels kernels = {"portable", quantise, multiply, multiply_packed, keep, attend, attend_together, spread, fold, rms_norm, layer_norm, activate};
     return &kernels;
 }
 }  // namespace llmchat

@@ -21,7 +21,11 @@
 namespace llmchat {
 
 constexpr int kFew = 24;  // so many positions of a wide step go tile by tile: to unpack weights for them takes longer
-constexpr int kNear = 8;  // positions of a wide step whose attention goes through a stretch together
+constexpr int kFewQueries = 8;  // from so many on it pays to make the keys and values that they share floats
+
+struct alignas(64) Line {
+    float numbers[16];
+};
 
 struct Model : Weights {
     const Kernels* kernels;
@@ -32,7 +36,8 @@ struct Model : Weights {
     std::vector<Pace> paces;  // of steps without logits, for each number of positions up to kTile and for more, then of those with
 
     struct Scratch {  // of one worker
-        std::vector<float> normed, scratch, parts, thin;
+        std::vector<float> normed, thin;
+        std::vector<Line> scratch, parts, found, spread;  // of attention
         std::vector<std::unique_ptr<ActivationMemory>> memory;
         Activations tile[kTile];
         std::vector<Activations> of_group;
@@ -73,7 +78,7 @@ struct Model : Weights {
         make_room(kTile);
         scratch.resize(s.threads);
         for (auto& one : scratch) {
-            one.normed.resize(kTile * widest), one.scratch.resize(head_layout().scratch_size());
+            one.normed.resize(kTile * widest), make_lines(one.scratch, head_layout().scratch_size());
             for (Activations& position : one.tile) {
                 one.memory.push_back(std::make_unique<ActivationMemory>(widest));
                 position = one.memory.back()->view;
@@ -306,78 +311,129 @@ struct Model : Weights {
             const bool is_last = kv + 1 == shape.kv_heads;
             const uint8_t* next = head_in_page(is_last && following ? following : page, is_last ? 0 : kv + 1, true);
             kernels->attend(queries, sharers, head_in_page(page, kv, true), head_in_page(page, kv, false), next, skipped, length,
-                            head_layout(), s.scale, s.softcap, scratch[worker].scratch.data(), out);
+                            head_layout(), s.scale, s.softcap, scratch[worker].scratch.data()->numbers, out);
         }
         team.meet();
-        const float* sinks = layers[layer].vector(SINKS);
+        float* found = scratch[worker].scratch.data()->numbers;
         share(worker, count * shape.heads, item, end);
         for (; item < end; item++) {
-            const int t = item / shape.heads, head = item % shape.heads, from = first_seen(s.window, positions[t]) / kStretch;
-            kernels->join(part_of(t, head) + from * head_layout().part_size(), positions[t] / kStretch + 1 - from, head_layout(),
-                          sinks ? sinks + head : nullptr, &attended[size_t(item) * size]);
+            const int t = item / shape.heads, head = item % shape.heads;
+            begin_head(layer, head, found);
+            for (int stretch = first_seen(s.window, positions[t]) / kStretch; stretch <= positions[t] / kStretch; stretch++) {
+                kernels->fold(part_of(t, head) + stretch * head_layout().part_size(), head_layout(), found);
+            }
+            finish_head(found, t, head);
         }
     }
 
-    // The same for many positions: each worker has whole heads of a few of them, and keys stay near for these.
-    void attend_widely(int worker, int layer, int count, const int32_t* positions, Cache* const* caches) {
-        const LayerShape& s = layers[layer].shape;
-        const int size = shape.head_dim, group = shape.heads / shape.kv_heads, tiles = (count + kNear - 1) / kNear;
+    // A head that has seen nothing yet but a sink, which is one more score, of nothing.
+    void begin_head(int layer, int head, float* found) const {
         const float* sinks = layers[layer].vector(SINKS);
-        const size_t part_size = head_layout().part_size(), of_head = stretches * part_size;
-        float* own = scratch[worker].parts.data();
+        const int columns = head_layout().columns();
+        std::fill(found, found + columns, 0.0f);
+        found[columns] = sinks ? sinks[head] : -INFINITY, found[columns + 1] = sinks ? 1 : 0;
+    }
+
+    void finish_head(const float* found, int t, int head) {
+        float* to = &attended[(size_t(t) * shape.heads + head) * shape.head_dim];
+        for (int d = 0; d < shape.head_dim; d++) to[d] = found[d] / found[head_layout().columns() + 1];
+    }
+
+    // The same for many positions: each worker has whole heads of some of them.
+    void attend_widely(int worker, int layer, int count, const int32_t* positions, Cache* const* caches) {
         int item, end;
-        share(worker, shape.kv_heads * tiles, item, end);
-        for (; item < end; item++) {
-            const int kv = item / tiles, from = item % tiles * kNear, to = std::min(from + kNear, count);
-            const int first = first_seen(s.window, *std::min_element(positions + from, positions + to)) / kStretch;
-            const int last = *std::max_element(positions + from, positions + to) / kStretch;
-            for (int stretch = first; stretch <= last; stretch++) {
-                for (int t = from; t < to; t++) attend_stretch(worker, layer, kv, t, stretch, positions[t], *caches[t], own + (t - from) * group * of_head, of_head);
-            }
-            for (int t = from; t < to; t++) {
-                const int begin = first_seen(s.window, positions[t]) / kStretch;
-                for (int h = 0; h < group; h++) {
-                    const int head = kv * group + h;
-                    kernels->join(own + ((t - from) * group + h) * of_head + begin * part_size, positions[t] / kStretch + 1 - begin, head_layout(),
-                                  sinks ? sinks + head : nullptr, &attended[(size_t(t) * shape.heads + head) * size]);
-                }
-            }
+        share(worker, shape.kv_heads * count, item, end);
+        while (item < end) {
+            const int from = item % count, most = std::min(count, from + end - item);
+            int to = from + 1;
+            while (to < most && caches[to] == caches[from]) to++;
+            attend_text(worker, layer, item / count, from, to, positions, *caches[from]);
+            item += to - from;
         }
     }
 
-    // One stretch for all heads of one position that share its keys; what is found goes to `to`, by head.
-    void attend_stretch(int worker, int layer, int kv, int t, int stretch, int position, const Cache& cache, float* to, size_t of_head) {
-        const LayerShape& s = layers[layer].shape;
-        const int group = shape.heads / shape.kv_heads, from = stretch * kStretch, length = std::min(position + 1 - from, kStretch);
-        const int skipped = std::max(first_seen(s.window, position) - from, 0);
-        if (length <= skipped) return;
-        uint8_t* page = cache.page(layer, stretch);
-        const uint8_t *keys = head_in_page(page, kv, true), *values = head_in_page(page, kv, false);
-        for (int h = 0; h < group; h += kSharers) {
-            const int sharers = std::min(group - h, kSharers);
-            const float* queries[kSharers];
-            float* out[kSharers];
-            for (int i = 0; i < sharers; i++) {
-                queries[i] = &qkv[size_t(t) * padded_qkv + size_t(kv * group + h + i) * shape.head_dim];
-                out[i] = to + (h + i) * of_head + stretch * head_layout().part_size();
+    // The heads that share keys, in some positions of one text, which read each stretch together.
+    void attend_text(int worker, int layer, int kv, int from, int to, const int32_t* positions, const Cache& cache) {
+        const int window = layers[layer].shape.window, group = shape.heads / shape.kv_heads;
+        const size_t part_size = head_layout().part_size();
+        float* found = scratch[worker].found.data()->numbers;
+        const auto found_of = [&](int t, int h) { return found + (size_t(t - from) * group + h) * part_size; };
+        for (int t = from; t < to; t++) {
+            for (int h = 0; h < group; h++) begin_head(layer, kv * group + h, found_of(t, h));
+        }
+        const int first = first_seen(window, *std::min_element(positions + from, positions + to)) / kStretch;
+        const int last = *std::max_element(positions + from, positions + to) / kStretch;
+        for (int stretch = first; stretch <= last; stretch++) {
+            Sharers given;
+            Shared shared = open_stretch(worker, layer, kv, cache.page(layer, stretch), (to - from) * group >= kFewQueries);
+            float* folded[kTogether];
+            const auto flush = [&] {
+                attend_shared(worker, layer, shared, given);
+                for (int q = 0; q < given.count; q++) kernels->fold(given.out[q], head_layout(), folded[q]);
+                given.count = 0;
+            };
+            for (int pass = 0; pass < group; pass += kSharers) {
+                given.heads = std::min(group - pass, kSharers);
+                for (int t = from; t < to; t++) {
+                    const int start = stretch * kStretch, length = std::min(positions[t] + 1 - start, kStretch);
+                    const int skipped = std::max(first_seen(window, positions[t]) - start, 0);
+                    if (length <= skipped) continue;
+                    if (given.count + given.heads > kTogether) flush();
+                    for (int h = pass; h < pass + given.heads; h++) {
+                        const int q = given.count++;
+                        given.queries[q] = &qkv[size_t(t) * padded_qkv + size_t(kv * group + h) * shape.head_dim];
+                        given.out[q] = scratch[worker].parts.data()->numbers + q * part_size;
+                        given.skipped[q] = skipped, given.lengths[q] = length, folded[q] = found_of(t, h);
+                    }
+                }
+                flush();
             }
-            kernels->attend(queries, sharers, keys, values, keys, skipped, length, head_layout(), s.scale, s.softcap,
-                            scratch[worker].scratch.data(), out);
+        }
+        for (int t = from; t < to; t++) {
+            for (int h = 0; h < group; h++) finish_head(found_of(t, h), t, kv * group + h);
+        }
+    }
+
+    // A stretch of one head's keys and values, as it is kept or in floats.
+    struct Shared {
+        const uint8_t *keys, *values;
+        bool is_spread;
+    };
+
+    Shared open_stretch(int worker, int layer, int kv, uint8_t* page, bool for_many) {
+        const HeadLayout layout = head_layout();
+        const uint8_t *keys = head_in_page(page, kv, true), *values = head_in_page(page, kv, false);
+        if (!for_many || layout.in_floats) return {keys, values, for_many};
+        uint8_t* to = reinterpret_cast<uint8_t*>(scratch[worker].spread.data());
+        kernels->spread(keys, layout, to), kernels->spread(values, layout, to + layout.spread().stretch_bytes());
+        return {to, to + layout.spread().stretch_bytes(), true};
+    }
+
+    void attend_shared(int worker, int layer, const Shared& shared, const Sharers& given) {
+        const LayerShape& s = layers[layer].shape;
+        float* own = scratch[worker].scratch.data()->numbers;
+        if (shared.is_spread) return kernels->attend_together(given, shared.keys, shared.values, head_layout().spread(), s.scale, s.softcap, own);
+        for (int q = 0; q < given.count; q += given.heads) {
+            kernels->attend(given.queries + q, given.heads, shared.keys, shared.values, shared.keys, given.skipped[q], given.lengths[q],
+                            head_layout(), s.scale, s.softcap, own, given.out + q);
         }
     }
 
     float* part_of(int t, int head) { return &parts[(size_t(t) * shape.heads + head) * stretches * head_layout().part_size()]; }
 
-    static void grow(std::vector<float>& floats, size_t wanted) {
-        if (floats.size() < wanted) floats.resize(wanted);
+    static void make_lines(std::vector<Line>& lines, size_t floats) {
+        if (lines.size() * 16 < floats) lines.resize((floats + 15) / 16);
     }
 
-    // Room for what `attend` finds in the positions of a step.
+    // Room for what attention finds in the positions of a step.
     void reserve_parts(const int32_t* positions, int count) {
         stretches = *std::max_element(positions, positions + count) / kStretch + 1;
-        const size_t of_head = size_t(stretches) * head_layout().part_size();
-        if (count <= kTile) return grow(parts, count * shape.heads * of_head);
-        for (Scratch& own : scratch) grow(own.parts, kNear * (shape.heads / shape.kv_heads) * of_head);
+        const size_t part_size = head_layout().part_size(), wanted = count * shape.heads * stretches * part_size;
+        if (count <= kTile) return parts.resize(std::max(parts.size(), wanted));
+        for (Scratch& own : scratch) {
+            make_lines(own.parts, kTogether * part_size), make_lines(own.found, count * (shape.heads / shape.kv_heads) * part_size);
+            if (!head_layout().in_floats) make_lines(own.spread, 2 * head_layout().spread().stretch_bytes() / sizeof(float));
+        }
     }
 
     void add_bias(const float* bias, float* rows, size_t stride, int count, int from, int to) {

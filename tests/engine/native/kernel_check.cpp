@@ -299,8 +299,10 @@ static void check_attention(const Kernels& kernels) {
         return kept(&all[p / kStretch * layout.stretch_bytes()], layout, p % kStretch, d, is_key);
     };
     for (int h = 0; h < heads; h++) {
-        kernels.join(&parts[(size_t(h) * stretches + skipped_stretches) * stride], stretches - skipped_stretches, layout,
-                     has_sink ? &sink : nullptr, got.data());
+        std::vector<float> found(stride);
+        found[stride - 2] = has_sink ? sink : -INFINITY, found[stride - 1] = has_sink;
+        for (int i = skipped_stretches; i < stretches; i++) kernels.fold(&parts[(size_t(h) * stretches + i) * stride], layout, found.data());
+        for (int d = 0; d < size; d++) got[d] = found[d] / found[stride - 1];
         std::vector<double> weights(length), mixed(size);
         double total = has_sink ? std::exp(double(sink)) : 0;
         for (int p = first; p < length; p++) {
@@ -316,6 +318,41 @@ static void check_attention(const Kernels& kernels) {
         }
         require_near(got, expected, "attention");
     }
+}
+
+// Queries of several positions that read a stretch together find the same bits as each alone; no number that a later position
+// has left takes part.
+static void check_together(const Kernels& kernels) {
+    const HeadLayout layout = {random_from(1, 70), random_below(2) == 0}, floats = layout.spread();
+    const int size = layout.head_dim, stride = layout.part_size();
+    std::vector<uint8_t> keys(layout.stretch_bytes()), values = keys, spread_keys(floats.stretch_bytes()), spread_values = spread_keys;
+    const int written = random_from(1, kStretch);
+    for (int p = 0; p < kStretch; p++) {
+        for (auto* all : {&keys, &values}) {
+            kernels.keep((p < written ? random_floats(size) : std::vector<float>(size, std::nanf(""))).data(), layout, p, all == &keys, all->data());
+        }
+    }
+    if (layout.in_floats) spread_keys = keys, spread_values = values;
+    else kernels.spread(keys.data(), layout, spread_keys.data()), kernels.spread(values.data(), layout, spread_values.data());
+    Sharers given;
+    given.heads = random_from(1, kSharers);
+    const auto queries = random_floats(size_t(kTogether) * size);
+    std::vector<float> scratch(layout.scratch_size()), got(kTogether * stride), expected = got;
+    const float softcap = random_below(2) ? 0.5f + random_below(40) : 0.0f;
+    for (int position = random_from(1, kTogether / given.heads); position > 0; position--) {
+        const int length = random_from(1, written), skipped = random_below(2) ? random_below(length) : 0;
+        const int first = given.count;
+        float* out[kSharers];
+        for (int h = 0; h < given.heads; h++) {
+            const int q = given.count++;
+            given.queries[q] = &queries[q * size], given.out[q] = &got[q * stride], given.lengths[q] = length, given.skipped[q] = skipped;
+            out[h] = &expected[q * stride];
+        }
+        kernels.attend(given.queries + first, given.heads, keys.data(), values.data(), nullptr, skipped, length, layout, 0.3f, softcap,
+                       scratch.data(), out);
+    }
+    kernels.attend_together(given, spread_keys.data(), spread_values.data(), floats, 0.3f, softcap, scratch.data());
+    require(!std::memcmp(expected.data(), got.data(), got.size() * sizeof(float)), "together, the same bits");
 }
 
 static void check_rows(const Kernels& kernels) {
@@ -391,7 +428,7 @@ int main(int count, char** arguments) {
                 if (layout_of(Format(format)).bits && kernels->multiply_packed) check_packed(*kernels, Format(format));
             }
             place = kernels->name;
-            check_quantise(*kernels), check_keep(*kernels), check_attention(*kernels), check_rows(*kernels);
+            check_quantise(*kernels), check_keep(*kernels), check_attention(*kernels), check_together(*kernels), check_rows(*kernels);
             check_activations(*kernels);
         }
         std::printf("%s: all hold\n", kernels->name);
