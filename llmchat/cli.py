@@ -110,13 +110,13 @@ def _begin(context: click.Context, options: dict[str, Any]) -> None:
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--clean", is_flag=True, help="Remove the repacked weights that are kept to open large models sooner.")
+@click.option("--clean", is_flag=True, help="Remove the repacked weights and KV caches that are kept to begin sooner.")
 def models(as_json: bool, clean: bool) -> None:
     """List what goes by a name: on this machine, in stores of other programs too, and worth fetching."""
-    from llmchat.commands_models import clean_weights, list_models
+    from llmchat.commands_models import clean_caches, list_models
 
     if clean:
-        clean_weights()
+        clean_caches()
     else:
         list_models(as_json=as_json)
 

@@ -20,8 +20,8 @@ def list_models(*, as_json: bool) -> None:
         print("\n".join(_lines()))
 
 
-def clean_weights() -> None:
-    """Remove the weights that are kept repacked, and print how much that was.
+def clean_caches() -> None:
+    """Remove repacked weights and what was read of conversations, and print how much that was.
 
     Raises:
         UsageError: The system knows of no place for them.
@@ -29,9 +29,11 @@ def clean_weights() -> None:
     from llmchat import disk_cache, paths
     from llmchat.chat.amounts import size_words
 
-    count, size = disk_cache.clean(paths.weights_dir())
+    removed = [disk_cache.clean(directory) for directory in (paths.weights_dir(), paths.readings_dir())]
+    count, size = (sum(one) for one in zip(*removed, strict=True))
     files = "1 file" if count == 1 else f"{count} files"
-    print(f"Removed {files} with {size_words(size)} of repacked weights." if count else "There was nothing to remove.")
+    kinds = "repacked weights and KV caches"
+    print(f"Removed {files} with {size_words(size)} of {kinds}." if count else "There was nothing to remove.")
 
 
 def _lines() -> Iterator[str]:

@@ -72,8 +72,12 @@ def make_room(directory: Path, size: int) -> bool:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
+def writing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """A file to write that takes its name once it is whole and the disk has it; it is removed if anything fails.
+
+    Args:
+        path: The file; its directory must exist.
+        durable: Whether to wait for the disk; not to is for those that know themselves whether they are whole.
 
     Raises:
         OSError: It cannot be written.
@@ -82,11 +86,13 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE), "wb", buffering=0) as file:
             yield file
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(part, path)
     finally:
         throw_away(part)
-    sync_directory(path.parent)
+    if durable:
+        sync_directory(path.parent)
 
 
 def clean(directory: Path) -> tuple[int, int]:

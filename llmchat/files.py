@@ -36,13 +36,13 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def replace_file(
-    path: Path, *data: bytes | memoryview, durable: bool = True, prepare: Callable[[int], object] = lambda handle: None
+    path: Path, data: bytes, *, durable: bool = True, prepare: Callable[[int], object] = lambda handle: None
 ) -> int:
     """Replace a file's content whole, and return a descriptor of the new file, to be closed by the caller.
 
     Args:
         path: The file; its directory must exist.
-        *data: The new content, in parts.
+        data: The new content.
         durable: Whether to wait until the disk has it.
         prepare: Is given the descriptor before the file takes its name, to lock it.
 
@@ -59,8 +59,7 @@ def replace_file(
         # The temporary name would tell a person nothing.
         raise OSError(error.errno, error.strerror, str(target.parent)) from error
     try:
-        for part in data:
-            write_all(handle, part)
+        write_all(handle, data)
         if durable:
             os.fsync(handle)
         prepare(handle)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
@@ -20,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmchat.files import replace_file
+from llmchat import disk_cache
+from llmchat.files import write_all
 
 MAGIC = b"llmchat reading 1\n"
 _HEAD_LIMIT = 1 << 16
@@ -67,8 +67,10 @@ def write_reading(path: Path, reading: Reading, kind: str, about: Mapping[str, s
     """
     told = {"kind": kind, "tokens": len(reading.token_ids), "image": reading.image.nbytes, "about": dict(about)}
     head = json.dumps(told).encode() + b"\n"
-    digest = _digest(head, *reading.parts)
-    os.close(replace_file(path, MAGIC, digest, head, *reading.parts, durable=False))
+    with disk_cache.writing(path, durable=False) as file:
+        whole: list[bytes | memoryview] = [MAGIC, _digest(head, *reading.parts), head, *reading.parts]
+        for part in whole:
+            write_all(file.fileno(), part)
 
 
 def read_reading(path: Path, kind: str, token_ids: Sequence[int], least: int) -> Reading | None:

@@ -13,15 +13,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmchat import disk_cache
 from llmchat.errors import UsageError
-from llmchat.paths import ensure, readings_dir
+from llmchat.paths import readings_dir
 
 if TYPE_CHECKING:
     from llmchat.engine.engine import KeepsReadings
@@ -35,11 +34,8 @@ _WORTH = 64
 _GROWTH = 4
 """While a conversation goes on, it is written anew when it has grown by this part of what is there."""
 
-_DISK_SHARE, _MOST_BYTES = 10, 4 * 2**30
-"""All files together take this part of the free disk at most, and so many bytes."""
-
-_STALE_SECONDS = 3600.0
-"""A part of a file that is so old was left by a program that was killed."""
+_MOST_BYTES = 4 * 2**30
+"""Of one conversation; a longer one is read again."""
 
 
 class Readings:
@@ -71,8 +67,7 @@ class Readings:
         if (reading := read_reading(path, keeps.reading_kind, token_ids, least)) is not None:
             keeps.take_up(reading)
             self._text = self._kept = reading.token_ids.tolist()
-            with contextlib.suppress(OSError):
-                os.utime(path)
+            disk_cache.note_use(path)
 
     def ended(self, keeps: KeepsReadings | None) -> None:
         """Be told that a reply has ended."""
@@ -104,12 +99,11 @@ class Readings:
         if transcript is None or (self._writer is not None and self._writer.is_alive()):
             return
         with contextlib.suppress(OSError, MemoryError, UsageError, RuntimeError):
-            room = _room(ensure(readings_dir()))
             # Something else may have been read since the reply, such as an earlier turn that was looked into.
-            if keeps.text != self._text or (reading := keeps.reading(room)) is None:
+            if keeps.text != self._text or (reading := keeps.reading(_MOST_BYTES)) is None:
                 return
             self._kept = self._text
-            arguments = (transcript, reading, keeps.reading_kind, room)
+            arguments = (transcript, reading, keeps.reading_kind)
             self._writer = threading.Thread(target=_write, args=arguments, name="llmchat-keeping", daemon=True)
             self._writer.start()
 
@@ -122,53 +116,25 @@ def _place(transcript: Path) -> Path:
 
 def forget_reading(transcript: Path) -> None:
     """Remove what was read of a conversation, as after part of it was dropped for good."""
-    with contextlib.suppress(OSError, UsageError):
-        _place(transcript).unlink(missing_ok=True)
+    with contextlib.suppress(UsageError):
+        disk_cache.throw_away(_place(transcript))
 
 
-def _room(directory: Path) -> int:
-    """Bytes that all readings may take; what they take already counts as free."""
-    free = shutil.disk_usage(directory).free + sum(file.stat().st_size for file in directory.glob(f"*{SUFFIX}"))
-    return min(free // _DISK_SHARE, _MOST_BYTES)
-
-
-def _write(transcript: Path, reading: Reading, kind: str, room: int) -> None:
-    """Put a reading on the disk, if its transcript is still there, and clean up."""
+def _write(transcript: Path, reading: Reading, kind: str) -> None:
+    """Put a reading on the disk, if its transcript is still there and there is room, and remove those of no use."""
     from llmchat.engine.reading import write_reading
 
-    with contextlib.suppress(OSError):
-        clean(room - reading.image.nbytes, but=_place(transcript))
-        if transcript.is_file():
+    with contextlib.suppress(OSError, UsageError):
+        _remove_orphans()
+        if transcript.is_file() and disk_cache.make_room(readings_dir(), reading.image.nbytes):
             write_reading(_place(transcript), reading, kind, {"transcript": str(transcript.absolute())})
 
 
-def clean(room: int | None = None, but: Path | None = None) -> None:
-    """Remove readings whose transcripts have gone, and of the others the oldest, down to so many bytes.
-
-    Args:
-        room: Bytes; None is any number.
-        but: A reading that is to be written anew, and does not count.
-    """
+def _remove_orphans() -> None:
+    """Remove the readings whose transcripts have gone."""
     from llmchat.engine.reading import read_about
 
-    directory = readings_dir()
-    for part in directory.glob(f".*{SUFFIX}.*.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > _STALE_SECONDS:
-                part.unlink()
-    sizes: list[tuple[float, int, Path]] = []
-    for file in directory.glob(f"*{SUFFIX}"):
-        with contextlib.suppress(OSError):
-            told = read_about(file).get("transcript", "")
-            if not told or not Path(told).is_file():
-                file.unlink()
-            elif file != but:
-                facts = file.stat()
-                sizes.append((facts.st_mtime, facts.st_size, file))
-    taken = sum(size for _, size, _ in sizes)
-    for _, size, file in sorted(sizes):
-        if room is None or taken <= room:
-            break
-        with contextlib.suppress(OSError):
-            file.unlink()
-        taken -= size
+    for file in readings_dir().glob(f"*{SUFFIX}"):
+        told = read_about(file).get("transcript", "")
+        if not told or not Path(told).is_file():
+            disk_cache.throw_away(file)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import queue
 import shutil
-from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -141,7 +141,7 @@ def test_what_was_read_goes_with_its_transcript(talk: Path, tmp_path: Path) -> N
     with desk() as one:
         one.ask(talk)
     (old,) = files()
-    left = readings_dir() / f".{old.name}.abc.tmp"
+    left = readings_dir() / f".{old.name}.1.part"
     left.write_bytes(b"x")
     os.utime(left, (5, 5))
     talk.unlink()
@@ -167,24 +167,24 @@ def test_what_was_dropped_for_good_is_not_kept_either(sandbox: Path) -> None:
 
 
 def test_the_oldest_go_where_there_is_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All together never take more than their share."""
+    """All together never take more than their share; on a full disk nothing is kept."""
     talks = [tmp_path / f"{number}.toml" for number in range(3)]
-    with desk() as one:
-        for number, path in enumerate(talks):
-            path.write_text("")
-            one.ask(path, f"{QUESTION} {number}")
-            one.worker._readings.close(PATIENCE_SECONDS)
-    assert len(files()) == 3
-    size = files()[0].stat().st_size
-    readings.clean(room=2 * size)
-    assert len(files()) == 2
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 0))
-    last = tmp_path / "last.toml"
-    last.write_text("")
-    with desk() as one:
-        one.ask(last)
-    assert len(files()) == 2, "a short disk is left alone"
+
+    def keep(path: Path, free: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda directory: SimpleNamespace(free=free))
+        path.write_text("")
+        with desk() as one:
+            one.ask(path)
+
+    keep(talks[0], 2**40)
+    (first,) = files()
+    os.utime(first, (5, 5))
+    size = first.stat().st_size
+    keep(talks[1], 10 * size)
+    keep(talks[2], 10 * size)
+    assert len(files()) == 2 and first not in files()
+    keep(talks[0], 0)
+    assert first not in files()
 
 
 def test_a_look_into_another_text_is_not_taken_for_the_conversation(talk: Path) -> None:
