@@ -23,8 +23,8 @@ from llmchat.engine.prompt import Prompt, build_prompt
 from llmchat.engine.reply_writer import ReplyWriter
 from llmchat.errors import LlmchatError
 
-MOST_LANES = 32
-"""More at once gain little."""
+MOST_LANES = 16
+"""More at once take more memory and no less time."""
 
 _MEMORY_SHARE = 4
 """The KV caches of all lanes together take this part of the memory that is free at the beginning, at most."""
