@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from llmchat.models.plan import ModelPlan, Shape
+from llmchat.models.plan import Attention, ModelPlan, Shape
 
 CONTEXT = 4096
 """Tokens of the conversation that memory is reckoned for, where the model's context is as long."""
@@ -62,7 +62,7 @@ def footprint_natively(plan: ModelPlan, kinds: Mapping[str, str], prepared: int 
         prepared: Bytes that are got ready for weights, used or not.
     """
     sizes = {
-        name: _packed_bytes(kinds[name], shape) if _is_matrix(name) else 4 * math.prod(shape)
+        name: _packed_bytes(kinds[name], shape) if _is_matrix(name, shape) else 4 * math.prod(shape)
         for name, shape in plan.tensors().items()
     }
     embedding = sizes["embedding.weight"]
@@ -96,16 +96,23 @@ def footprint_on_torch(
                 read += number_bytes * count
         weights += kept
         most = max(most, weights + read)
-    cache = 2 * plan.layers[0].attention.kv_dim * number_bytes * plan.keys_seen(_context(plan))
+    cache = sum(2 * attention.kv_dim * number_bytes * count for attention, count in _keys_held(plan))
     return Footprint(weights, cache, most - weights, _host(plan) + _TORCH, is_on_gpu)
 
 
 def _native_cache(plan: ModelPlan, in_floats: bool) -> int:
     """Keys and values: 16 bits each and a scale for 32 of them, with weights in floats 32 bits."""
-    attention = plan.layers[0].attention
-    columns = -(-attention.head_dim // 16) * 16
-    of_head = columns * (4 if in_floats else 2) + 4 * -(-columns // 32)
-    return 2 * attention.kv_heads * of_head * plan.keys_seen(_context(plan))
+    total = 0
+    for attention, count in _keys_held(plan):
+        columns = -(-attention.head_dim // 16) * 16
+        total += 2 * attention.kv_heads * (columns * (4 if in_floats else 2) + 4 * -(-columns // 32)) * count
+    return total
+
+
+def _keys_held(plan: ModelPlan) -> Iterator[tuple[Attention, int]]:
+    """Each attention that has keys of its own, and how many of them a conversation of `CONTEXT` tokens keeps."""
+    seen = plan.keys_seen(min(CONTEXT, plan.context_length))
+    return ((attention, count) for attention, count in seen if attention.keys_of is None)
 
 
 def _packed(kind: str) -> int:
@@ -126,12 +133,12 @@ def _read_in_order(plan: ModelPlan) -> Iterator[tuple[str, Shape]]:
 
 
 def _is_always_float32(name: str) -> bool:
-    return "norm" in name or name.endswith("sinks.weight")
+    return "norm" in name or name.endswith(("sinks.weight", "scales.weight"))
 
 
-def _is_matrix(name: str) -> bool:
+def _is_matrix(name: str, shape: Shape) -> bool:
     """Whether the native step packs a parameter, and does not keep it in float32."""
-    return name.endswith(".weight") and not _is_always_float32(name) and name != "positions.weight"
+    return len(shape) > 1 and not name.endswith(".bias") and not _is_always_float32(name) and name != "positions.weight"
 
 
 def _joined_name(name: str) -> str:
@@ -144,7 +151,3 @@ def _joined_name(name: str) -> str:
 
 def _host(plan: ModelPlan) -> int:
     return _PYTHON + _TOKEN * plan.vocab_size
-
-
-def _context(plan: ModelPlan) -> int:
-    return min(CONTEXT, plan.context_length)

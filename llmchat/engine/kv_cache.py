@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from llmchat.models.plan import Attention
+
 
 class LayerCache:
     """Keys and values of one layer, each of shape (batch, n_kv_heads, places, head_dim).
@@ -55,10 +57,8 @@ class KVCache:
 
     def __init__(
         self,
+        layers: Sequence[Attention],
         *,
-        windows: Sequence[int],
-        n_kv_heads: int,
-        head_dim: int,
         capacity: int,
         batch: int = 1,
         dtype: torch.dtype = torch.float32,
@@ -67,21 +67,21 @@ class KVCache:
         """An empty cache.
 
         Args:
-            windows: How many positions each layer sees; 0 is all.
-            n_kv_heads: Heads of keys.
-            head_dim: Their channels.
+            layers: Of the model.
             capacity: Positions that fit.
             batch: Sequences.
             dtype: Of keys and values.
             device: Where they are.
         """
-        self.windows, self.capacity, self.batch, self.device = tuple(windows), capacity, batch, torch.device(device)
+        self.windows = tuple(layer.window for layer in layers)
+        self.capacity, self.batch, self.device = capacity, batch, torch.device(device)
 
-        def empty(window: int) -> Tensor:
-            places = min(window or capacity, capacity)
-            return torch.empty(batch, n_kv_heads, places, head_dim, dtype=dtype, device=device)
+        def empty(layer: Attention) -> Tensor:
+            places = min(layer.window or capacity, capacity)
+            heads = layer.kv_heads if layer.keys_of is None else 0
+            return torch.empty(batch, heads, places, layer.head_dim, dtype=dtype, device=device)
 
-        self.layers = [LayerCache(empty(window), empty(window)) for window in windows]
+        self.layers = [LayerCache(empty(layer), empty(layer)) for layer in layers]
         self.length = 0
         self.text_length = 0
         """How long the text will be at least, for positions that depend on it."""
@@ -95,11 +95,6 @@ class KVCache:
     def dtype(self) -> torch.dtype:
         """Of keys and values."""
         return self.layers[0].keys.dtype
-
-    @property
-    def position_bytes(self) -> int:
-        """Bytes of one position of one sequence in one layer."""
-        return 2 * self.layers[0].keys[0, :, 0].nbytes
 
     @property
     def held_bytes(self) -> int:

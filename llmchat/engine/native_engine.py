@@ -102,8 +102,10 @@ class NativeEngine(PrefixEngine):
 
     def streamed_bytes(self, context: int) -> int:
         """Bytes that a token behind this many others must read from memory."""
-        of_layer = self.model.position_bytes // len(self.model.plan.layers)
-        return self.model.weight_bytes + self.model.plan.keys_seen(context) * of_layer
+        plan = self.model.plan
+        held = sum(layer.attention.kv_dim for layer in plan.layers if layer.attention.keys_of is None)
+        seen = sum(attention.kv_dim * count for attention, count in plan.keys_seen(context))
+        return self.model.weight_bytes + self.model.position_bytes * seen // held
 
     def fork(self, lanes: int) -> NativeFork:
         """Begin `lanes` continuations of the text read so far; the engine's own stays as it is."""

@@ -65,7 +65,9 @@ class TorchEngine(PrefixEngine):
 
     def streamed_bytes(self, context: int) -> int:
         """Bytes that a token behind this many others must read from memory."""
-        return _weight_bytes(self.model) + self.model.plan.keys_seen(context) * self.cache.position_bytes
+        seen = self.model.plan.keys_seen(context)
+        numbers = sum(2 * attention.kv_dim * count for attention, count in seen)
+        return _weight_bytes(self.model) + numbers * self.cache.dtype.itemsize
 
     def fork(self, lanes: int) -> TorchFork:
         """Begin `lanes` continuations of the text read so far; the engine's own stays as it is."""

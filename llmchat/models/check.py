@@ -32,12 +32,29 @@ def _wrong(plan: ModelPlan) -> Iterator[str]:
         yield "norm_eps"
     for layer in dict.fromkeys(plan.layers):
         yield from _wrong_layer(layer)
+    for index, layer in enumerate(plan.layers):
+        yield from _wrong_sharing(plan, index, layer.attention)
+
+
+def _wrong_sharing(plan: ModelPlan, index: int, attention: Attention) -> Iterator[str]:
+    """Whether a layer can read the keys of the one that it names."""
+    if attention.keys_of is None:
+        return
+    if not 0 <= attention.keys_of < index:
+        yield "which layers share keys"
+        return
+    other = plan.layers[attention.keys_of].attention
+    sizes = (other.kv_heads, other.head_dim, other.window, other.keys_of)
+    if sizes != (attention.kv_heads, attention.head_dim, attention.window, None):
+        yield "which layers share keys"
 
 
 def _wrong_layer(layer: Layer) -> Iterator[str]:
     yield from _wrong_attention(layer.attention)
     if not math.isfinite(layer.residual_scale):
         yield "residual_scale"
+    if layer.input is not None and not 0 < layer.input.dim <= LARGEST:
+        yield "the width of the layers' own embeddings"
     ffn = layer.ffn
     if isinstance(ffn, Dense):
         yield from () if 0 < ffn.dim <= LARGEST else ("ffn_dim",)

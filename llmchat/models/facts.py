@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from llmchat.errors import ModelLoadError
@@ -18,6 +18,12 @@ LARGEST = 2**31 - 1
 
 ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
 """GGUF's tensors that stretch positions."""
+
+_MOST_CHANNELS = 2**16
+"""Of a head whose positions are listed one by one."""
+
+_STILL = 1e30
+"""What frequencies of pairs that do not turn are divided by; converters of GGUF files write the same."""
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 """Hugging Face's names of the kinds of layers."""
@@ -56,6 +62,8 @@ _KEYS: Mapping[str, _Key] = {
     "experts_used": _Key(("num_experts_per_tok",), "expert_used_count"),
     "expert_dim": _Key(("moe_intermediate_size",), "expert_feed_forward_length"),
     "shared_dim": _Key(("shared_expert_intermediate_size",), "expert_shared_feed_forward_length"),
+    "layer_input_dim": _Key(("hidden_size_per_layer_input",), "embedding_length_per_layer_input"),
+    "shared_layers": _Key(("num_kv_shared_layers",), "attention.shared_kv_layers"),
 }
 
 
@@ -96,6 +104,13 @@ class Facts:
         if isinstance(value, bool) or not isinstance(value, int) or abs(value) > LARGEST:
             raise ModelLoadError(f"{self.path}: {self._named(key)} should be a whole number, not {_short(value)}.")
         return value
+
+    def item(self, key: str, index: int) -> int:
+        """A whole number that may be another for each layer; errors as for `integer`."""
+        value = self._find(key)
+        if isinstance(value, list) and index < len(value):
+            return replace(self, values={self._named(key): value[index]}).integer(key)
+        return self.integer(key)
 
     def number(self, key: str, default: float | None = None) -> float:
         """A number; arguments and errors as for `integer`."""
@@ -163,15 +178,17 @@ class Facts:
         theta = rope.number("rope_theta", self.number("rope_theta", self.number("rotary_emb_base", 10000.0)))
         share = self.number("partial_rotary_factor", self.number("rotary_pct", 1.0))
         share = rope.number("partial_rotary_factor", share)
-        turned = int(dim * share)
-        return Rope(theta, turned, self._scaling(rope), interleaved)
+        turned = dim if rope.values.get("rope_type") == "proportional" else int(dim * share)
+        return Rope(theta, turned, self._scaling(rope, dim), interleaved)
 
-    def _scaling(self, rope: Facts) -> RopeScaling | None:
+    def _scaling(self, rope: Facts, dim: int) -> RopeScaling | None:
         kind = rope.values.get("rope_type", rope.values.get("type", "default"))
         trained = self.integer("context_length", LARGEST)
         # Dynamic stretching begins beyond the length that is taken as the context.
         if kind in ("default", "dynamic", None):
             return None
+        if kind == "proportional":
+            return _proportional(rope, dim)
         if kind == "linear":
             return RopeScaling("linear", rope.number("factor"))
         if kind == "llama3":
@@ -216,6 +233,7 @@ class Facts:
         turned = self.integer("rope.dimension_count", dim)
         if kind == SLIDING:
             # As in llama.cpp, layers with a window have positions that are not stretched.
+            turned = self.integer("rope.dimension_count_swa", turned)
             return Rope(self.number("rope.freq_base_swa", theta), turned, None, interleaved)
         return Rope(theta, turned, self._gguf_scaling(), interleaved)
 
@@ -274,6 +292,16 @@ class Facts:
         if self.is_gguf:
             return f"{self.name}.{known.gguf or key}"
         return next((name for name in known.config if self.values.get(name) is not None), known.config[0])
+
+
+def _proportional(rope: Facts, dim: int) -> RopeScaling:
+    """A share of the pairs turns as if all did, the others hardly at all."""
+    share = rope.number("partial_rotary_factor", 1.0)
+    if not 0 <= share <= 1 or dim > _MOST_CHANNELS:
+        raise ModelLoadError(f"{rope.path} turns {share} of {dim} channels of each head, which cannot be.")
+    turned = int(dim * share) // 2
+    factors = (rope.number("factor", 1.0),) * turned + (_STILL,) * (dim // 2 - turned)
+    return RopeScaling("factors", factors=factors)
 
 
 def _yarn_magnitude(factor: float, rope: Facts) -> float:

@@ -104,6 +104,12 @@ class Attention:
     """q, k and v are clipped to ± this; 0 does not."""
     position_gain: tuple[float, int] = (0.0, 1)
     """(beta, length): queries are multiplied by 1 + beta ln(1 + floor(position / length))."""
+    value_norm: Norm | None = None
+    """Over each head's values; without parameters."""
+    values_are_keys: bool = False
+    """Whether values are the keys as they come out of their matrix, before norm and rotation."""
+    keys_of: int | None = None
+    """The layer before whose keys and values it reads: it has none of its own, and all else of theirs is as there."""
 
     @property
     def q_dim(self) -> int:
@@ -115,9 +121,17 @@ class Attention:
         """Rows of the keys' matrix, and of the values'."""
         return self.kv_heads * self.head_dim
 
+    def projections(self) -> Iterator[tuple[str, int]]:
+        """Those of "q", "k" and "v" that have a matrix, and its rows."""
+        yield "q", self.q_dim
+        if self.keys_of is None:
+            yield "k", self.kv_dim
+            if not self.values_are_keys:
+                yield "v", self.kv_dim
+
     def tensors(self, dim: int) -> Iterator[tuple[str, Shape]]:
         """Names and shapes of its parameters in a model of this width."""
-        for part, rows in (("q", self.q_dim), ("k", self.kv_dim), ("v", self.kv_dim)):
+        for part, rows in self.projections():
             yield f"attention.{part}_proj.weight", (rows, dim)
             if self.bias:
                 yield f"attention.{part}_proj.bias", (rows,)
@@ -126,6 +140,8 @@ class Attention:
             yield "attention.o_proj.bias", (dim,)
         if self.qk_norm is not None:
             for part, heads in (("q", self.heads), ("k", self.kv_heads)):
+                if part == "k" and self.keys_of is not None:
+                    continue
                 shape: Shape = {
                     "head": (self.head_dim,),
                     "each": (heads, self.head_dim),
@@ -169,9 +185,16 @@ class Experts:
     """A network that is always used."""
     shared_gate: bool = False
     """Whether its output is multiplied by the logistic function of one more score."""
+    apart: Norm | None = None
+    """Gemma 4's way: router, experts and shared network each read the stream through a norm of their own of this kind
+    (the shared network through the layer's), outputs of the latter two have norms too, and each expert has a weight."""
 
     def tensors(self, dim: int) -> Iterator[tuple[str, Shape]]:
         """Names and shapes of its parameters in a model of this width."""
+        if self.apart is not None:
+            for name in ("router_norm", "experts_norm", "post_experts_norm", "post_shared_norm"):
+                yield from self.apart.tensors(f"ffn.{name}", dim)
+            yield "ffn.expert_scales.weight", (self.count,)
         yield "ffn.router.weight", (self.count, dim)
         if self.router_bias:
             yield "ffn.router.bias", (self.count,)
@@ -180,6 +203,30 @@ class Experts:
             yield from self.shared.tensors(dim, "ffn.shared")
             if self.shared_gate:
                 yield "ffn.shared_gate.weight", (1, dim)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInput:
+    """What each layer adds to the stream of its own embedding of the token: norm(out(act(gate(x)) * embedding))."""
+
+    dim: int
+    activation: Activation
+    norm: Norm
+
+    def tensors(self, dim: int) -> Iterator[tuple[str, Shape]]:
+        """Names and shapes of a layer's parameters in a model of this width."""
+        yield "input.gate_proj.weight", (self.dim, dim)
+        yield "input.out_proj.weight", (dim, self.dim)
+        yield from self.norm.tensors("input.norm", dim)
+
+    def shared_tensors(self, dim: int, vocab_size: int, layers: int) -> Iterator[tuple[str, Shape]]:
+        """The same of what belongs to all layers: the embedding is joined with a product of the model's own.
+
+        (norm(projection(x) / sqrt(width)) + sqrt(dim) * rows) / sqrt(2), for each layer's `dim` channels.
+        """
+        yield "inputs.embedding.weight", (vocab_size, layers * self.dim)
+        yield "inputs.projection.weight", (layers * self.dim, dim)
+        yield from self.norm.tensors("inputs.norm", self.dim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +242,10 @@ class Layer:
     parallel: bool = False
     """Whether both read the same stream; without `ffn_norm` also the same normalised one."""
     residual_scale: float = 1.0
+    input: LayerInput | None = None
+    """Added behind the feed-forward network."""
+    scaled: bool = False
+    """Whether the stream behind the layer is multiplied by a number, a parameter."""
 
     def tensors(self, dim: int) -> Iterator[tuple[str, Shape]]:
         """Names and shapes of its parameters in a model of this width."""
@@ -204,6 +255,10 @@ class Layer:
                 yield from norm.tensors(name, dim)
         yield from self.attention.tensors(dim)
         yield from self.ffn.tensors(dim)
+        if self.input is not None:
+            yield from self.input.tensors(dim)
+        if self.scaled:
+            yield "scale.weight", (1,)
 
 
 NORMS = ("attention_norm", "post_attention_norm", "ffn_norm", "post_ffn_norm")
@@ -242,9 +297,16 @@ class ModelPlan:
             shapes["head.weight"] = (self.vocab_size, self.dim)
         if self.head_bias:
             shapes["head.bias"] = (self.vocab_size,)
+        if (own := self.layer_input) is not None:
+            shapes.update(own.shared_tensors(self.dim, self.vocab_size, len(self.layers)))
         for index, layer in enumerate(self.layers):
             shapes.update((f"layers.{index}.{name}", shape) for name, shape in layer.tensors(self.dim))
         return shapes
+
+    @property
+    def layer_input(self) -> LayerInput | None:
+        """What every layer has of its own embedding, or none."""
+        return self.layers[0].input
 
     @property
     def forgets(self) -> bool:
@@ -256,10 +318,10 @@ class ModelPlan:
         """Whether the last few positions of a text can be taken back, wherever it is."""
         return True
 
-    def keys_seen(self, length: int) -> int:
-        """How many keys a position behind `length` others sees, in all layers together."""
-        windows = (layer.attention.window for layer in self.layers)
-        return sum(min(length, window) if window else length for window in windows)
+    def keys_seen(self, length: int) -> Iterator[tuple[Attention, int]]:
+        """Each layer's attention, and how many keys a position behind `length` others sees in it."""
+        for attention in (layer.attention for layer in self.layers):
+            yield attention, min(length, attention.window) if attention.window else length
 
     @property
     def long_from(self) -> int:

@@ -242,10 +242,20 @@ class Places:
 
     def superfluous(self, found: Sequence[Stored]) -> list[str]:
         """The file's tensors that no parameter is made of."""
-        used = {name for stored in found for name in stored.names}
+        used = {name for stored in found for name in stored.names} | set(self._unread())
         ignored = self._layout.ignored
         rest = [name for name in self._shapes if name not in used]
         return sorted(name for name in rest if ignored is None or not ignored.fullmatch(name))
+
+    def _unread(self) -> Iterator[str]:
+        """What files have of keys and values in layers that read another's."""
+        for index, layer in enumerate(self._plan.layers):
+            if layer.attention.keys_of is None:
+                continue
+            prefix = self._layout.layer.format(index)
+            for part in ("attention.k_proj", "attention.v_proj", "attention.k_norm"):
+                found = (self._in_file(prefix, name, "weight") for name in self._layout.parts[part])
+                yield from filter(None, found)
 
     def _inner(self, name: str) -> str:
         prefix = next((prefix for prefix in self._layout.prefixes if name.startswith(prefix)), "")

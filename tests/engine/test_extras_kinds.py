@@ -27,7 +27,8 @@ HEADS = {"num_attention_heads": 4, "intermediate_size": 96, "num_key_value_heads
 
 def described(name: str) -> dict[str, Any]:
     """The config.json of a stored model."""
-    found: dict[str, Any] = json.loads((DATA / "architectures-extra" / name / "config.json").read_text())
+    (path,) = DATA.glob(f"architectures*/{name}/config.json")
+    found: dict[str, Any] = json.loads(path.read_text())
     return found
 
 

@@ -12,7 +12,7 @@ from llmchat.engine.native_engine import NativeEngine
 from llmchat.engine.torch_engine import TorchEngine
 from tests.engine.test_architectures import PATHS, VARIANTS, opened
 
-MIXED = ("cohere2", "gemma3", "gpt_oss", "mistral_window", "olmo3")
+MIXED = ("cohere2", "gemma3", "gemma4_sharing", "gpt_oss", "mistral_window", "olmo3")
 """Small models with a window of 24; all but Mistral's have layers that see everything beside those that do not."""
 WINDOW = 24
 TEXT = [int(token) for token in np.random.default_rng(7).integers(3, 90, 420)]

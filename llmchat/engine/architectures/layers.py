@@ -58,6 +58,10 @@ class Place(NamedTuple):
     """By window: what is added to the scores, shape (positions, all that the cache gives); None for nothing."""
     positions: Tensor
     """int64, shape (new positions,)."""
+    shared: dict[int, tuple[Tensor, Tensor]]
+    """Keys and values by layer, for those that read another's: filled in on the way."""
+    inputs: Tensor | None
+    """What each layer has of its own embedding, shape (batch, positions, layers, channels)."""
 
 
 class Attention(nn.Module):
@@ -66,7 +70,7 @@ class Attention(nn.Module):
     def __init__(self, attention: plans.Attention, dim: int) -> None:
         super().__init__()
         self._plan = attention
-        self.qkv_proj = Linear(dim, attention.q_dim + 2 * attention.kv_dim, bias=attention.bias)
+        self.qkv_proj = Linear(dim, sum(rows for _, rows in attention.projections()), bias=attention.bias)
         self.o_proj = Linear(attention.q_dim, dim, bias=attention.out_bias)
         norm, of = attention.qk_norm, attention.qk_norm_of
         self.q_norm = self.k_norm = None
@@ -80,6 +84,9 @@ class Attention(nn.Module):
                 for count in (attention.heads, attention.kv_heads)
             ]
             self.q_norm, self.k_norm = (Norm(norm, *shape) for shape in shapes)
+        if attention.keys_of is not None:
+            self.k_norm = None
+        self.v_norm = None if attention.value_norm is None else Norm(attention.value_norm, attention.head_dim)
         self.sinks = Vector(attention.heads) if attention.sinks else None
 
     def forward(self, x: Tensor, layer: int, cache: AnyCache | None, place: Place) -> Tensor:
@@ -99,21 +106,14 @@ class Attention(nn.Module):
         if plan.clip:
             qkv = qkv.clamp(-plan.clip, plan.clip)
         heads = qkv.view(batch, positions, -1, plan.head_dim)
-        q, k, v = torch.split(heads, [plan.heads, plan.kv_heads, plan.kv_heads], dim=2)
-        if not plan.qk_norm_last:
-            q, k = self._normed(q, k)
-        if plan.rope is not None:
-            cos, sin = place.rope[plan.rope]
-            q, k = (rotate(part, cos, sin, plan.rope) for part in (q, k))
-        if plan.qk_norm_last:
-            q, k = self._normed(q, k)
+        q = self._placed(heads[:, :, : plan.heads], self.q_norm, place)
         beta, length = plan.position_gain
         if beta:
             gain = 1 + beta * torch.log1p(torch.div(place.positions, length, rounding_mode="floor").float())
             q = (q * gain[:, None, None]).to(q.dtype)
-        keys, values = k.transpose(1, 2), v.transpose(1, 2)
-        if cache is not None:
-            keys, values = cache.append(layer, keys, values)
+        if plan.keys_of is None:
+            place.shared[layer] = self._stored(heads[:, :, plan.heads :], layer, cache, place)
+        keys, values = place.shared[layer if plan.keys_of is None else plan.keys_of]
         mask = place.masks[plan.window]
 
         # The query heads that share keys stand as more positions, so that keys are never copied.
@@ -129,12 +129,30 @@ class Attention(nn.Module):
         out: Tensor = self.o_proj.forward(mixed)
         return out
 
-    def _normed(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        if self.q_norm is None or self.k_norm is None:
-            return q, k
+    def _stored(self, heads: Tensor, layer: int, cache: AnyCache | None, place: Place) -> tuple[Tensor, Tensor]:
+        """Keys and values of all positions that are seen, given the heads of the new ones."""
+        plan = self._plan
+        k, v = heads[:, :, : plan.kv_heads], heads[:, :, -plan.kv_heads :]
+        if self.v_norm is not None:
+            v = self.v_norm.forward(v)
+        keys, values = self._placed(k, self.k_norm, place).transpose(1, 2), v.transpose(1, 2)
+        return (keys, values) if cache is None else cache.append(layer, keys, values)
+
+    def _placed(self, heads: Tensor, norm: Norm | None, place: Place) -> Tensor:
+        """Queries or keys, normalised and turned."""
+        plan = self._plan
+        if not plan.qk_norm_last:
+            heads = self._normed(heads, norm)
+        if plan.rope is not None:
+            heads = rotate(heads, *place.rope[plan.rope], plan.rope)
+        return self._normed(heads, norm) if plan.qk_norm_last else heads
+
+    def _normed(self, heads: Tensor, norm: Norm | None) -> Tensor:
+        if norm is None:
+            return heads
         if self._plan.qk_norm_of != "all":
-            return self.q_norm.forward(q), self.k_norm.forward(k)
-        return self.q_norm.forward(q.flatten(2)).view_as(q), self.k_norm.forward(k.flatten(2)).view_as(k)
+            return norm.forward(heads)
+        return norm.forward(heads.flatten(2)).view_as(heads)
 
     def _mixed(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Attention with what torch's own has not: capped scores, and sinks."""
@@ -231,22 +249,58 @@ class Mixture(nn.Module):
         self.experts = ExpertStacks(mixture, dim)
         self.shared = None if mixture.shared is None else FeedForward(mixture.shared, dim)
         self.shared_gate = Linear(dim, 1, bias=False) if mixture.shared_gate else None
+        self.router_norm = _norm(mixture.apart, dim)
+        self.experts_norm = _norm(mixture.apart, dim)
+        self.post_experts_norm = _norm(mixture.apart, dim)
+        self.post_shared_norm = _norm(mixture.apart, dim)
+        self.expert_scales = None if mixture.apart is None else Vector(mixture.count)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform each position by itself."""
+    def forward(self, x: Tensor, stream: Tensor) -> Tensor:
+        """Transform each position by itself, given it through the layer's norm and as the stream has it."""
         plan, flat = self._plan, x.reshape(-1, x.shape[-1])
-        shares, chosen = F.softmax(self.router.forward(flat).float(), dim=-1).topk(plan.used, dim=-1)
-        if plan.renormalise:
-            shares = shares / shares.sum(dim=-1, keepdim=True)
+        bare = flat if plan.apart is None else stream.reshape(-1, x.shape[-1])
+        chosen, shares = self._routed(_normed(self.router_norm, bare))
+        given = _normed(self.experts_norm, bare)
         out = torch.zeros_like(flat)
         for expert in sorted(set(chosen.flatten().tolist())):
             rows, places = (chosen == expert).nonzero(as_tuple=True)
-            result = self.experts.of(expert, plan.each.activation, flat[rows])
+            result = self.experts.of(expert, plan.each.activation, given[rows])
             out.index_add_(0, rows, result * shares[rows, places, None].to(result.dtype))
+        out = _normed(self.post_experts_norm, out)
         if self.shared is not None:
-            shared = self.shared.forward(flat)
+            shared = _normed(self.post_shared_norm, self.shared.forward(flat))
             out += shared if self.shared_gate is None else torch.sigmoid(self.shared_gate.forward(flat)) * shared
         return out.view_as(x)
+
+    def _routed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The experts that each position uses, and their weights, both of shape (positions, used)."""
+        plan, scores = self._plan, self.router.forward(x).float()
+        if plan.apart is not None:
+            scores = scores * x.shape[-1] ** -0.5
+        shares, chosen = F.softmax(scores, dim=-1).topk(plan.used, dim=-1)
+        if plan.renormalise:
+            shares = shares / shares.sum(dim=-1, keepdim=True)
+        return chosen, shares if self.expert_scales is None else shares * self.expert_scales.weight[chosen]
+
+
+class LayerInput(nn.Module):
+    """What a layer adds to the stream of its own embedding."""
+
+    def __init__(self, own: plans.LayerInput, dim: int) -> None:
+        super().__init__()
+        self._activation = own.activation
+        self.gate_proj = Linear(dim, own.dim, bias=False)
+        self.out_proj = Linear(own.dim, dim, bias=False)
+        self.norm = Norm(own.norm, dim)
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        """What is added, shape (batch, positions, dim).
+
+        Args:
+            x: The stream.
+            embedded: Shape (batch, positions, channels of the layer's embedding).
+        """
+        return self.norm.forward(self.out_proj.forward(_gated(self._activation, self.gate_proj.forward(x), embedded)))
 
 
 class Layer(nn.Module):
@@ -261,6 +315,8 @@ class Layer(nn.Module):
         self.post_attention_norm = _norm(layer.post_attention_norm, dim)
         self.ffn_norm = _norm(layer.ffn_norm, dim)
         self.post_ffn_norm = _norm(layer.post_ffn_norm, dim)
+        self.input = None if layer.input is None else LayerInput(layer.input, dim)
+        self.scale = Vector(1) if layer.scaled else None
 
     def forward(self, x: Tensor, layer: int, cache: AnyCache | None, place: Place, *, last_only: bool) -> Tensor:
         """The stream after this layer, with `last_only` that of the last position alone."""
@@ -273,8 +329,12 @@ class Layer(nn.Module):
             source = normed if self.ffn_norm is None else _normed(self.ffn_norm, x)
         else:
             source = _normed(self.ffn_norm, between)
-        out = _normed(self.post_ffn_norm, self.ffn.forward(source))
-        return between + out * self._scale if self._scale != 1.0 else between + out
+        mixed = self.ffn.forward(source, between) if isinstance(self.ffn, Mixture) else self.ffn.forward(source)
+        out = _normed(self.post_ffn_norm, mixed)
+        behind = between + out * self._scale if self._scale != 1.0 else between + out
+        if self.input is not None and place.inputs is not None:
+            behind = behind + self.input.forward(behind, place.inputs[:, -behind.shape[1] :, layer])
+        return behind if self.scale is None else behind * self.scale.weight
 
 
 def _norm(norm: plans.Norm | None, dim: int) -> Norm | None:

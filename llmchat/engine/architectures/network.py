@@ -14,7 +14,7 @@ from llmchat.engine.architectures.layers import Layer, Norm, Place
 from llmchat.engine.architectures.rope import RotaryPositions
 from llmchat.engine.kv_cache import AnyCache, CacheAtPosition, KVCache
 from llmchat.engine.linear import Linear, LowRank, linear
-from llmchat.models.plan import ModelPlan
+from llmchat.models.plan import LayerInput, ModelPlan
 
 
 class Network(nn.Module):
@@ -29,6 +29,8 @@ class Network(nn.Module):
         self.plan = plan
         self.embedding = _embedding(plan.vocab_size, plan.dim)
         self.positions = _embedding(plan.positions, plan.dim) if plan.positions else None
+        own = plan.layer_input
+        self.inputs = None if own is None else LayerInputs(own, plan)
         self.layers = nn.ModuleList(Layer(layer, plan.dim) for layer in plan.layers)
         self.norm = Norm(plan.norm, plan.dim)
         self.head = None if plan.tied else Linear(plan.dim, plan.vocab_size, bias=plan.head_bias)
@@ -56,11 +58,11 @@ class Network(nn.Module):
         """
         with torch.device("meta"):
             model = cls(plan)
-        weights = {}
+        weights, planned = {}, plan.tensors()
         for name in model.state_dict():
-            parts = [tensors[part] for part in _part_names(name)]
+            parts = [tensors[part] for part in _part_names(name) if part in planned]
             # Norms are small and are computed in float32 whatever the weights are.
-            kept = torch.float32 if "norm." in name or name.endswith("sinks.weight") else dtype
+            kept = torch.float32 if "norm." in name or name.endswith(("sinks.weight", "scales.weight")) else dtype
             weights[name] = _joined(parts, device, kept, axis=-1 if name.endswith("bias") else -2)
         model.load_state_dict(weights, assign=True)
         if adapter is not None:
@@ -74,11 +76,9 @@ class Network(nn.Module):
 
     def make_cache(self, capacity: int, batch: int = 1) -> KVCache:
         """An empty cache for `capacity` positions of `batch` sequences, beside the weights."""
-        weight, attention = self.embedding.weight, self.plan.layers[0].attention
+        weight = self.embedding.weight
         return KVCache(
-            windows=[layer.attention.window for layer in self.plan.layers],
-            n_kv_heads=attention.kv_heads,
-            head_dim=attention.head_dim,
+            [layer.attention for layer in self.plan.layers],
             capacity=min(capacity, self.plan.positions) if self.plan.positions else capacity,
             batch=batch,
             dtype=weight.dtype,
@@ -126,7 +126,8 @@ class Network(nn.Module):
         ropes = {rope: table.at(position) for rope, table in self._ropes.items()}
         masks = {window: cache.mask(window) for window in self._windows}
         x = self._embedded(ids, position)
-        return self._logits(self._through(x, cache, Place(ropes, masks, position), last_only=False))[:, -1]
+        place = Place(ropes, masks, position, {}, self._inputs(ids, x))
+        return self._logits(self._through(x, cache, place, last_only=False))[:, -1]
 
     def _hidden(self, ids: Tensor, cache: KVCache | None, *, last_only: bool) -> Tensor:
         """The stream after the last layer, shape (batch, positions, dim) or (batch, 1, dim)."""
@@ -140,7 +141,8 @@ class Network(nn.Module):
             rope: table.between(start, end, capacity, x.device, is_long=is_long) for rope, table in self._ropes.items()
         }
         masks = {window: _mask(start, end, window, x) for window in self._windows}
-        hidden = self._through(x, cache, Place(ropes, masks, places), last_only=last_only)
+        place = Place(ropes, masks, places, {}, self._inputs(ids, x))
+        hidden = self._through(x, cache, place, last_only=last_only)
         if cache is not None:
             cache.advance(end - start)
         return hidden
@@ -150,6 +152,9 @@ class Network(nn.Module):
         if self.plan.embedding_scale != 1.0:
             x = x * torch.tensor(self.plan.embedding_scale, dtype=x.dtype)
         return x if self.positions is None else x + self.positions.forward(places)
+
+    def _inputs(self, ids: Tensor, x: Tensor) -> Tensor | None:
+        return None if self.inputs is None else self.inputs.forward(ids, x)
 
     def _through(self, x: Tensor, cache: AnyCache | None, place: Place, *, last_only: bool) -> Tensor:
         last = len(self.layers) - 1
@@ -167,6 +172,25 @@ class Network(nn.Module):
             logits = logits * self.plan.logit_scale
         cap = self.plan.final_softcap
         return torch.tanh(logits / cap) * cap if cap else logits
+
+
+class LayerInputs(nn.Module):
+    """What all layers have of their own embeddings."""
+
+    def __init__(self, own: LayerInput, plan: ModelPlan) -> None:
+        super().__init__()
+        self._shape = len(plan.layers), own.dim
+        self.embedding = _embedding(plan.vocab_size, math.prod(self._shape))
+        self.projection = Linear(plan.dim, math.prod(self._shape), bias=False)
+        self.norm = Norm(own.norm, own.dim)
+
+    def forward(self, ids: Tensor, x: Tensor) -> Tensor:
+        """Shape (batch, positions, layers, channels), given the ids and the stream that they begin with."""
+        (layers, dim), rows = self._shape, self.embedding.forward(ids)
+        projected = self.projection.forward(x) * x.shape[-1] ** -0.5
+        normed = self.norm.forward(projected.view(*ids.shape, layers, dim))
+        joined: Tensor = (normed + rows.view(*ids.shape, layers, dim) * math.sqrt(dim)) * math.sqrt(0.5)
+        return joined
 
 
 def _mask(start: int, end: int, window: int, x: Tensor) -> Tensor | None:

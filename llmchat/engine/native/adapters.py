@@ -19,7 +19,12 @@ _SLOTS: Mapping[str, str] = {
     **{f"ffn.shared.{part}_proj": f"SHARED_{part.upper()}" for part in ("gate", "up", "down")},
     "ffn.router": "ROUTER",
     "ffn.shared_gate": "SHARED_SCORE",
+    "input.gate_proj": "INPUT_GATE",
+    "input.out_proj": "INPUT_OUT",
 }
+
+
+_GLOBAL_SLOTS: Mapping[str, str] = {"head.weight": "QKV", "inputs.projection.weight": "INPUT_GATE"}
 
 
 class PlacedPair(NamedTuple):
@@ -36,8 +41,8 @@ def placed_pairs(plan: ModelPlan, adapter: Adapter) -> Iterator[PlacedPair]:
     """An adapter's pairs by the library's slots."""
     queries: dict[int, list[PlacedPair]] = {}
     for name, pair in adapter.added.items():
-        if name == "head.weight":
-            yield PlacedPair(-1, "QKV", 0, pair)
+        if name in _GLOBAL_SLOTS:
+            yield PlacedPair(-1, _GLOBAL_SLOTS[name], 0, pair)
             continue
         _, index, part = name.removesuffix(".weight").split(".", 2)
         placed = PlacedPair(int(index), _SLOTS[part], _first_row(plan, int(index), part), pair)
@@ -47,7 +52,7 @@ def placed_pairs(plan: ModelPlan, adapter: Adapter) -> Iterator[PlacedPair]:
             yield placed
     for layer, found in queries.items():
         attention = plan.layers[layer].attention
-        rows = attention.q_dim + 2 * attention.kv_dim
+        rows = sum(rows for _, rows in attention.projections())
         # Where one part of the rows ends within a block, the library takes all of them at once.
         are_whole = attention.q_dim % BLOCK_ROWS == 0 and attention.kv_dim % BLOCK_ROWS == 0
         yield from found if are_whole else [PlacedPair(layer, "QKV", 0, _joined(found, rows))]

@@ -14,13 +14,16 @@ struct Model;
 
 // Dimensions of a model, and what its layers have in common.
 struct Shape {
-    int32_t dim, layers, heads, kv_heads, head_dim, vocab, context, ropes, threads;
+    int32_t dim, layers, vocab, context, ropes, threads;
     int32_t norm_kind, qk_norm_kind, qk_norm_of;
+    int32_t input_dim, input_activation;
     float eps, embedding_scale, logit_scale, final_softcap;
 };
 
-// One layer: what is not told by the matrices and vectors that it is given.
+// One layer: what is not told by the matrices and vectors that it is given. With keys_of it reads the keys and values of
+// that layer, which lies before it; else it is -1.
 struct LayerShape {
+    int32_t heads, kv_heads, head_dim, keys_of, values_are_keys;
     int32_t rope, window, qk_norm_last, gain_length;
     int32_t parallel, activation, gated, ffn, experts, experts_used, renormalise, shared_ffn;
     float scale, softcap, clip, gain_beta, residual_scale;
@@ -30,19 +33,24 @@ enum NormKind { NO_NORM, RMS_NORM, LAYER_NORM };
 enum QkNormOf { OF_HEAD, OF_EACH, OF_ALL };
 enum Activation { SILU, GELU, GELU_TANH, RELU2, CLAMPED_SWISH, ACTIVATIONS };
 
-// A layer's matrices. GATE, UP and DOWN are those of one expert where there are several. Layer -1 has the head.
-enum MatrixSlot { QKV, OUT, GATE, UP, DOWN, ROUTER, SHARED_GATE, SHARED_UP, SHARED_DOWN, SHARED_SCORE, LAYER_MATRICES };
+// A layer's matrices. GATE, UP and DOWN are those of one expert where there are several. Layer -1 has the head as QKV, and
+// as INPUT_GATE what the stream gives to the layers' own inputs.
+enum MatrixSlot {
+    QKV, OUT, GATE, UP, DOWN, ROUTER, SHARED_GATE, SHARED_UP, SHARED_DOWN, SHARED_SCORE, INPUT_GATE, INPUT_OUT, LAYER_MATRICES
+};
 
 // A layer's vectors; the biases of experts lie one behind the other. A norm is there if its weight is.
 enum VectorSlot {
     ATTENTION_NORM, ATTENTION_NORM_BIAS, POST_ATTENTION_NORM, POST_ATTENTION_NORM_BIAS,
     FFN_NORM, FFN_NORM_BIAS, POST_FFN_NORM, POST_FFN_NORM_BIAS,
     Q_NORM, Q_NORM_BIAS, K_NORM, K_NORM_BIAS,
-    QKV_BIAS, OUT_BIAS, GATE_BIAS, UP_BIAS, DOWN_BIAS, ROUTER_BIAS, SINKS, LAYER_VECTORS
+    QKV_BIAS, OUT_BIAS, GATE_BIAS, UP_BIAS, DOWN_BIAS, ROUTER_BIAS, SINKS,
+    V_NORM, INPUT_NORM, INPUT_NORM_BIAS, SCALE,
+    ROUTER_NORM, EXPERTS_NORM, POST_EXPERTS_NORM, POST_SHARED_NORM, EXPERT_SCALES, LAYER_VECTORS
 };
 
 // The vectors of layer -1.
-enum GlobalSlot { NORM, NORM_BIAS, POSITIONS, HEAD_BIAS, GLOBALS };
+enum GlobalSlot { NORM, NORM_BIAS, POSITIONS, HEAD_BIAS, INPUTS_NORM, GLOBALS };
 
 // Formats that look numbers up, or pack them as digits of three.
 enum LookUp { IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, TQ1_0, TQ2_0, LOOK_UPS };
@@ -65,6 +73,7 @@ void llmchat_set_lora_scale(Model* model, float scale);
 int llmchat_set_table(Model* model, int kind, const void* data, size_t size);
 int llmchat_look_up(Model* model, int kind, const void* data, size_t size, void* to, size_t blocks);
 int llmchat_set_embedding(Model* model, int format, const void* data, size_t size);
+int llmchat_set_inputs(Model* model, int format, const void* data, size_t size);
 int llmchat_set_vector(Model* model, int layer, int slot, const float* data, size_t count);
 int llmchat_set_rope(Model* model, int rope, const float* cosines, const float* sines, int positions, int dim, int interleaved);
 size_t llmchat_weight_bytes(const Model* model);

@@ -41,7 +41,7 @@ _CHUNK = 32 * 2**20
 _FIXED = len(_MAGIC) + 8 + 32
 _SLOTS = (
     *("QKV", "OUT", "GATE", "UP", "DOWN", "ROUTER"),
-    *("SHARED_GATE", "SHARED_UP", "SHARED_DOWN", "SHARED_SCORE"),
+    *("SHARED_GATE", "SHARED_UP", "SHARED_DOWN", "SHARED_SCORE", "INPUT_GATE", "INPUT_OUT"),
 )
 
 

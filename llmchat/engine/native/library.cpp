@@ -50,7 +50,9 @@ Model* llmchat_model_new(const Shape* shape, const LayerShape* layers, const cha
     std::unique_ptr<Memory> first(memory);
     const Kernels* found = choose(kernels);
     if (!found || !is_sound(*shape)) return nullptr;
-    if (!std::all_of(layers, layers + shape->layers, [&](const LayerShape& layer) { return is_sound(*shape, layer); })) return nullptr;
+    for (int layer = 0; layer < shape->layers; layer++) {
+        if (!is_sound(*shape, layers, layer)) return nullptr;
+    }
     auto model = std::make_unique<Model>(*shape, layers, found);
     if (first) model->memory.add(std::move(first));
     return model.release();
@@ -183,6 +185,16 @@ int llmchat_set_embedding(Model* model, int format, const void* data, size_t siz
     return DONE;
 }
 
+// The same of the layers' own inputs: for each token a row for all layers, one behind the other.
+int llmchat_set_inputs(Model* model, int format, const void* data, size_t size) {
+    const Shape& s = model->shape;
+    const int cols = s.layers * s.input_dim;
+    if (!cols || format < 0 || format >= kFormats || cols % columns_together(Format(format))) return REFUSED;
+    if (size != s.vocab * file_row_bytes(Format(format), cols)) return REFUSED;
+    model->inputs = {Format(format), static_cast<const uint8_t*>(data), s.vocab};
+    return DONE;
+}
+
 // Takes over a vector; layer -1 are the model's own. REFUSED if it does not belong there.
 int llmchat_set_vector(Model* model, int layer, int slot, const float* data, size_t count) {
     std::vector<float>* vector = model->vector_at(layer, slot);
@@ -193,7 +205,7 @@ int llmchat_set_vector(Model* model, int layer, int slot, const float* data, siz
 
 // Takes over the cosines and sines of positions from 0, rows of dim / 2. REFUSED if there is no such rotation.
 int llmchat_set_rope(Model* model, int rope, const float* cosines, const float* sines, int positions, int dim, int interleaved) {
-    if (rope < 0 || rope >= model->shape.ropes || dim < 2 || dim % 2 || dim > model->shape.head_dim || positions < 1) return REFUSED;
+    if (rope < 0 || rope >= model->shape.ropes || dim < 2 || dim % 2 || !model->can_turn(rope, dim) || positions < 1) return REFUSED;
     Rotation& rotation = model->rotations[rope];
     rotation.dim = dim, rotation.interleaved = interleaved;
     const size_t count = size_t(positions) * (dim / 2);
@@ -209,7 +221,7 @@ size_t llmchat_position_bytes(const Model* model) { return model->position_bytes
 
 // A KV cache that holds nothing yet.
 Cache* llmchat_cache_new(const Model* model) try {
-    return new Cache(model->windows, model->page_bytes());
+    return new Cache(model->what_is_held());
 } catch (const std::bad_alloc&) {
     return nullptr;
 }

@@ -21,11 +21,11 @@ struct Routing {
     std::vector<int> slot_of;      // of each position's choices, by falling score
     std::vector<float> weights;    // of the same
 
-    // `scores` has a row for each position. Of equal scores the first expert goes first.
-    void choose(const float* scores, size_t stride, const float* bias, const LayerShape& s, int count) {
+    // `scores` has a row for each position; what comes of `scales` is a factor of each expert's weight. Of equal scores the first expert goes first.
+    void choose(const float* scores, size_t stride, const float* bias, const float* scales, const LayerShape& s, int count) {
         const int used = s.experts_used;
         chosen_.clear(), weights.clear();
-        for (int t = 0; t < count; t++, scores += stride) choose_for(scores, bias, s);
+        for (int t = 0; t < count; t++, scores += stride) choose_for(scores, bias, scales, s);
         groups.clear(), position_of.clear(), slot_of.assign(size_t(count) * used, 0);
         for (int choice = 0; choice < count * used; choice++) {
             const int expert = chosen_[choice];
@@ -45,7 +45,7 @@ private:
     std::vector<int> chosen_, order_;
     std::vector<float> shares_;
 
-    void choose_for(const float* scores, const float* bias, const LayerShape& s) {
+    void choose_for(const float* scores, const float* bias, const float* scales, const LayerShape& s) {
         shares_.resize(s.experts), order_.resize(s.experts);
         for (int e = 0; e < s.experts; e++) shares_[e] = scores[e] + (bias ? bias[e] : 0.0f), order_[e] = e;
         const float peak = *std::max_element(shares_.begin(), shares_.end());
@@ -56,7 +56,7 @@ private:
         for (int k = 0; k < s.experts_used; k++) kept += shares_[order_[k]];
         for (int k = 0; k < s.experts_used; k++) {
             chosen_.push_back(order_[k]);
-            weights.push_back(shares_[order_[k]] / (s.renormalise ? kept : total));
+            weights.push_back(shares_[order_[k]] / (s.renormalise ? kept : total) * (scales ? scales[order_[k]] : 1.0f));
         }
     }
 };

@@ -10,6 +10,7 @@
 
 #include "cache.h"
 #include "decode.h"
+#include "inputs.h"
 #include "interface.h"
 #include "mapped.h"
 #include "memory.h"
@@ -36,7 +37,7 @@ struct Model : Weights {
     std::vector<Pace> paces;  // of steps without logits, for each number of positions up to kTile and for more, then of those with
 
     struct Scratch {  // of one worker
-        std::vector<float> normed, thin;
+        std::vector<float> normed, thin, input_row;
         std::vector<Line> scratch, parts, found, spread;  // of attention
         std::vector<std::unique_ptr<ActivationMemory>> memory;
         Activations tile[kTile];
@@ -54,31 +55,38 @@ struct Model : Weights {
     std::vector<Scratch> scratch;
     std::vector<float> x, qkv, parts, attended, hidden, up, delta;
     std::vector<float> scores, sums, shared_sums;  // of a mixture
-    std::vector<int> windows;  // how many positions each layer sees; 0 is all
+    std::vector<float> layer_inputs;  // of all layers, by position
+    const int32_t* input_ids = nullptr;  // of the present step
+    std::vector<Held> held;  // what a cache holds of each layer
     int stretches = 1;  // of the longest text of a step
     bool complete = false;
     size_t bytes_read = 0;  // of the weights, by a token, once they are complete
     float lora_scale = 1;
-    int padded_qkv, padded_ffn, padded_dim, padded_shared, padded_experts, padded_heads, widest, used = 1, room = 0;
+    int padded_qkv, padded_ffn, padded_dim, padded_shared, padded_experts, padded_heads, padded_inputs, widest, used = 1, room = 0;
+    int most_heads = 0, most_part = 0, most_of_group = 0;  // of all layers: heads, floats of a stretch's part, and of its group's
 
     static int padded(int n) { return (n + kGroup - 1) / kGroup * kGroup; }
 
     Model(const Shape& s, const LayerShape* given, const Kernels* k)
         : Weights(s, given), kernels(k), team(s.threads), paces(2 * (kTile + 1), Pace(team.size())) {
         for (int logits : {0, 1}) paces[logits * (kTile + 1) + kTile] = Pace(team.size(), true);
-        int ffn = 1, shared = 0, experts = 0;
+        int ffn = std::max(s.input_dim, 1), shared = 0, experts = 0, qkv = 0, heads = 0, head_scratch = 0;
         for (const Layer& l : layers) {
             ffn = std::max(ffn, l.shape.ffn), shared = std::max(shared, l.shape.shared_ffn);
-            windows.push_back(l.shape.window);
             experts = std::max(experts, l.shape.experts), used = std::max(used, l.shape.experts_used);
+            qkv = std::max(qkv, qkv_rows(l.shape)), heads = std::max(heads, l.shape.heads * l.shape.head_dim);
+            const HeadLayout layout = head_layout(l.shape);
+            head_scratch = std::max(head_scratch, layout.scratch_size()), most_heads = std::max(most_heads, l.shape.heads);
+            most_part = std::max(most_part, layout.part_size());
+            most_of_group = std::max(most_of_group, layout.part_size() * (l.shape.heads / l.shape.kv_heads));
         }
-        padded_qkv = padded(qkv_rows), padded_ffn = padded(ffn), padded_dim = padded(s.dim), padded_shared = padded(shared);
-        padded_experts = padded(experts), padded_heads = padded(s.heads * s.head_dim);
+        padded_qkv = padded(qkv), padded_ffn = padded(ffn), padded_dim = padded(s.dim), padded_shared = padded(shared);
+        padded_experts = padded(experts), padded_heads = padded(heads), padded_inputs = padded(s.layers * s.input_dim);
         widest = std::max({padded_dim, padded_ffn, padded_shared, padded_heads});
         make_room(kTile);
         scratch.resize(s.threads);
         for (auto& one : scratch) {
-            one.normed.resize(kTile * widest), make_lines(one.scratch, head_layout().scratch_size());
+            one.normed.resize(kTile * widest), make_lines(one.scratch, head_scratch), one.input_row.resize(padded_inputs);
             for (Activations& position : one.tile) {
                 one.memory.push_back(std::make_unique<ActivationMemory>(widest));
                 position = one.memory.back()->view;
@@ -91,6 +99,7 @@ struct Model : Weights {
         if (positions <= room) return;
         const size_t rows = positions, slots = rows * used;
         x.resize(rows * padded_dim), qkv.resize(rows * padded_qkv), attended.resize(rows * padded_heads);
+        layer_inputs.resize(rows * padded_inputs);
         hidden.resize(slots * padded_ffn), up.resize(slots * padded_ffn), delta.resize(slots * padded_dim);
         if (padded_experts) {
             scores.resize(rows * (padded_experts + 2 * padded_shared + kGroup));
@@ -107,23 +116,35 @@ struct Model : Weights {
         room = positions;
     }
 
-    // Bytes of a page of a KV cache.
-    size_t page_bytes() const { return 2 * size_t(shape.kv_heads) * head_layout().stretch_bytes(); }
+    // Bytes of a page of a layer's keys and values.
+    size_t page_bytes(const LayerShape& l) const { return l.keys_of < 0 ? 2 * size_t(l.kv_heads) * head_layout(l).stretch_bytes() : 0; }
 
     // Bytes of keys and values of one position in all layers.
-    size_t position_bytes() const { return shape.layers * page_bytes() / kStretch; }
+    size_t position_bytes() const {
+        size_t sum = 0;
+        for (const Layer& l : layers) sum += page_bytes(l.shape);
+        return sum / kStretch;
+    }
+
+    // What a cache holds of each layer, once the weights are there.
+    std::vector<Held> what_is_held() const {
+        std::vector<Held> found;
+        for (const Layer& l : layers) found.push_back({l.shape.window, page_bytes(l.shape)});
+        return found;
+    }
 
     bool is_complete() {
         if (complete) return true;
         if (!are_complete()) return false;
         for (Layer& layer : layers) find_key_factors(layer);
+        held = what_is_held();
         memory.give_back_rest();
         bytes_read = bytes();
         return complete = true;
     }
 
     bool has_place(const Cache& cache, int position) const {
-        if (position < 0 || position >= kMost || !cache.is_of(windows, page_bytes()) || !cache.serves(position)) return false;
+        if (position < 0 || position >= kMost || !cache.is_of(held) || !cache.serves(position)) return false;
         if (global(POSITIONS) && position >= shape.context) return false;
         return std::all_of(rotations.begin(), rotations.end(), [&](const Rotation& r) { return position < r.positions(); });
     }
@@ -223,11 +244,12 @@ struct Model : Weights {
     }
 
     void normalise_head(const Layer& l, int head, float factor, float* p) {
-        const bool is_query = head < shape.heads;
+        const LayerShape& s = l.shape;
+        const bool is_query = head < s.heads;
         const float* weight = l.vector(is_query ? Q_NORM : K_NORM);
         if (!weight) return;
         const float* bias = l.vector(is_query ? Q_NORM_BIAS : K_NORM_BIAS);
-        const int size = shape.head_dim, own = is_query ? head : head - shape.heads;
+        const int size = s.head_dim, own = is_query ? head : head - s.heads;
         if (shape.qk_norm_of != OF_HEAD) weight += own * size, bias = bias ? bias + own * size : nullptr;
         if (shape.qk_norm_of != OF_ALL) return normalise(shape.qk_norm_kind, p, weight, bias, size, p);
         for (int i = 0; i < size; i++) p[i] *= factor * weight[i];
@@ -238,10 +260,10 @@ struct Model : Weights {
         const float* weight = l.vector(Q_NORM);
         factors[0] = factors[1] = 1;
         if (!weight || shape.qk_norm_of != OF_ALL) return;
-        const int size = shape.head_dim;
-        const int counts[2] = {shape.heads * size, shape.kv_heads * size};
+        const int size = l.shape.head_dim;
+        const int counts[2] = {l.shape.heads * size, l.shape.kv_heads * size};
         const float *p = &qkv[size_t(t) * padded_qkv], *bias = l.vector(QKV_BIAS);
-        for (int part = 0; part < 2; part++) {
+        for (int part = 0; part < (l.shape.keys_of < 0 ? 2 : 1); part++) {
             double squares = 0;
             for (int i = 0; i < counts[part]; i++) {
                 const float value = bias ? p[i] + bias[i] : p[i];
@@ -253,10 +275,10 @@ struct Model : Weights {
     }
 
     // Biases, norms and rotation of one head's query, key or value; keys and values go into the cache.
-    void place_head(int layer, int head, int t, int position, const float (&factors)[2], Cache& cache) {
+    void place_head(int worker, int layer, int head, int t, int position, const float (&factors)[2], Cache& cache) {
         const Layer& l = layers[layer];
         const LayerShape& s = l.shape;
-        const int size = shape.head_dim;
+        const int size = s.head_dim;
         float* p = &qkv[size_t(t) * padded_qkv + size_t(head) * size];
         if (const float* bias = l.vector(QKV_BIAS)) {
             for (int i = 0; i < size; i++) p[i] += bias[head * size + i];
@@ -264,39 +286,58 @@ struct Model : Weights {
         if (s.clip > 0) {
             for (int i = 0; i < size; i++) p[i] = std::min(std::max(p[i], -s.clip), s.clip);
         }
-        const bool is_key = head >= shape.heads && head < shape.heads + shape.kv_heads, is_query = head < shape.heads;
-        if (is_query || is_key) {
-            if (!s.qk_norm_last) normalise_head(l, head, factors[is_key], p);
-            if (s.rope >= 0) rotations[s.rope].turn(p, position);
-            if (s.qk_norm_last) normalise_head(l, head, factors[is_key], p);
-        }
+        const bool is_key = head >= s.heads && head < s.heads + s.kv_heads, is_query = head < s.heads;
+        const int kv = is_query ? head / (s.heads / s.kv_heads) : (head - s.heads) % s.kv_heads;
+        if (is_key && s.values_are_keys) keep_value(worker, layer, p, kv, position, cache);
+        if (!is_query && !is_key) return keep_value(worker, layer, p, kv, position, cache);
+        if (!s.qk_norm_last) normalise_head(l, head, factors[is_key], p);
+        if (s.rope >= 0) rotations[s.rope].turn(p, position);
+        if (s.qk_norm_last) normalise_head(l, head, factors[is_key], p);
         if (is_query && s.gain_beta != 0) {
             const float gain = 1 + s.gain_beta * std::log1p(float(position / s.gain_length));
             for (int i = 0; i < size; i++) p[i] *= gain;
         }
-        const int kv = is_query ? head / (shape.heads / shape.kv_heads) : (head - shape.heads) % shape.kv_heads;
-        if (const float* factors_of_keys = l.key_factors.empty() ? nullptr : &l.key_factors[kv * size]) {
+        const Layer& keyed = layers[keys_of(layer)];
+        if (const float* factors_of_keys = keyed.key_factors.empty() ? nullptr : &keyed.key_factors[kv * size]) {
             for (int i = 0; i < size && is_query; i++) p[i] *= factors_of_keys[i];
             for (int i = 0; i < size && is_key; i++) p[i] /= factors_of_keys[i];
         }
-        if (is_query) return;
-        kernels->keep(p, head_layout(), position % kStretch, is_key, head_in_page(cache.page(layer, position / kStretch), kv, is_key));
+        if (is_key) keep(layer, p, kv, position, true, cache);
     }
 
+    void keep_value(int worker, int layer, const float* p, int kv, int position, Cache& cache) {
+        const Layer& l = layers[layer];
+        if (const float* weight = l.vector(V_NORM)) {
+            float* to = scratch[worker].scratch.data()->numbers;
+            kernels->rms_norm(p, weight, l.shape.head_dim, shape.eps, to), p = to;
+        }
+        keep(layer, p, kv, position, false, cache);
+    }
+
+    void keep(int layer, const float* p, int kv, int position, bool is_key, Cache& cache) {
+        const HeadLayout layout = head_layout(layers[layer].shape);
+        kernels->keep(p, layout, position % kStretch, is_key, head_in_page(layout, cache.page(layer, position / kStretch), kv, is_key));
+    }
+
+    // The layer whose keys and values a layer reads.
+    int keys_of(int layer) const { return layers[layer].shape.keys_of < 0 ? layer : layers[layer].shape.keys_of; }
+
     // Where one head's keys or values lie in a page: one head behind the other, keys before values.
-    uint8_t* head_in_page(uint8_t* page, int kv, bool is_key) const { return page + (2 * kv + !is_key) * head_layout().stretch_bytes(); }
+    static uint8_t* head_in_page(const HeadLayout& layout, uint8_t* page, int kv, bool is_key) {
+        return page + (2 * kv + !is_key) * layout.stretch_bytes();
+    }
 
     // A stretch of positions of some heads that share keys and values, of one of the step's positions.
     void attend(int worker, int layer, int count, const int32_t* positions, Cache* const* caches) {
         const LayerShape& s = layers[layer].shape;
-        const int size = shape.head_dim, group = shape.heads / shape.kv_heads, passes = (group + kSharers - 1) / kSharers;
+        const int size = s.head_dim, group = s.heads / s.kv_heads, passes = (group + kSharers - 1) / kSharers;
         const int first = first_seen(s.window, *std::min_element(positions, positions + count)) / kStretch, seen = stretches - first;
         int item, end;
-        share(worker, count * shape.kv_heads * passes * seen, item, end);
+        share(worker, count * s.kv_heads * passes * seen, item, end);
         for (; item < end; item++) {
             // What shares keys comes one behind the other, so that it is near, then what lies in the same page.
             const int t = item % count, pass = item / count % passes;
-            const int kv = item / count / passes % shape.kv_heads, stretch = first + item / count / passes / shape.kv_heads;
+            const int kv = item / count / passes % s.kv_heads, stretch = first + item / count / passes / s.kv_heads;
             const int from = stretch * kStretch, length = std::min(positions[t] + 1 - from, kStretch);
             const int skipped = std::max(first_seen(s.window, positions[t]) - from, 0);
             if (length <= skipped) continue;
@@ -305,44 +346,45 @@ struct Model : Weights {
             float* out[kSharers];
             for (int h = 0; h < sharers; h++) {
                 queries[h] = &qkv[size_t(t) * padded_qkv + size_t(head + h) * size];
-                out[h] = part_of(t, head + h) + stretch * head_layout().part_size();
+                out[h] = part_of(t, head + h) + stretch * head_layout(s).part_size();
             }
-            uint8_t *page = caches[t]->page(layer, stretch), *following = caches[t]->page(layer, stretch + 1);
-            const bool is_last = kv + 1 == shape.kv_heads;
-            const uint8_t* next = head_in_page(is_last && following ? following : page, is_last ? 0 : kv + 1, true);
-            kernels->attend(queries, sharers, head_in_page(page, kv, true), head_in_page(page, kv, false), next, skipped, length,
-                            head_layout(), s.scale, s.softcap, scratch[worker].scratch.data()->numbers, out);
+            uint8_t *page = caches[t]->page(keys_of(layer), stretch), *following = caches[t]->page(keys_of(layer), stretch + 1);
+            const bool is_last = kv + 1 == s.kv_heads;
+            const uint8_t* next = head_in_page(head_layout(s), is_last && following ? following : page, is_last ? 0 : kv + 1, true);
+            kernels->attend(queries, sharers, head_in_page(head_layout(s), page, kv, true), head_in_page(head_layout(s), page, kv, false), next, skipped, length,
+                            head_layout(s), s.scale, s.softcap, scratch[worker].scratch.data()->numbers, out);
         }
         team.meet();
         float* found = scratch[worker].scratch.data()->numbers;
-        share(worker, count * shape.heads, item, end);
+        share(worker, count * s.heads, item, end);
         for (; item < end; item++) {
-            const int t = item / shape.heads, head = item % shape.heads;
+            const int t = item / s.heads, head = item % s.heads;
             begin_head(layer, head, found);
             for (int stretch = first_seen(s.window, positions[t]) / kStretch; stretch <= positions[t] / kStretch; stretch++) {
-                kernels->fold(part_of(t, head) + stretch * head_layout().part_size(), head_layout(), found);
+                kernels->fold(part_of(t, head) + stretch * head_layout(s).part_size(), head_layout(s), found);
             }
-            finish_head(found, t, head);
+            finish_head(layer, found, t, head);
         }
     }
 
     // A head that has seen nothing yet but a sink, which is one more score, of nothing.
     void begin_head(int layer, int head, float* found) const {
         const float* sinks = layers[layer].vector(SINKS);
-        const int columns = head_layout().columns();
+        const int columns = head_layout(layers[layer].shape).columns();
         std::fill(found, found + columns, 0.0f);
         found[columns] = sinks ? sinks[head] : -INFINITY, found[columns + 1] = sinks ? 1 : 0;
     }
 
-    void finish_head(const float* found, int t, int head) {
-        float* to = &attended[(size_t(t) * shape.heads + head) * shape.head_dim];
-        for (int d = 0; d < shape.head_dim; d++) to[d] = found[d] / found[head_layout().columns() + 1];
+    void finish_head(int layer, const float* found, int t, int head) {
+        const LayerShape& s = layers[layer].shape;
+        float* to = &attended[(size_t(t) * s.heads + head) * s.head_dim];
+        for (int d = 0; d < s.head_dim; d++) to[d] = found[d] / found[head_layout(s).columns() + 1];
     }
 
     // The same for many positions: each worker has whole heads of some of them.
     void attend_widely(int worker, int layer, int count, const int32_t* positions, Cache* const* caches) {
         int item, end;
-        share(worker, shape.kv_heads * count, item, end);
+        share(worker, layers[layer].shape.kv_heads * count, item, end);
         while (item < end) {
             const int from = item % count, most = std::min(count, from + end - item);
             int to = from + 1;
@@ -354,8 +396,9 @@ struct Model : Weights {
 
     // The heads that share keys, in some positions of one text, which read each stretch together.
     void attend_text(int worker, int layer, int kv, int from, int to, const int32_t* positions, const Cache& cache) {
-        const int window = layers[layer].shape.window, group = shape.heads / shape.kv_heads;
-        const size_t part_size = head_layout().part_size();
+        const LayerShape& s = layers[layer].shape;
+        const int window = s.window, group = s.heads / s.kv_heads;
+        const size_t part_size = head_layout(s).part_size();
         float* found = scratch[worker].found.data()->numbers;
         const auto found_of = [&](int t, int h) { return found + (size_t(t - from) * group + h) * part_size; };
         for (int t = from; t < to; t++) {
@@ -365,11 +408,11 @@ struct Model : Weights {
         const int last = *std::max_element(positions + from, positions + to) / kStretch;
         for (int stretch = first; stretch <= last; stretch++) {
             Sharers given;
-            Shared shared = open_stretch(worker, layer, kv, cache.page(layer, stretch), (to - from) * group >= kFewQueries);
+            Shared shared = open_stretch(worker, layer, kv, cache.page(keys_of(layer), stretch), (to - from) * group >= kFewQueries);
             float* folded[kTogether];
             const auto flush = [&] {
                 attend_shared(worker, layer, shared, given);
-                for (int q = 0; q < given.count; q++) kernels->fold(given.out[q], head_layout(), folded[q]);
+                for (int q = 0; q < given.count; q++) kernels->fold(given.out[q], head_layout(s), folded[q]);
                 given.count = 0;
             };
             for (int pass = 0; pass < group; pass += kSharers) {
@@ -381,7 +424,7 @@ struct Model : Weights {
                     if (given.count + given.heads > kTogether) flush();
                     for (int h = pass; h < pass + given.heads; h++) {
                         const int q = given.count++;
-                        given.queries[q] = &qkv[size_t(t) * padded_qkv + size_t(kv * group + h) * shape.head_dim];
+                        given.queries[q] = &qkv[size_t(t) * padded_qkv + size_t(kv * group + h) * s.head_dim];
                         given.out[q] = scratch[worker].parts.data()->numbers + q * part_size;
                         given.skipped[q] = skipped, given.lengths[q] = length, folded[q] = found_of(t, h);
                     }
@@ -390,7 +433,7 @@ struct Model : Weights {
             }
         }
         for (int t = from; t < to; t++) {
-            for (int h = 0; h < group; h++) finish_head(found_of(t, h), t, kv * group + h);
+            for (int h = 0; h < group; h++) finish_head(layer, found_of(t, h), t, kv * group + h);
         }
     }
 
@@ -401,8 +444,8 @@ struct Model : Weights {
     };
 
     Shared open_stretch(int worker, int layer, int kv, uint8_t* page, bool for_many) {
-        const HeadLayout layout = head_layout();
-        const uint8_t *keys = head_in_page(page, kv, true), *values = head_in_page(page, kv, false);
+        const HeadLayout layout = head_layout(layers[layer].shape);
+        const uint8_t *keys = head_in_page(layout, page, kv, true), *values = head_in_page(layout, page, kv, false);
         if (!for_many || layout.in_floats) return {keys, values, for_many};
         uint8_t* to = reinterpret_cast<uint8_t*>(scratch[worker].spread.data());
         kernels->spread(keys, layout, to), kernels->spread(values, layout, to + layout.spread().stretch_bytes());
@@ -412,27 +455,37 @@ struct Model : Weights {
     void attend_shared(int worker, int layer, const Shared& shared, const Sharers& given) {
         const LayerShape& s = layers[layer].shape;
         float* own = scratch[worker].scratch.data()->numbers;
-        if (shared.is_spread) return kernels->attend_together(given, shared.keys, shared.values, head_layout().spread(), s.scale, s.softcap, own);
+        if (shared.is_spread) return kernels->attend_together(given, shared.keys, shared.values, head_layout(s).spread(), s.scale, s.softcap, own);
         for (int q = 0; q < given.count; q += given.heads) {
             kernels->attend(given.queries + q, given.heads, shared.keys, shared.values, shared.keys, given.skipped[q], given.lengths[q],
-                            head_layout(), s.scale, s.softcap, own, given.out + q);
+                            head_layout(s), s.scale, s.softcap, own, given.out + q);
         }
     }
 
-    float* part_of(int t, int head) { return &parts[(size_t(t) * shape.heads + head) * stretches * head_layout().part_size()]; }
+    float* part_of(int t, int head) { return &parts[(size_t(t) * most_heads + head) * stretches * most_part]; }
 
     static void make_lines(std::vector<Line>& lines, size_t floats) {
         if (lines.size() * 16 < floats) lines.resize((floats + 15) / 16);
     }
 
+    // Floats of a stretch of one head's keys and values, of the widest heads, where they are not floats as they are kept.
+    size_t most_spread() const {
+        size_t most = 0;
+        for (const Layer& l : layers) {
+            const HeadLayout layout = head_layout(l.shape);
+            if (!layout.in_floats) most = std::max(most, 2 * layout.spread().stretch_bytes() / sizeof(float));
+        }
+        return most;
+    }
+
     // Room for what attention finds in the positions of a step.
     void reserve_parts(const int32_t* positions, int count) {
         stretches = *std::max_element(positions, positions + count) / kStretch + 1;
-        const size_t part_size = head_layout().part_size(), wanted = count * shape.heads * stretches * part_size;
+        const size_t wanted = size_t(count) * most_heads * stretches * most_part;
         if (count <= kTile) return parts.resize(std::max(parts.size(), wanted));
         for (Scratch& own : scratch) {
-            make_lines(own.parts, kTogether * part_size), make_lines(own.found, count * (shape.heads / shape.kv_heads) * part_size);
-            if (!head_layout().in_floats) make_lines(own.spread, 2 * head_layout().spread().stretch_bytes() / sizeof(float));
+            make_lines(own.parts, kTogether * most_part), make_lines(own.found, size_t(count) * most_of_group);
+            make_lines(own.spread, most_spread());
         }
     }
 
@@ -513,12 +566,14 @@ struct Model : Weights {
     // The experts that the router chooses for each position, and the network that is always used.
     void mix_experts(int worker, const Layer& l, int count) {
         const LayerShape& s = l.shape;
-        const float* normed = normalised(worker, l, FFN_NORM, x.data(), count);
+        const bool is_apart = l.vector(EXPERTS_NORM);
+        const float* normed = normalised(worker, l, is_apart ? ROUTER_NORM : FFN_NORM, x.data(), count);
         const size_t stride = padded_experts;
         float *shared = &scores[count * stride], *shared_up = shared + size_t(count) * padded_shared;
         float* shared_score = shared_up + size_t(count) * padded_shared;
         multiply(worker, l.matrices[ROUTER], prepare(worker, l.matrices[ROUTER], normed, widest, count), scores.data(), stride, false);
-        const Inputs in = prepare(worker, opened_by(l), normed, widest, count);
+        if (is_apart) normed = normalised(worker, l, FFN_NORM, x.data(), count);
+        Inputs in = prepare(worker, opened_by(l), normed, widest, count);
         if (s.shared_ffn) {
             open_network(worker, l, l.matrices[SHARED_GATE], l.matrices[SHARED_UP], nullptr, nullptr, s.shared_ffn, in, shared, shared_up,
                          padded_shared);
@@ -527,7 +582,8 @@ struct Model : Weights {
         }
         team.meet();
         Routing& routing = scratch[worker].routing;
-        routing.choose(scores.data(), stride, l.vector(ROUTER_BIAS), s, count);
+        routing.choose(scores.data(), stride, l.vector(ROUTER_BIAS), l.vector(EXPERT_SCALES), s, count);
+        if (is_apart) in = prepare(worker, opened_by(l), normalised(worker, l, EXPERTS_NORM, x.data(), count), widest, count);
         for (const auto& group : routing.groups) {
             std::vector<Activations>& of_group = scratch[worker].of_group;
             of_group.clear();
@@ -572,6 +628,7 @@ struct Model : Weights {
                 sums[t * padded_dim + i] = sum;
             }
         }
+        if (l.vector(EXPERTS_NORM)) return close_apart(worker, l, shared, count, from, to);
         if (s.shared_ffn) {
             const Inputs in = prepare(worker, l.matrices[SHARED_DOWN], shared, padded_shared, count);
             multiply(worker, l.matrices[SHARED_DOWN], in, shared_sums.data(), padded_dim, false);
@@ -587,10 +644,68 @@ struct Model : Weights {
         add_delta(worker, l, POST_FFN_NORM, count, from, to);
     }
 
+    // The same where experts and shared network each have a norm behind them.
+    void close_apart(int worker, const Layer& l, const float* shared, int count, int from, int to) {
+        const auto take = [&](VectorSlot norm, const float* rows, bool add) {
+            team.meet();
+            const float* normed = normalised(worker, l, norm, rows, count);
+            if (count > kTile) team.meet();
+            for (int t = 0; t < count; t++) {
+                for (int i = from; i < to; i++) delta[t * padded_dim + i] = (add ? delta[t * padded_dim + i] : 0.0f) + normed[t * widest + i];
+            }
+        };
+        take(POST_EXPERTS_NORM, sums.data(), false);
+        if (l.shape.shared_ffn) {
+            const Stack& down = l.matrices[SHARED_DOWN];
+            multiply(worker, down, prepare(worker, down, shared, padded_shared, count), shared_sums.data(), padded_dim, false);
+            take(POST_SHARED_NORM, shared_sums.data(), true);
+        }
+        add_delta(worker, l, POST_FFN_NORM, count, from, to);
+    }
+
+    // What all layers have of their own embeddings, for the step's positions, of which `input_ids` are the tokens.
+    void find_inputs(int worker, int count) {
+        const Stack& m = input_projection;
+        const int cols = shape.layers * shape.input_dim;
+        multiply(worker, m, prepare(worker, m, x.data(), padded_dim, count), layer_inputs.data(), padded_inputs, false);
+        team.meet();
+        int t, end;
+        for (share(worker, count, t, end); t < end; t++) {
+            float* row = scratch[worker].input_row.data();
+            read_row(inputs.format, inputs.data + input_ids[t] * file_row_bytes(inputs.format, cols), cols, row);
+            join_inputs(kernels, shape, global(INPUTS_NORM), row, &layer_inputs[size_t(t) * padded_inputs]);
+        }
+    }
+
+    // x += norm(out * (act(gate * x) * input))
+    void add_input(int worker, int layer, int count) {
+        const Layer& l = layers[layer];
+        const Stack &gate = l.matrices[INPUT_GATE], &out = l.matrices[INPUT_OUT];
+        team.meet();
+        multiply(worker, gate, prepare(worker, gate, x.data(), padded_dim, count), hidden.data(), padded_ffn, false);
+        int from, to;
+        own_rows(worker, gate, shape.input_dim, from, to);
+        for (int t = 0; t < count && from < to; t++) {
+            const float* input = &layer_inputs[size_t(t) * padded_inputs + size_t(layer) * shape.input_dim + from];
+            kernels->activate(shape.input_activation, &hidden[size_t(t) * padded_ffn + from], input, to - from);
+        }
+        team.meet();
+        add_to_stream(worker, l, out, nullptr, INPUT_NORM, prepare(worker, out, hidden.data(), padded_ffn, count));
+    }
+
+    void scale_stream(int worker, const Layer& l, float scale, int count) {
+        int from, to;
+        own_rows(worker, l.matrices[OUT], shape.dim, from, to);
+        for (int t = 0; t < count; t++) {
+            for (int i = from; i < to; i++) x[size_t(t) * padded_dim + i] *= scale;
+        }
+    }
+
     void tile(int worker, int count, const int32_t* positions, Cache* const* caches, float* logits, int logits_from) {
-        const int heads = shape.heads + 2 * shape.kv_heads;
+        if (shape.input_dim) find_inputs(worker, count);
         for (int i = 0; i < shape.layers; i++) {
             const Layer& l = layers[i];
+            const int heads = heads_of(l.shape);
             const float* normed = normalised(worker, l, ATTENTION_NORM, x.data(), count);
             multiply(worker, l.matrices[QKV], prepare(worker, l.matrices[QKV], normed, widest, count), qkv.data(), padded_qkv, false);
             if (l.shape.parallel) {
@@ -605,24 +720,25 @@ struct Model : Weights {
             share(worker, heads * count, from, to);
             for (int item = from; item < to; item++) {
                 const int t = item / heads;
-                place_head(i, item % heads, t, positions[t], factors[t], *caches[t]);
+                place_head(worker, i, item % heads, t, positions[t], factors[t], *caches[t]);
             }
             team.meet();
             count > kTile ? attend_widely(worker, i, count, positions, caches) : attend(worker, i, count, positions, caches);
             team.meet();
-            const Inputs in = prepare(worker, l.matrices[OUT], attended.data(), size_t(shape.heads) * shape.head_dim, count);
+            const Inputs in = prepare(worker, l.matrices[OUT], attended.data(), size_t(l.shape.heads) * l.shape.head_dim, count);
             add_to_stream(worker, l, l.matrices[OUT], l.vector(OUT_BIAS), POST_ATTENTION_NORM, in);
             if (!l.shape.parallel) {
                 team.meet();
                 if (l.shape.experts) {
                     mix_experts(worker, l, count);
+                } else {
+                    open_dense(worker, l, normalised(worker, l, FFN_NORM, x.data(), count), count);
                     team.meet();
-                    continue;
                 }
-                open_dense(worker, l, normalised(worker, l, FFN_NORM, x.data(), count), count);
-                team.meet();
             }
-            close_dense(worker, l, count);
+            if (!l.shape.experts) close_dense(worker, l, count);
+            if (shape.input_dim) add_input(worker, i, count);
+            if (const float* scale = l.vector(SCALE)) scale_stream(worker, l, *scale, count);
             team.meet();
         }
         if (logits_from >= count) return;
@@ -651,6 +767,7 @@ struct Model : Weights {
     void step(const int32_t* token_ids, const int32_t* places, Cache* const* caches, int count, float* logits, int logits_from) {
         const float* learned = global(POSITIONS);
         make_room(count);
+        input_ids = token_ids;
         for (int t = 0; t < count; t++) {
             float* row = &x[size_t(t) * padded_dim];
             read_row(embedding.format, embedding.data + token_ids[t] * file_row_bytes(embedding.format, shape.dim), shape.dim, row);
@@ -663,8 +780,8 @@ struct Model : Weights {
         // Steps are compared by the bytes that they read.
         double work = double(bytes_read);
         if (count > kTile) work *= count;
-        const double of_position = double(page_bytes()) / kStretch;
         for (const Layer& l : layers) {
+            const double of_position = double(page_bytes(layers[keys_of(int(&l - layers.data()))].shape)) / kStretch;
             for (int t = 0; t < count; t++) work += double(places[t] + 1 - first_seen(l.shape.window, places[t])) * of_position;
         }
         run_at_pace(team, pace, work, [&](int worker) { tile(worker, count, places, caches, logits, logits_from); });

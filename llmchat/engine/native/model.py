@@ -37,7 +37,12 @@ _FORMATS = (
 )
 """Formats that are kept as they are, in the library's order, and what others become before F16, or F32 if need be."""
 
-_ATTENTION = {"QKV": tuple(f"attention.{part}_proj" for part in "qkv"), "OUT": ("attention.o_proj",)}
+_MATRICES = {
+    "QKV": tuple(f"attention.{part}_proj" for part in "qkv"),
+    "OUT": ("attention.o_proj",),
+    "INPUT_GATE": ("input.gate_proj",),
+    "INPUT_OUT": ("input.out_proj",),
+}
 _NETWORK = {"GATE": "gate_proj", "UP": "up_proj", "DOWN": "down_proj"}
 _VECTORS = {
     **{name.upper(): (f"{name}.weight",) for name in NORMS},
@@ -47,6 +52,15 @@ _VECTORS = {
     "QKV_BIAS": tuple(f"attention.{part}_proj.bias" for part in "qkv"),
     "OUT_BIAS": ("attention.o_proj.bias",),
     "SINKS": ("attention.sinks.weight",),
+    "INPUT_NORM": ("input.norm.weight",),
+    "SCALE": ("scale.weight",),
+}
+_MIXTURE_VECTORS = {
+    "ROUTER_BIAS": ("ffn.router.bias",),
+    "EXPERTS_NORM": ("ffn.experts_norm.weight",),
+    "POST_EXPERTS_NORM": ("ffn.post_experts_norm.weight",),
+    "POST_SHARED_NORM": ("ffn.post_shared_norm.weight",),
+    "EXPERT_SCALES": ("ffn.expert_scales.weight",),
 }
 """A layer's vectors by the library's names, and the parameters that make each."""
 
@@ -101,6 +115,8 @@ class NativeModel:
                 progress("repacking weights", index / len(self.plan.layers))
                 self._load_matrices(index, layer)
             self._load_embedding()
+        if self.plan.layer_input is not None:
+            self._load_inputs()
         for index, layer in enumerate(self.plan.layers):
             self._load_vectors(index, layer)
         self._load_global_vectors()
@@ -242,8 +258,11 @@ class NativeModel:
 
     def _load_matrices(self, index: int, layer: Layer) -> None:
         prefix = f"layers.{index}."
-        for slot, names in _ATTENTION.items():
-            self._set_matrix(index, slot, [self._raw[f"{prefix}{name}.weight"] for name in names])
+        for slot, names in _MATRICES.items():
+            if parts := [
+                self._raw[f"{prefix}{name}.weight"] for name in names if f"{prefix}{name}.weight" in self._raw
+            ]:
+                self._set_matrix(index, slot, parts)
         if isinstance(layer.ffn, Experts):
             self._load_experts(index, prefix, layer.ffn)
             return
@@ -273,20 +292,24 @@ class NativeModel:
         rows = self._rows(self._raw["embedding.weight"])
         if self.plan.tied:
             self._set_matrix(-1, "QKV", [rows])
-        self._embedding = np.ascontiguousarray(rows.data)  # The library reads rows from it.
         self._embedding_kind = rows.kind
-        _check(
-            self.library.llmchat_set_embedding(
-                self.handle, _FORMATS.index(rows.kind), self._embedding.ctypes.data, self._embedding.nbytes
-            )
-        )
+        self._embedding = self._lend(rows, self.library.llmchat_set_embedding)
+
+    def _load_inputs(self) -> None:
+        """The rows of the layers' own embeddings, which are read as the file has them, and what joins the stream."""
+        self._set_matrix(-1, "INPUT_GATE", [self._raw["inputs.projection.weight"]])
+        self._inputs = self._lend(self._rows(self._raw["inputs.embedding.weight"]), self.library.llmchat_set_inputs)
 
     def _load_vectors(self, index: int, layer: Layer) -> None:
         prefix, place = f"layers.{index}.", "ffn.experts" if isinstance(layer.ffn, Experts) else "ffn"
         self._set_vectors(index, prefix, _VECTORS)
         self._fill_norms(index, layer)
         biases = {f"{slot}_BIAS": (f"{place}.{name}.bias",) for slot, name in _NETWORK.items()}
-        self._set_vectors(index, prefix, {**biases, "ROUTER_BIAS": ("ffn.router.bias",)})
+        self._set_vectors(index, prefix, {**biases, **_MIXTURE_VECTORS})
+        if isinstance(layer.ffn, Experts) and layer.ffn.apart is not None:
+            # What the scores are multiplied by may as well be in the norm's weight.
+            norm = _values(self._raw[f"{prefix}ffn.router_norm.weight"]) * self.plan.dim**-0.5
+            self._set_vector(index, "ROUTER_NORM", norm)
 
     def _set_vectors(self, index: int, prefix: str, vectors: Mapping[str, Sequence[str]]) -> None:
         for slot, names in vectors.items():
@@ -302,6 +325,8 @@ class NativeModel:
                 self._set_vector(index, name.upper(), np.ones(self.plan.dim))
             if norm is not None and norm.kind == "layer" and not norm.bias:
                 self._set_vector(index, f"{name.upper()}_BIAS", np.zeros(self.plan.dim))
+        if layer.attention.value_norm is not None and layer.attention.keys_of is None:
+            self._set_vector(index, "V_NORM", np.ones(layer.attention.head_dim))
         own, attention = layer.attention.qk_norm, layer.attention
         if own is not None and own.kind == "layer" and not own.bias:
             for part, heads in (("Q", attention.heads), ("K", attention.kv_heads)):
@@ -315,6 +340,7 @@ class NativeModel:
             "NORM_BIAS": "norm.bias",
             "POSITIONS": "positions.weight",
             "HEAD_BIAS": "head.bias",
+            "INPUTS_NORM": "inputs.norm.weight",
         }
         for slot, name in given.items():
             if name in self._raw:
@@ -323,6 +349,12 @@ class NativeModel:
             self._set_vector(-1, "NORM", np.ones(plan.dim))
         if plan.norm.kind == "layer" and not plan.norm.bias:
             self._set_vector(-1, "NORM_BIAS", np.zeros(plan.dim))
+
+    def _lend(self, rows: RawTensor, set_rows: Callable[..., int]) -> NDArray[np.uint8]:
+        """Give the library a row for each token; it reads them from what is returned, which must be kept."""
+        kept = np.ascontiguousarray(rows.data)
+        _check(set_rows(self.handle, _FORMATS.index(rows.kind), kept.ctypes.data, kept.nbytes))
+        return kept
 
     def _add(self, adapter: Adapter) -> None:
         """Take over an adapter's pairs, in the floats of its file."""

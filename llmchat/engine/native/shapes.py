@@ -13,11 +13,15 @@ _MOST_USED = 64
 
 def supports(plan: ModelPlan) -> str:
     """Why the native step cannot run a plan, in a few words; "" if it can."""
-    first = plan.layers[0].attention
+    first, own = plan.layers[0].attention, plan.layer_input
+    if own is not None and (own.norm.kind != "rms" or own.activation == "clamped_swish"):
+        return "of what its layers add of their own embeddings"
     for layer in plan.layers:
         mixed = layer.attention
-        if (mixed.heads, mixed.kv_heads, mixed.head_dim) != (first.heads, first.kv_heads, first.head_dim):
-            return "its layers have heads of several sizes"
+        if layer.input is not None and layer.residual_scale != 1.0:
+            return "its layers scale what they add of their own embeddings"
+        if mixed.value_norm is not None and mixed.value_norm.kind != "rms":
+            return "of the way it normalises values"
         if (mixed.qk_norm, mixed.qk_norm_of) != (first.qk_norm, first.qk_norm_of):
             return "its layers normalise queries in several ways"
         if isinstance(layer.ffn, Experts) and (layer.parallel or layer.ffn.used > _MOST_USED):
@@ -39,13 +43,10 @@ def ropes_of(plan: ModelPlan) -> list[Rope]:
 
 def model_shape(plan: ModelPlan, ropes: int, threads: int) -> Structure:
     """The library's Shape."""
-    attention = plan.layers[0].attention
+    attention, own = plan.layers[0].attention, plan.layer_input
     return struct("Shape")(
         dim=plan.dim,
         layers=len(plan.layers),
-        heads=attention.heads,
-        kv_heads=attention.kv_heads,
-        head_dim=attention.head_dim,
         vocab=plan.vocab_size,
         context=plan.context_length,
         ropes=ropes,
@@ -57,6 +58,8 @@ def model_shape(plan: ModelPlan, ropes: int, threads: int) -> Structure:
         embedding_scale=plan.embedding_scale,
         logit_scale=plan.logit_scale,
         final_softcap=plan.final_softcap,
+        input_dim=0 if own is None else own.dim,
+        input_activation=0 if own is None else constants()[own.activation.upper()],
     )
 
 
@@ -70,6 +73,11 @@ def _layer(layer: Layer, ropes: list[Rope]) -> Structure:
     network: Dense = ffn.each if isinstance(ffn, Experts) else ffn
     beta, length = attention.position_gain
     shape = struct("LayerShape")(
+        heads=attention.heads,
+        kv_heads=attention.kv_heads,
+        head_dim=attention.head_dim,
+        keys_of=-1 if attention.keys_of is None else attention.keys_of,
+        values_are_keys=attention.values_are_keys,
         rope=-1 if attention.rope is None else ropes.index(attention.rope),
         window=attention.window,
         qk_norm_last=attention.qk_norm_last,
@@ -102,6 +110,8 @@ def _norms(plan: ModelPlan) -> list[Norm]:
             for norm in (layer.attention_norm, layer.post_attention_norm, layer.ffn_norm, layer.post_ffn_norm)
             if norm
         ]
-        if layer.attention.qk_norm is not None:
-            found.append(Norm(plan.norm.kind, layer.attention.qk_norm.eps))
+        own = (layer.attention.qk_norm, layer.attention.value_norm, layer.input and layer.input.norm)
+        found += [Norm(plan.norm.kind, norm.eps) for norm in own if norm]
+        if isinstance(layer.ffn, Experts) and layer.ffn.apart is not None:
+            found.append(layer.ffn.apart)
     return [Norm(norm.kind, norm.eps) for norm in found]

@@ -56,15 +56,28 @@ struct Layer {
 };
 
 inline bool is_sound(const Shape& s) {
-    for (int32_t n : {s.dim, s.layers, s.heads, s.kv_heads, s.head_dim, s.vocab, s.context}) {
+    for (int32_t n : {s.dim, s.layers, s.vocab, s.context}) {
         if (n < 1 || n > kMost) return false;
     }
-    const int64_t qkv = (int64_t(s.heads) + 2 * int64_t(s.kv_heads)) * s.head_dim;
-    return qkv <= kMost && qkv * s.layers <= kMost * 64ll && s.heads % s.kv_heads == 0 && s.ropes >= 0 && s.ropes <= s.layers &&
-           s.threads >= 1 && s.threads <= 256;
+    if (s.input_dim < 0 || s.input_dim * int64_t(s.layers) > kMost || s.input_activation < 0 || s.input_activation >= CLAMPED_SWISH) return false;
+    return s.ropes >= 0 && s.ropes <= s.layers && s.threads >= 1 && s.threads <= 256;
 }
 
-inline bool is_sound(const Shape& s, const LayerShape& l) {
+inline bool has_sound_heads(const Shape& s, const LayerShape* layers, int index) {
+    const LayerShape& l = layers[index];
+    for (int32_t n : {l.heads, l.kv_heads, l.head_dim}) {
+        if (n < 1 || n > kMost) return false;
+    }
+    const int64_t qkv = (int64_t(l.heads) + 2 * int64_t(l.kv_heads)) * l.head_dim;
+    if (qkv > kMost || qkv * s.layers > kMost * 64ll || l.heads % l.kv_heads || l.keys_of < -1 || l.keys_of >= index) return false;
+    if (l.keys_of < 0) return true;
+    const LayerShape& of = layers[l.keys_of];
+    return of.keys_of < 0 && of.kv_heads == l.kv_heads && of.head_dim == l.head_dim && of.window == l.window;
+}
+
+inline bool is_sound(const Shape& s, const LayerShape* layers, int index) {
+    const LayerShape& l = layers[index];
+    if (!has_sound_heads(s, layers, index)) return false;
     if (l.rope < -1 || l.rope >= s.ropes || l.window < 0 || l.gain_length < 1) return false;
     if (l.activation < 0 || l.activation >= ACTIVATIONS || l.ffn < 1 || l.ffn > kMost) return false;
     if (l.experts < 0 || l.experts > kMostExperts || l.shared_ffn < 0 || l.shared_ffn > kMost) return false;
@@ -75,14 +88,12 @@ inline bool is_sound(const Shape& s, const LayerShape& l) {
 struct Weights {
     Shape shape;
     std::vector<Layer> layers;
-    Part embedding{};  // in the caller's memory
-    Stack head;
+    Part embedding{}, inputs{};  // in the caller's memory
+    Stack head, input_projection;
     std::vector<float> globals[GLOBALS];
     std::vector<Rotation> rotations;
-    int qkv_rows;
 
     Weights(const Shape& s, const LayerShape* given) : shape(s), layers(s.layers), rotations(s.ropes) {
-        qkv_rows = (s.heads + 2 * s.kv_heads) * s.head_dim;
         for (int i = 0; i < s.layers; i++) {
             layers[i].shape = given[i];
             layers[i].experts.resize(given[i].experts);
@@ -93,7 +104,7 @@ struct Weights {
 
     // Bytes of weights that a token reads.
     size_t bytes() const {
-        size_t sum = head.bytes();
+        size_t sum = head.bytes() + input_projection.bytes();
         for (const Layer& layer : layers) {
             for (const Stack& stack : layer.matrices) sum += stack.bytes();
             for (const auto& vector : layer.vectors) sum += vector.size() * sizeof(float);
@@ -104,10 +115,14 @@ struct Weights {
         return sum + (globals[NORM].size() + globals[NORM_BIAS].size()) * sizeof(float);
     }
 
-    HeadLayout head_layout() const { return {shape.head_dim, !layers[0].matrices[QKV].is_quantised()}; }
+    HeadLayout head_layout(const LayerShape& l) const { return {l.head_dim, !layers[0].matrices[QKV].is_quantised()}; }
+
+    // The heads of a layer's first matrix: queries, and what it has of keys and of values.
+    static int heads_of(const LayerShape& l) { return l.heads + (l.keys_of >= 0 ? 0 : l.values_are_keys ? 1 : 2) * l.kv_heads; }
+    static int qkv_rows(const LayerShape& l) { return heads_of(l) * l.head_dim; }
 
     Stack* stack(int layer, int slot, int expert) {
-        if (layer == -1) return slot == 0 ? &head : nullptr;
+        if (layer == -1) return slot == QKV ? &head : slot == INPUT_GATE && shape.input_dim ? &input_projection : nullptr;
         if (layer < 0 || layer >= shape.layers || slot < 0 || slot >= LAYER_MATRICES) return nullptr;
         Layer& l = layers[layer];
         if (!l.shape.experts || (slot != GATE && slot != UP && slot != DOWN)) return expert == 0 ? &l.matrices[slot] : nullptr;
@@ -119,11 +134,13 @@ struct Weights {
     const Stack* stack(int layer, int slot, int expert) const { return const_cast<Weights*>(this)->stack(layer, slot, expert); }
 
     std::pair<int, int> matrix_size(int layer, int slot) const {  // rows and columns
-        if (layer < 0) return {shape.vocab, shape.dim};
+        if (layer < 0) return {slot == QKV ? shape.vocab : shape.layers * shape.input_dim, shape.dim};
         const LayerShape& l = layers[layer].shape;
         switch (slot) {
-            case QKV: return {qkv_rows, shape.dim};
-            case OUT: return {shape.dim, shape.heads * shape.head_dim};
+            case QKV: return {qkv_rows(l), shape.dim};
+            case OUT: return {shape.dim, l.heads * l.head_dim};
+            case INPUT_GATE: return {shape.input_dim, shape.dim};
+            case INPUT_OUT: return {shape.dim, shape.input_dim};
             case DOWN: return {shape.dim, l.ffn};
             case ROUTER: return {l.experts, shape.dim};
             case SHARED_GATE: case SHARED_UP: return {l.shared_ffn, shape.dim};
@@ -140,19 +157,27 @@ struct Weights {
     }
 
     size_t vector_size(int layer, int slot) const {
+        if (layer < 0 && slot == INPUTS_NORM) return shape.input_dim;
         if (layer < 0) return size_t(slot == POSITIONS ? shape.context : 1) * (slot == HEAD_BIAS ? shape.vocab : shape.dim);
         const LayerShape& l = layers[layer].shape;
-        const size_t networks = std::max(l.experts, 1), of_head = shape.head_dim;
-        const size_t normed = shape.qk_norm_of == OF_HEAD ? 1 : slot == K_NORM || slot == K_NORM_BIAS ? shape.kv_heads : shape.heads;
+        const size_t networks = std::max(l.experts, 1), of_head = l.head_dim;
+        const size_t normed = shape.qk_norm_of == OF_HEAD ? 1 : slot == K_NORM || slot == K_NORM_BIAS ? l.kv_heads : l.heads;
         switch (slot) {
-            case QKV_BIAS: return qkv_rows;
+            case QKV_BIAS: return qkv_rows(l);
+            case V_NORM: return of_head;
+            case SCALE: return 1;
             case Q_NORM: case Q_NORM_BIAS: case K_NORM: case K_NORM_BIAS: return normed * of_head;
             case GATE_BIAS: case UP_BIAS: return networks * l.ffn;
             case DOWN_BIAS: return networks * shape.dim;
-            case ROUTER_BIAS: return l.experts;
-            case SINKS: return shape.heads;
+            case ROUTER_BIAS: case EXPERT_SCALES: return l.experts;
+            case SINKS: return l.heads;
             default: return shape.dim;
         }
+    }
+
+    // Whether so many columns of every head that these positions turn are there.
+    bool can_turn(int rope, int dim) const {
+        return std::all_of(layers.begin(), layers.end(), [&](const Layer& l) { return l.shape.rope != rope || dim <= l.shape.head_dim; });
     }
 
     // Whether every matrix and vector that a step reads is there.
@@ -171,30 +196,41 @@ struct Weights {
                 const bool is_own = slot == Q_NORM || slot == K_NORM;
                 const int kind = is_own ? shape.qk_norm_kind : shape.norm_kind;
                 const bool is_there = !l.vectors[slot].empty(), has_bias = !l.vectors[slot + 1].empty();
+                if (slot == K_NORM && s.keys_of >= 0) continue;
                 if (is_own && is_there != (kind != NO_NORM)) return false;
                 if (is_there && kind == LAYER_NORM && !has_bias) return false;
             }
             if (s.rope >= 0 && !rotations[s.rope].dim) return false;
+            if (shape.input_dim && (!has(INPUT_GATE) || !has(INPUT_OUT) || !l.vector(INPUT_NORM))) return false;
+            if (l.vector(EXPERTS_NORM) && !is_apart(l)) return false;
             if (s.parallel && (l.vector(POST_ATTENTION_NORM) || l.vector(POST_FFN_NORM))) return false;
         }
+        if (shape.input_dim && (!inputs.data || input_projection.parts.empty() || !global(INPUTS_NORM))) return false;
         return embedding.data && !head.parts.empty() && global(NORM) && (shape.norm_kind == RMS_NORM || global(NORM_BIAS));
+    }
+
+    // Whether router, experts and shared network have all the norms of their own.
+    bool is_apart(const Layer& l) const {
+        if (shape.norm_kind != RMS_NORM || !l.shape.experts || !l.vector(FFN_NORM)) return false;
+        return l.vector(ROUTER_NORM) && l.vector(POST_EXPERTS_NORM) && (!l.shape.shared_ffn || l.vector(POST_SHARED_NORM));
     }
 
     // A bias of some columns of the keys that dwarfs the others would take their precision in the cache (Qwen2 has
     // such). These columns are kept divided by a power of two, and the queries' are multiplied by it. Rotation mixes pairs.
     void find_key_factors(Layer& layer) const {
+        const LayerShape& s = layer.shape;
         const float* given = layer.vector(QKV_BIAS);
-        if (!given || !layer.key_factors.empty() || shape.qk_norm_kind != NO_NORM) return;
-        const float* bias = given + shape.heads * shape.head_dim;
-        std::vector<float> factors(size_t(shape.kv_heads) * shape.head_dim, 1.0f);
-        const Rotation none, &rotation = layer.shape.rope >= 0 ? rotations[layer.shape.rope] : none;
-        for (int kv = 0; kv < shape.kv_heads; kv++) {
-            const int start = kv * shape.head_dim;
+        if (!given || !layer.key_factors.empty() || shape.qk_norm_kind != NO_NORM || s.keys_of >= 0) return;
+        const float* bias = given + s.heads * s.head_dim;
+        std::vector<float> factors(size_t(s.kv_heads) * s.head_dim, 1.0f);
+        const Rotation none, &rotation = s.rope >= 0 ? rotations[s.rope] : none;
+        for (int kv = 0; kv < s.kv_heads; kv++) {
+            const int start = kv * s.head_dim;
             for (int i = 0; i < rotation.dim / 2; i++) {
                 const auto [a, b] = rotation.pair_of(i);
                 factors[start + a] = factors[start + b] = factor_of(std::max(std::fabs(bias[start + a]), std::fabs(bias[start + b])));
             }
-            for (int i = rotation.dim; i < shape.head_dim; i++) factors[start + i] = factor_of(std::fabs(bias[start + i]));
+            for (int i = rotation.dim; i < s.head_dim; i++) factors[start + i] = factor_of(std::fabs(bias[start + i]));
         }
         if (std::any_of(factors.begin(), factors.end(), [](float f) { return f != 1.0f; })) layer.key_factors = std::move(factors);
     }

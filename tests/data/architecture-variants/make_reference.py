@@ -53,6 +53,17 @@ GRANITE = {
     "residual_multiplier": 0.4,
     "logits_scaling": 2.5,
 }
+GEMMA4: dict[str, Any] = {
+    **WINDOW,
+    "num_hidden_layers": 6,
+    "head_dim": 16,
+    "global_head_dim": 32,
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1000000.0},
+    },
+}
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -105,6 +116,41 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
                 "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
                 "full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0},
             },
+        },
+    ),
+    "gemma4_sharing": (
+        "Gemma4Text",
+        {
+            **GEMMA4,
+            "num_kv_shared_layers": 3,
+            "use_double_wide_mlp": True,
+            "vocab_size_per_layer_input": VOCABULARY,
+            "hidden_size_per_layer_input": 8,
+            "final_logit_softcapping": 6.0,
+        },
+    ),
+    "gemma4_keys": (
+        "Gemma4Text",
+        {
+            **GEMMA4,
+            "num_hidden_layers": 3,
+            "layer_types": GEMMA4["layer_types"][:3],
+            "hidden_size_per_layer_input": 0,
+            "attention_k_eq_v": True,
+            "num_global_key_value_heads": 1,
+        },
+    ),
+    "gemma4_mixture": (
+        "Gemma4Text",
+        {
+            **GEMMA4,
+            "num_hidden_layers": 3,
+            "layer_types": GEMMA4["layer_types"][:3],
+            "hidden_size_per_layer_input": 0,
+            "enable_moe_block": True,
+            "num_experts": 4,
+            "top_k_experts": 2,
+            "moe_intermediate_size": 24,
         },
     ),
     "olmo_clipped": ("Olmo", {"clip_qkv": 0.8}),
@@ -171,8 +217,11 @@ def make(name: str) -> None:
     config._attn_implementation = "eager"
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
-    is_offset = kind.startswith("Gemma")
+    is_offset = kind in ("Gemma2", "Gemma3Text")
     with torch.no_grad():
+        for buffer_name, buffer in model.named_buffers():
+            if buffer_name.endswith("layer_scalar"):
+                buffer.fill_(0.75)
         for parameter_name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() == 1 and "norm" in parameter_name and "bias" not in parameter_name:
@@ -183,6 +232,8 @@ def make(name: str) -> None:
                 noise *= 1.2 / math.sqrt(parameter.shape[-1])
             else:
                 noise *= 0.3
+            if kind == "Gemma4Text" and parameter_name.endswith("q_norm.weight"):
+                noise *= 0.3  # Its scores are not scaled: else rounding grows too much.
             parameter.copy_(noise.bfloat16().float())
     ids = torch.randint(4, VOCABULARY, (LENGTH,), generator=generator)
     with torch.inference_mode():

@@ -69,24 +69,27 @@ struct Numbers {
     std::vector<Matrix> matrices;
     std::vector<Pair> pairs;
     std::vector<Turns> ropes;
-    Format embedding_format{};
-    std::vector<uint8_t> embedding;
+    Format embedding_format{}, inputs_format{};
+    std::vector<uint8_t> embedding, inputs;
     std::vector<std::pair<std::pair<int, int>, std::vector<float>>> vectors;
     bool has_positions = one_in(3), sandwiched = one_in(3);
 
     Numbers() {
         Shape& s = shape;
-        s.layers = between(1, 2), s.kv_heads = between(1, 3), s.heads = s.kv_heads * between(1, 5), s.head_dim = 2 * between(1, 20);
-        s.dim = one_in(2) ? 32 * between(1, 3) : one_in(2) ? s.heads * s.head_dim : between(1, 40);
+        s.layers = between(1, 3);
+        for (int i = 0; i < s.layers; i++) choose_heads(i);
+        s.dim = one_in(2) ? 32 * between(1, 3) : one_in(2) ? layers[0].heads * layers[0].head_dim : between(1, 40);
         if (one_in(4)) s.dim = 256;  // whole superblocks
         s.vocab = between(1, 70), s.context = between(0, 3) ? between(1, 40) : between(120, 300), s.eps = 1e-5f;
         s.norm_kind = one_in(2) ? RMS_NORM : LAYER_NORM;
         s.qk_norm_kind = one_in(2) ? NO_NORM : one_in(2) ? RMS_NORM : LAYER_NORM;
         s.qk_norm_of = between(0, s.qk_norm_kind == LAYER_NORM ? OF_EACH : OF_ALL);
-        s.ropes = between(0, s.layers);
+        s.ropes = between(0, s.layers), s.input_dim = one_in(3) ? between(1, 40) : 0, s.input_activation = between(0, RELU2);
         s.embedding_scale = one_in(2) ? 1 : 2.5f, s.logit_scale = one_in(2) ? 1 : 0.5f, s.final_softcap = one_in(2) ? 0 : 3;
         for (int i = 0; i < s.ropes; i++) {
-            const int dim = 2 * between(1, s.head_dim / 2);
+            int dim = 40;
+            for (const LayerShape& l : layers) dim = std::min(dim, l.head_dim);
+            dim = 2 * between(1, dim / 2);
             ropes.push_back({dim, between(0, 1), values(s.context * dim / 2), values(s.context * dim / 2)});
         }
         for (int i = 0; i < s.layers; i++) add_layer(i);
@@ -94,16 +97,38 @@ struct Numbers {
         embedding_format = format_for(s.dim);
         embedding = matrix_bytes(embedding_format, s.vocab, s.dim);
         add_norm(-1, NORM, s.dim, s.norm_kind);
+        if (s.input_dim) {
+            inputs_format = format_for(s.layers * s.input_dim);
+            inputs = matrix_bytes(inputs_format, s.vocab, s.layers * s.input_dim);
+            add_matrix(-1, INPUT_GATE, 0, {s.layers * s.input_dim}, s.dim);
+            add_vector(-1, INPUTS_NORM, s.input_dim);
+        }
         if (has_positions) add_vector(-1, POSITIONS, s.context * s.dim);
         if (one_in(3)) add_vector(-1, HEAD_BIAS, s.vocab);
     }
 
     bool is_bounded() const { return has_positions || !ropes.empty(); }
 
+    // A layer's heads, and whose keys they read: another's that has its own, of the same heads and window.
+    void choose_heads(int i) {
+        LayerShape l{};
+        if (i && one_in(2)) {
+            const int other = between(0, i - 1);
+            l = layers[other];
+            if (l.keys_of < 0) l.keys_of = other;
+            l.heads = l.kv_heads * between(1, 5);
+        } else {
+            l.kv_heads = between(1, 3), l.heads = l.kv_heads * between(1, 5), l.head_dim = 2 * between(1, 20), l.keys_of = -1;
+            l.window = one_in(2) ? 0 : between(1, 150);
+        }
+        l.values_are_keys = l.keys_of < 0 && one_in(4);
+        layers.push_back(l);
+    }
+
     void add_layer(int i) {
         const Shape& s = shape;
-        LayerShape l{};
-        l.rope = between(-1, s.ropes - 1), l.window = one_in(2) ? 0 : between(1, 150), l.qk_norm_last = between(0, 1);
+        LayerShape& l = layers[i];
+        l.rope = between(-1, s.ropes - 1), l.qk_norm_last = between(0, 1);
         l.gain_length = between(1, 50), l.gain_beta = one_in(3) ? 0.3f : 0;
         l.scale = 0.3f, l.softcap = one_in(3) ? 4 : 0, l.clip = one_in(3) ? 0.5f : 0, l.residual_scale = one_in(3) ? 0.7f : 1;
         l.activation = between(0, ACTIVATIONS - 1), l.gated = l.activation == CLAMPED_SWISH || between(0, 1);
@@ -114,9 +139,10 @@ struct Numbers {
             l.experts = between(1, 6), l.experts_used = between(1, l.experts), l.renormalise = between(0, 1);
             l.shared_ffn = l.gated && one_in(2) ? between(1, 70) : 0;
         }
-        layers.push_back(l);
-        const int kv_rows = s.kv_heads * s.head_dim, q_rows = s.heads * s.head_dim, networks = std::max(l.experts, 1);
-        add_matrix(i, QKV, 0, {q_rows, kv_rows, kv_rows}, s.dim);
+        const int kv_rows = l.kv_heads * l.head_dim, q_rows = l.heads * l.head_dim, networks = std::max(l.experts, 1);
+        std::vector<int32_t> rows = {q_rows};
+        for (int part = l.keys_of >= 0 ? 2 : l.values_are_keys; part < 2; part++) rows.push_back(kv_rows);
+        add_matrix(i, QKV, 0, rows, s.dim);
         add_matrix(i, OUT, 0, {s.dim}, q_rows);
         const Format wide = format_for(s.dim), high = format_for(l.ffn);
         for (int expert = 0; expert < networks; expert++) {
@@ -130,18 +156,28 @@ struct Numbers {
             add_matrix(i, SHARED_DOWN, 0, {s.dim}, l.shared_ffn);
             if (one_in(2)) add_matrix(i, SHARED_SCORE, 0, {1}, s.dim);
         }
+        if (s.input_dim) {
+            add_matrix(i, INPUT_GATE, 0, {s.input_dim}, s.dim), add_matrix(i, INPUT_OUT, 0, {s.dim}, s.input_dim);
+            add_norm(i, INPUT_NORM, s.dim, s.norm_kind);
+        }
+        if (one_in(3)) add_vector(i, SCALE, 1);
+        if (l.keys_of < 0 && one_in(3)) add_vector(i, V_NORM, l.head_dim);
         const bool is_before = between(0, 3);
         if (is_before) add_norm(i, ATTENTION_NORM, s.dim, s.norm_kind);
         if (is_before && !(l.parallel && one_in(2))) add_norm(i, FFN_NORM, s.dim, s.norm_kind);
+        if (is_before && l.experts && s.norm_kind == RMS_NORM && one_in(2)) {
+            for (int slot : {ROUTER_NORM, EXPERTS_NORM, POST_EXPERTS_NORM, POST_SHARED_NORM}) add_vector(i, slot, s.dim);
+            add_vector(i, EXPERT_SCALES, l.experts);
+        }
         if (sandwiched) add_norm(i, POST_ATTENTION_NORM, s.dim, s.norm_kind), add_norm(i, POST_FFN_NORM, s.dim, s.norm_kind);
         if (s.qk_norm_kind) {
             const bool is_shared = s.qk_norm_of == OF_HEAD;
-            add_norm(i, Q_NORM, s.head_dim * (is_shared ? 1 : s.heads), s.qk_norm_kind);
-            add_norm(i, K_NORM, s.head_dim * (is_shared ? 1 : s.kv_heads), s.qk_norm_kind);
+            add_norm(i, Q_NORM, l.head_dim * (is_shared ? 1 : l.heads), s.qk_norm_kind);
+            if (l.keys_of < 0) add_norm(i, K_NORM, l.head_dim * (is_shared ? 1 : l.kv_heads), s.qk_norm_kind);
         }
-        if (one_in(2)) add_vector(i, QKV_BIAS, q_rows + 2 * kv_rows);
+        if (one_in(2)) add_vector(i, QKV_BIAS, q_rows + int(rows.size() - 1) * kv_rows);
         if (one_in(2)) add_vector(i, OUT_BIAS, s.dim);
-        if (one_in(3)) add_vector(i, SINKS, s.heads);
+        if (one_in(3)) add_vector(i, SINKS, l.heads);
         if (l.experts && one_in(2)) add_vector(i, ROUTER_BIAS, l.experts);
         if (one_in(2)) {
             if (l.gated) add_vector(i, GATE_BIAS, networks * l.ffn);
@@ -211,9 +247,11 @@ static void check_hostile_shapes(const Numbers& numbers) {
     };
     for (int wrong : {-1, 0, INT32_MAX, INT32_MIN}) {
         refused([&](Shape& s, LayerShape&) { s.dim = wrong; });
-        refused([&](Shape& s, LayerShape&) { s.heads = wrong; });
-        refused([&](Shape& s, LayerShape&) { s.kv_heads = wrong; });
-        refused([&](Shape& s, LayerShape&) { s.head_dim = wrong; });
+        refused([&](Shape&, LayerShape& l) { l.heads = wrong; });
+        refused([&](Shape&, LayerShape& l) { l.kv_heads = wrong; });
+        refused([&](Shape&, LayerShape& l) { l.head_dim = wrong; });
+        refused([&](Shape& s, LayerShape&) { s.input_dim = wrong ? wrong : -2; });
+        refused([&](Shape&, LayerShape& l) { l.keys_of = wrong < 0 ? wrong - (wrong == -1) : wrong; });
         refused([&](Shape& s, LayerShape&) { s.threads = wrong; });
         refused([&](Shape&, LayerShape& l) { l.ffn = wrong; });
         refused([&](Shape& s, LayerShape& l) { l.rope = wrong < 1 ? std::min(wrong, -2) : s.ropes; });
@@ -222,6 +260,13 @@ static void check_hostile_shapes(const Numbers& numbers) {
         refused([&](Shape&, LayerShape& l) { l.experts = wrong < 1 ? -1 : wrong, l.experts_used = 1; });
     }
     refused([](Shape&, LayerShape& l) { l.window = -1; });
+    refused([](Shape& s, LayerShape&) { s.input_activation = CLAMPED_SWISH; });
+    for (size_t i = 1; i < numbers.layers.size(); i++) {
+        if (numbers.layers[i].keys_of < 0) continue;
+        refused([&](Shape&, LayerShape& l) { (&l)[numbers.layers[i].keys_of].window += 1; });
+        refused([&](Shape&, LayerShape& l) { (&l)[i].head_dim += 2; });
+        refused([&](Shape&, LayerShape& l) { (&l)[i].keys_of = int(i); });
+    }
     refused([](Shape&, LayerShape& l) { l.activation = CLAMPED_SWISH, l.gated = 0; });
     refused([](Shape&, LayerShape& l) { l.experts = 4, l.experts_used = 5; });
     refused([](Shape& s, LayerShape&) { s.ropes = s.layers + 1; });
@@ -273,6 +318,9 @@ static Owned open_model(const Numbers& numbers, int threads, const char* kernels
     require(embed(int(numbers.embedding_format), numbers.embedding.size()) == DONE, "an embedding is taken");
     require(embed(int(numbers.embedding_format), numbers.embedding.size() - 1) == REFUSED, "another size is refused");
     require(embed(-1, 0) == REFUSED && embed(kFormats, 0) == REFUSED, "no such format is refused");
+    const auto lend = [&](int format, size_t size) { return llmchat_set_inputs(model.get(), format, numbers.inputs.data(), size); };
+    require(lend(int(numbers.inputs_format), numbers.inputs.size()) == (shape.input_dim ? DONE : REFUSED), "inputs are taken");
+    require(lend(int(numbers.inputs_format), numbers.inputs.size() + 1) == REFUSED && lend(kFormats, 0) == REFUSED, "no others are");
     for (const auto& [place, values] : numbers.vectors) {
         const auto [layer, slot] = place;
         require(llmchat_set_vector(model.get(), layer, slot, values.data(), values.size()) == DONE, "a vector is taken");
@@ -286,7 +334,8 @@ static Owned open_model(const Numbers& numbers, int threads, const char* kernels
         };
         require(set(i, dim) == DONE, "positions are taken");
         require(set(shape.ropes, dim) == REFUSED && set(-1, dim) == REFUSED, "no such positions are refused");
-        require(set(i, 0) == REFUSED && set(i, 3) == REFUSED && set(i, shape.head_dim + 2) == REFUSED, "no such width is refused");
+        require(set(i, 0) == REFUSED && set(i, 3) == REFUSED, "no such width is refused");
+        for (const LayerShape& l : numbers.layers) require(l.rope != i || set(i, l.head_dim + 2) == REFUSED, "nor one beyond a head's");
     }
     return model;
 }
