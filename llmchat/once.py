@@ -333,6 +333,10 @@ class _Run:
                     narrator.warn(words)
                 if self._session.system and not event.info.has_chat_template and not self._session.raw:
                     narrator.warn("the system prompt is left out: this model has no chat template to put it into.")
+                if self._session.config.lora_scale != 1.0 and not event.info.lora:
+                    narrator.warn("the LoRA scale does nothing: no adapter is open. Give one with --lora.")
+                if self._session.system and self._session.raw:
+                    narrator.warn("the system prompt is left out: --raw gives the model the text alone.")
             case ModelChanged():
                 self._held_notes.append(event.info.notes[-1])
             case PromptProcessing():

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,11 @@ def _parsed(data: bytes) -> dict[str, Any]:
     """A line as an object, whichever way it is written."""
     try:
         value = json.loads(data)
-    except (ValueError, RecursionError):
+    except UnicodeDecodeError:
+        raise UsageError("It is not UTF-8.") from None
+    except RecursionError:
+        raise UsageError("It is nested too deeply.") from None
+    except ValueError:
         raise UsageError('It is no JSON. A prompt is a string in quotes: "Why is the sea salty?"') from None
     match value:
         case str():
@@ -167,6 +172,8 @@ class ResultsFile:
             raise UsageError(f"The results cannot be written to {path}: {describe(error)}.") from None
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
+            if not stat.S_ISREG(os.fstat(self._handle).st_mode):
+                raise UsageError(f"{path} is no file. Without --output the replies are printed.")
             if not lock(self._handle):
                 raise UsageError(f"Another llmchat writes to {path}. Wait for it, or give another file.")
             self._take_up(path, {line.number: line for line in lines})

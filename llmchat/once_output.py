@@ -241,9 +241,9 @@ class Narrator:
             "runs on": f"{info.path_words}{f', because {info.path_reason}' if info.path_reason else ''}",
             "finish": f"{reply.finish_reason} ({reply.finish_detail})",
             "seed": str(reply.seed),
-            "prompt": f"{token_count(reply.prompt_tokens)}, {reply.cached_tokens} from the cache{dropped}, "
-            f"{times.prompt_tokens_per_second:.1f} tokens/s",
-            "reply": f"{token_count(len(reply.token_ids))}{lacking}, {times.tokens_per_second:.1f} tokens/s",
+            "prompt": f"{token_count(reply.prompt_tokens)}, {reply.cached_tokens} from the cache{dropped}"
+            f"{_rate(times.prompt_tokens_per_second)}",
+            "reply": f"{token_count(len(reply.token_ids))}{lacking}{_rate(times.tokens_per_second)}",
             **({"thought": thought_words(reply.thought)} if reply.thought.written else {}),
             **({"guessed": words} if (words := draft_words(reply)) else {}),
             "first token": f"{times.time_to_first_token_seconds:.3f} s",
@@ -252,6 +252,11 @@ class Narrator:
         self.clear()
         for name, value in rows.items():
             print(f"{name + ':':<13}{visible(value)}", file=sys.stderr)
+
+
+def _rate(tokens_per_second: float) -> str:
+    """The speed, with what parts it from what stands before; of a single token nobody can tell."""
+    return f", {tokens_per_second:.1f} tokens/s" if tokens_per_second > 0 else ""
 
 
 def write_json(value: dict[str, Any]) -> None:

@@ -86,7 +86,7 @@ class TrialPrinter:
         """Print the rest, and write the table.
 
         Raises:
-            UsageError: The table cannot be written.
+            LlmchatError: The table cannot be written.
         """
         self.print_ended()
         outcomes, question = self._experiment.outcomes(), self._experiment.question

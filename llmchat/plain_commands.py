@@ -236,7 +236,8 @@ class PlainCommands:
         if (info := self._session.model) is not None:
             self._say(f"Runs on: {info.path_words}{f', because {info.path_reason}' if info.path_reason else ''}")
         self._say(f"Prompt: {token_count(reply.prompt_tokens)}, {reply.cached_tokens} of them from the cache")
-        self._say(f"Reply: {token_count(len(reply.token_ids))}, {times.tokens_per_second:.1f} a second")
+        speed = f", {times.tokens_per_second:.1f} a second" if times.tokens_per_second > 0 else ""
+        self._say(f"Reply: {token_count(len(reply.token_ids))}{speed}")
         if reply.thought.written:
             self._say(f"Thought before the answer: {thought_words(reply.thought)}")
         if words := draft_words(reply):

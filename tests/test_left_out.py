@@ -14,17 +14,25 @@ from tests.conftest import DATA
 from tests.program import Here
 
 LLAMA = ("--model", DATA / "huggingface" / "llama")
+RAW = "llmchat: the system prompt is left out: --raw gives the model the text alone.\n"
 SYSTEM = "llmchat: the system prompt is left out: this model has no chat template to put it into.\n"
 
 
 @pytest.mark.parametrize("flags", [("--model", "tiny"), ("--model", "tiny", "--dry-run")])
 def test_a_system_prompt_for_a_model_without_a_template(flags: tuple[str, ...], here: Here) -> None:
-    """It has no place; --quiet says nothing, and neither is said where --raw asked for it."""
+    """It has no place; --quiet says nothing. Where there is a template, --raw goes past it."""
     asked = ("--once", *flags, "-p", "hi", "--system", "Be brief.", "-n", "3")
     assert here(*asked)[::2] == (0, SYSTEM)
     assert here(*asked, "--quiet")[::2] == (0, "")
-    for raw in ((), ("--raw",)):
-        assert here("--once", *LLAMA, *raw, "-p", "hi", "--system", "Be brief.", "-n", "3").err == ""
+    with_template = ("--once", *LLAMA, "-p", "hi", "--system", "Be brief.", "-n", "3")
+    assert here(*with_template).err == ""
+    assert here(*with_template, "--raw").err == here(*with_template, "--raw", "--dry-run").err == RAW
+
+
+def test_a_lora_scale_without_an_adapter(here: Here) -> None:
+    """It would scale nothing."""
+    said = here("--once", "-m", "tiny", "-p", "hi", "-n", "3", "--lora-scale", "0.5").err
+    assert said == "llmchat: the LoRA scale does nothing: no adapter is open. Give one with --lora.\n"
 
 
 def test_plain_says_it_too(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:

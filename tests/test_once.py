@@ -95,6 +95,11 @@ def test_standard_output_is_the_reply_and_one_line_end(here: Here) -> None:
     assert done.out == reply_of(here, *given)["text"] + "\n"
 
 
+def test_the_speed_of_a_single_token_is_not_told(here: Here) -> None:
+    """Nobody can tell it: it is not 0."""
+    assert "reply:       1 token\n" in here(*TINY, *PROMPT, "-n", "1", "--stats").err
+
+
 def test_json_is_one_object_with_everything_known(here: Here) -> None:
     """`--json` has the keys that scripts rely on, and settings that make the reply again."""
     reply = reply_of(here, *PROMPT, "--temperature", "1.2", "--stop", "zebra")

@@ -15,7 +15,7 @@ import pytest
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.job import Job
 from llmchat.errors import UsageError
-from llmchat.once_lines import Given, read_lines
+from llmchat.once_lines import Given, ResultsFile, read_lines
 from tests.patience import PATIENCE_SECONDS
 from tests.program import Here, command
 
@@ -133,8 +133,8 @@ def test_a_signal_keeps_what_has_been_answered(tmp_path: Path) -> None:
         ('[{"role": "assistant", "content": "a"}]', "must be the user's"),
         ('"a\\u0000b"', "zero byte"),
         ('"\\ud800"', "not UTF-8"),
-        ("[" * 100_000, "no JSON"),
-        ('"\xff', "no JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ('"\xff', "not UTF-8"),
     ],
 )
 def test_what_a_line_may_be(line: str, said: str) -> None:
@@ -168,3 +168,9 @@ def test_mistakes_end_with_code_2_before_a_model_is_opened(here: Here, words: tu
     """One line that says what to do."""
     code, out, err = here("--model", "no-such-model", "--once", *words)
     assert (code, out) == (2, "") and said in err and err.count("\n") == 1
+
+
+def test_results_go_into_a_file() -> None:
+    """A device keeps nothing that could be gone on with."""
+    with pytest.raises(UsageError, match="is no file"):
+        ResultsFile(Path("/dev/null"), [])

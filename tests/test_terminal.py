@@ -58,6 +58,19 @@ def test_a_conversation_from_start_to_end() -> None:
         assert oct(path.stat().st_mode & 0o777) == "0o600"
 
 
+def test_where_no_log_can_be_kept_the_window_is_as_ever(sandbox: Path) -> None:
+    """A home that cannot be written, or is full: what native code writes goes nowhere then."""
+    (sandbox / "state").write_text("in the way")
+    with terminal("-n", "5") as it:
+        it.wait_for("ready")
+        it.press("Alice was\r")
+        it.wait_for("5 tok")
+        assert "\u241b" not in it.text
+        it.press("\x11")
+        it.wait_for_end()
+        assert it.raw.count(ENTERED) == it.raw.count(LEFT) == 1 and it.modes_now == it.modes
+
+
 def test_a_signal_in_mid_reply_keeps_what_there_is() -> None:
     """A shutdown loses nothing and leaves the terminal clean."""
     with terminal("-n", "100000") as it:

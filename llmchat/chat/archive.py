@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from dataclasses import dataclass
 from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from pathlib import Path
@@ -75,18 +76,28 @@ class TranscriptSummary:
 
 def list_transcripts(directory: Path | None = None) -> list[TranscriptSummary]:
     """The saved conversations, the one written to last first. Files that are no transcripts are passed over."""
-    found = []
-    for path in (directory or transcripts_dir()).glob(f"*{SUFFIX}"):
+    return recent_transcripts(sys.maxsize, directory)
+
+
+def recent_transcripts(most: int, directory: Path | None = None) -> list[TranscriptSummary]:
+    """Those that were written to last, the newest first, without reading the others."""
+    paths = sorted(
+        (directory or transcripts_dir()).glob(f"*{SUFFIX}"), key=lambda path: (_modified(path), path.name), reverse=True
+    )
+    found: list[TranscriptSummary] = []
+    for path in paths:
+        if len(found) == most:
+            break
         with contextlib.suppress(OSError, TranscriptError):
             # Opening a pipe would wait for somebody who writes.
             if path.is_file():
                 found.append(_summarize(path))
-    return sorted(found, key=lambda summary: (summary.modified, summary.path.name), reverse=True)
+    return found
 
 
 def latest_transcript(directory: Path | None = None) -> Path | None:
     """The conversation that was written to last; None if there is none."""
-    summaries = list_transcripts(directory)
+    summaries = recent_transcripts(1, directory)
     return summaries[0].path if summaries else None
 
 
@@ -132,10 +143,10 @@ def _summarize(path: Path) -> TranscriptSummary:
 
 
 def _modified(path: Path) -> datetime:
-    """When a file was written to; long ago where its time is none that a calendar has."""
+    """When a file was written to; long ago where nobody knows, or its time is none that a calendar has."""
     try:
         moment = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    except (ValueError, OverflowError):
+    except (OSError, ValueError, OverflowError):
         return _LONG_AGO
     return moment if MINYEAR < moment.year < MAXYEAR else _LONG_AGO
 

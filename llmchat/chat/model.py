@@ -88,6 +88,11 @@ class ModelInfo:
         return f"{self.engine} {self.dtype}{device}" + (" · CUDA graph" if self.cuda_graph else "")
 
     @property
+    def thread_words(self) -> str:
+        """Such as "2 threads"."""
+        return f"{self.threads} thread{'s' if self.threads != 1 else ''}"
+
+    @property
     def why_words(self) -> str:
         """The same as a sentence without its stop."""
         runner = "the native step" if self.engine == "native" else self.engine

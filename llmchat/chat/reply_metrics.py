@@ -17,7 +17,7 @@ import tomli_w
 
 from llmchat.chat.comparison import first_difference
 from llmchat.chat.turn import Reply
-from llmchat.errors import UsageError
+from llmchat.errors import LlmchatError, UsageError
 from llmchat.files import describe, write_text
 
 SUFFIXES = (".toml", ".csv")
@@ -137,13 +137,14 @@ def save_table(path: Path, outcomes: Sequence[Outcome], about: Mapping[str, str]
     """Write a table to a file, as TOML or CSV by its name; arguments as for `table_text`.
 
     Raises:
-        UsageError: The name ends in neither, or the file cannot be written.
+        UsageError: The name ends in neither.
+        LlmchatError: The file cannot be written.
     """
     check_table_path(path)
     try:
         write_text(path, table_text(outcomes, path.suffix, about))
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {describe(error)}.") from error
+        raise LlmchatError(f"{path} cannot be written: {describe(error)}.") from error
 
 
 def table_text(outcomes: Sequence[Outcome], suffix: str, about: Mapping[str, str]) -> str:

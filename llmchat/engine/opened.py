@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -62,6 +63,14 @@ def all_end_ids(files: Checkpoint | Companions, style: PromptStyle | None) -> tu
     return tuple(dict.fromkeys((*files.end_ids, *(style.end_ids if style else ()))))
 
 
+def core_count() -> int:
+    """The cores that this process may use, 1 or more."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
 def describe(
     files: Checkpoint | Companions,
     spec: ModelSpec,
@@ -79,6 +88,9 @@ def describe(
 ) -> ModelInfo:
     """What was opened, for people and transcripts; the arguments behind the style are `ModelInfo`'s."""
     template = spec.chat_template or ""
+    notes = (*files.notes, *files.tokenizer.notes)
+    if (spec.threads or 0) > (cores := core_count()):
+        notes += (f"{spec.threads} threads were asked for. There are {cores} cores, and more threads are no quicker.",)
     if style is not None and template:
         from llmchat.tokenizers.chat_templates import BUILT_IN_TEMPLATES
 
@@ -102,6 +114,6 @@ def describe(
         training=files.training,
         path_reason=reason,
         parse_special=spec.parse_special,
-        notes=(*files.notes, *files.tokenizer.notes),
+        notes=notes,
         engine=engine,
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +19,7 @@ from llmchat.chat.model import ModelInfo, ModelSpec
 from llmchat.engine.devices import choose_device, choose_dtype, gpu_sign, require_torch, torch_finds_gpu
 from llmchat.engine.free_memory import free_memory
 from llmchat.engine.locating import locate
-from llmchat.engine.opened import PreparedModel, all_end_ids, chosen_style, describe
+from llmchat.engine.opened import PreparedModel, all_end_ids, chosen_style, core_count, describe
 from llmchat.engine.room import advice, footprint_of
 from llmchat.errors import ENGINES_TO_INSTALL, ModelLoadError, UnknownArchitectureError
 from llmchat.files import expanded
@@ -143,7 +142,7 @@ def _prepare_extra(engine: str, spec: ModelSpec, progress: Progress, reason: str
         )
     spec = replace(spec, model=str(found.path))
     # The threads of both spin where others need the cores.
-    threads = spec.threads or default_threads(natively=False)
+    threads = threads_for(spec, natively=False)
     if engine == "transformers":
         from llmchat.engine.extras.transformers_opening import prepare_transformers
 
@@ -198,7 +197,7 @@ def _build_on_torch(
     from llmchat.engine.cuda_graph import capture_cuda_graph
     from llmchat.engine.torch_engine import TorchEngine
 
-    threads = spec.threads or default_threads(natively=False)
+    threads = threads_for(spec, natively=False)
     torch.set_num_threads(threads)
     device = choose_device(spec.device)
     dtype = choose_dtype(spec.dtype, device)
@@ -240,7 +239,7 @@ def _build_natively(
     from llmchat.engine.native.model import NativeModel
     from llmchat.engine.native_engine import NativeEngine
 
-    threads = min(spec.threads or default_threads(natively=True), MOST_THREADS)
+    threads = min(threads_for(spec, natively=True), MOST_THREADS)
     try:
         model = NativeModel(checkpoint, threads, progress, memory, kept_at)
         kernels, reason = f"native {kernels_name()}", path_reason(spec)
@@ -296,15 +295,17 @@ def _place_of_weights(path: Path) -> Path | None:
     return place_for(found.path, found.size) if found.format is GGUF else None
 
 
+def threads_for(spec: ModelSpec, *, natively: bool) -> int:
+    """As many threads as were asked for, but no more than there are cores: they would only wait for one another."""
+    return min(spec.threads or default_threads(natively=natively), core_count())
+
+
 def default_threads(*, natively: bool) -> int:
     """All cores that this process may use; but one for torch, whose threads spin where the window needs the time.
 
     The native step takes as many of them as make it quicker at the moment.
     """
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:
-        cores = os.cpu_count() or 1
+    cores = core_count()
     return cores if natively else max(1, cores - 1)
 
 

@@ -38,8 +38,9 @@ def _show_figures(screen: ChatScreen) -> None:
     session, status = screen.session, screen.status
     running, leaf = session.running, session.transcript.leaf
     if running is None:
-        reply = None if leaf is None or session.model is None else leaf.reply
-        times = Timings() if reply is None else reply.timings
+        reply = None if leaf is None else leaf.reply
+        is_of_it = reply is not None and session.model is not None and reply.model == session.model.name
+        times = reply.timings if reply is not None and is_of_it else Timings()
         status.context_used = _context_used(session)
     elif running.token_ids:
         return

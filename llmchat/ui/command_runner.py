@@ -234,7 +234,7 @@ def _stats(screen: ChatScreen, _: str) -> None:
     if info is not None:
         lines += [
             f"{info.name} · {info.parameter_count / 1e6:.1f} M parameters · {info.weight_format} · "
-            f"{info.path_words} · {info.threads} threads",
+            f"{info.path_words} · {info.thread_words}",
             *([info.why_words] if info.why_words else []),
             f"context {info.context_length} tokens · vocabulary {info.vocab_size} · {info.path}",
             *(f"training: {name} {value:g}" for name, value in info.training.items()),

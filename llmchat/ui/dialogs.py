@@ -23,10 +23,15 @@ def open_transcript(screen: ChatScreen) -> None:
 
     def take(path: Path | None) -> None:
         if path is not None:
-            screen.clear_notes()
-            screen.attempt(lambda: open_conversation(screen, path))
+            go_on_with(screen, path)
 
     screen.app.push_screen(OpenTranscriptScreen(), take)
+
+
+def go_on_with(screen: ChatScreen, path: Path) -> None:
+    """Go on with a saved conversation, if it opens."""
+    screen.clear_notes()
+    screen.attempt(lambda: open_conversation(screen, path))
 
 
 def choose_model(screen: ChatScreen) -> None:

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from llmchat.errors import LlmchatError
 from llmchat.options import StartOptions
@@ -52,20 +52,22 @@ class _Screen(io.FileIO):
             return memoryview(data).nbytes
 
 
+def _open_log() -> TextIO:
+    with contextlib.suppress(OSError, LlmchatError):
+        path = log_path()
+        ensure(path.parent)
+        return open(path, "a", encoding="utf-8", errors="replace")
+    return open(os.devnull, "a", encoding="utf-8", errors="replace")
+
+
 @contextlib.contextmanager
 def _terminal_kept_clean() -> Iterator[None]:
-    """Send what native code writes to descriptors 1 and 2 into the log file.
+    """Send what native code writes to descriptors 1 and 2 into the log file, or nowhere if there can be none.
 
     Textual draws through `sys.__stderr__` and measures through `sys.__stdout__`,
     so both are moved to a copy of the terminal's descriptor first.
     """
-    try:
-        path = log_path()
-        ensure(path.parent)
-        log = open(path, "a", encoding="utf-8", errors="replace")  # noqa: SIM115
-    except (OSError, LlmchatError):
-        yield
-        return
+    log = _open_log()
     logging.basicConfig(stream=log, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     kept, numbers = (sys.__stdout__, sys.__stderr__), (os.dup(1), os.dup(2))
     # One copy of standard output serves both: the window is seen even where errors are redirected.

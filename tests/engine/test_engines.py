@@ -159,6 +159,15 @@ def test_torch_leaves_one_core_to_the_window(monkeypatch: pytest.MonkeyPatch) ->
         assert default_threads(natively=True) == cores
 
 
+def test_no_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would wait for one another, a prompt for minutes; what was asked for is answered in a sentence."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    for device in ("auto", "cpu"):
+        info = open_engine(ModelSpec("tiny", device=device, threads=99), lambda stage, fraction: None).info
+        assert info.threads == 2
+        assert info.notes[-1] == "99 threads were asked for. There are 2 cores, and more threads are no quicker."
+
+
 def test_a_model_in_the_hugging_face_cache_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """hf:ORG/REPO opens what Hugging Face's tools downloaded, and says so if there is nothing."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

@@ -55,7 +55,8 @@ class Window:
 
     @property
     def _shown(self) -> str:
-        return "".join("".join(self._screen.rows[1 : self._box]).split())
+        rows = (row for row in self._screen.rows[1 : self._box] if "Go on with “" not in row)
+        return "".join("".join(rows).split())
 
     @property
     def _draft(self) -> str:

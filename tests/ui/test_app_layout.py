@@ -23,7 +23,7 @@ REPLY = "# Sea\n\nThe *sea* is **wide**.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n`
 
 def sidebar_is_seen(screen: str) -> bool:
     """Whether the sliders are drawn."""
-    return "Temperature" in screen
+    return "Top-k" in screen
 
 
 async def test_the_sidebar_stands_beside_the_transcript_in_a_wide_window() -> None:

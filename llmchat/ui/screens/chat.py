@@ -36,6 +36,7 @@ from llmchat.ui.widgets.prompt_input import PromptInput
 from llmchat.ui.widgets.sampling_panel import SamplingPanel, source_words
 from llmchat.ui.widgets.token_inspector import TokenInspector
 from llmchat.ui.widgets.transcript_view import TranscriptView
+from llmchat.ui.widgets.welcome import Welcome
 from llmchat.ui.worker_reports import WorkerReports
 from llmchat.worker.messages import Event, Request
 
@@ -144,6 +145,20 @@ class ChatScreen(ChatFrame):
         if self.options.prompt:
             self.send(self.options.prompt)
 
+    @on(Welcome.Asked)
+    def send_offered(self, event: Welcome.Asked) -> None:
+        """Send what an empty conversation offers."""
+        self.set_focus(self.prompt)
+        self.send(event.text)
+
+    @on(Welcome.Wanted)
+    def open_offered(self, event: Welcome.Wanted) -> None:
+        """Go on with a conversation of late."""
+        from llmchat.ui import dialogs
+
+        self.set_focus(self.prompt)
+        dialogs.go_on_with(self, event.path)
+
     def take(self, event: Event) -> None:
         """Take in what the worker reports, until the window closes."""
         if self.is_attached and self.app.is_running:
@@ -153,6 +168,8 @@ class ChatScreen(ChatFrame):
 
     def refresh_turns(self) -> None:
         """Bring the transcript up to the session."""
+        is_empty = not self.session.transcript.path() and self.session.running is None and not self.session.queued
+        self.welcome.show(self.session.model, is_shown=is_empty)
         notes = self.notes.blocks(has_model=self.session.state != "empty")
         self.view.set_blocks([*self.dressed(session_blocks(self.session)), *notes])
 

@@ -26,6 +26,7 @@ from llmchat.ui.widgets.status_bar import StatusBar
 from llmchat.ui.widgets.token_inspector import TokenInspector
 from llmchat.ui.widgets.transcript_view import TranscriptView
 from llmchat.ui.widgets.value_row import ValueRow
+from llmchat.ui.widgets.welcome import Welcome
 
 WIDE = 100
 """Columns from which the sidebar has its whole width, and is there from the start."""
@@ -43,6 +44,7 @@ class ChatFrame(Screen[None]):
     """The parts whose keys can be rebound."""
 
     header = getters.query_one(HeaderBar)
+    welcome = getters.query_one(Welcome)
     view = getters.query_one(TranscriptView)
     panel = getters.query_one(SamplingPanel)
     inspector = getters.query_one(TokenInspector)
@@ -68,6 +70,7 @@ class ChatFrame(Screen[None]):
         yield HeaderBar()
         with Horizontal(id="middle"):
             with Vertical():
+                yield Welcome()
                 yield TranscriptView(id="transcript")
                 yield TokenInspector(id="inspector")
             yield SamplingPanel(self._config, id="sampling")
@@ -115,7 +118,10 @@ class ChatFrame(Screen[None]):
         await self.view.run_action(name)
 
     def action_select_turn(self, direction: int) -> None:
-        """Put the turn cursor into the transcript."""
+        """Put the turn cursor into the transcript, or among what an empty one offers."""
+        if self.welcome.has_class("-shown") and all(block.role == "notice" for block in self.view.blocks):
+            self.welcome.choices.focus()
+            return
         self.view.focus()
         self.view.action_select_turn(direction)
 

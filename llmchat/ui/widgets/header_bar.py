@@ -34,7 +34,7 @@ class HeaderBar(OneLine):
             self.model = self.details = self.reason = ""
             return
         self.model, self.reason = info.name, info.path_reason if info.device == "cpu" else ""
-        threads = f"{info.threads} thread{'s' if info.threads != 1 else ''}" if info.device == "cpu" else ""
+        threads = info.thread_words if info.device == "cpu" else ""
         self.details = " · ".join(part for part in (info.weight_format, info.path_words, threads) if part)
 
     def left(self) -> Sequence[Piece]:
