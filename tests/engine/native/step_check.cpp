@@ -340,11 +340,20 @@ static Owned open_model(const Numbers& numbers, int threads, const char* kernels
     return model;
 }
 
-// A copy of a cache, or the cache itself.
+// A copy of a cache, one made from its image, or the cache itself.
 static OwnedCache moved(const Model* model, OwnedCache cache, int length) {
-    if (!one_in(3)) return cache;
+    if (!one_in(2)) return cache;
     OwnedCache copied(llmchat_cache_new(model), llmchat_cache_free);
-    require(llmchat_cache_copy(cache.get(), copied.get(), length) == DONE, "a cache is copied");
+    if (one_in(2)) {
+        require(llmchat_cache_copy(cache.get(), copied.get(), length) == DONE, "a cache is copied");
+        return copied;
+    }
+    std::vector<uint8_t> image(llmchat_cache_image_bytes(cache.get(), length));
+    require(llmchat_cache_write_image(cache.get(), length, image.data(), image.size() + 1) == REFUSED, "an image has one size");
+    require(llmchat_cache_write_image(cache.get(), length, image.data(), image.size()) == DONE, "an image is written");
+    require(llmchat_cache_read_image(copied.get(), length, image.data(), image.size() + 1) == REFUSED, "another size is refused");
+    require(llmchat_cache_read_image(copied.get(), length, image.data(), image.size()) == DONE, "an image is read");
+    if (length) require(llmchat_cache_read_image(copied.get(), length, image.data(), image.size()) == REFUSED, "once");
     return copied;
 }
 
@@ -406,6 +415,8 @@ static void check_refusals(const Numbers& numbers, Model* model) {
     }
     require(llmchat_cache_reserve(cache.get(), -1, 4) == REFUSED && llmchat_cache_reserve(cache.get(), 5, 4) == REFUSED, "nor room before it");
     require(llmchat_cache_copy(cache.get(), other.get(), 2 * kStretch) == REFUSED, "more than a cache holds is not copied");
+    require(llmchat_cache_write_image(cache.get(), 2 * kStretch, logits.data(), llmchat_cache_image_bytes(cache.get(), 2 * kStretch)) == REFUSED,
+            "nor is its image written");
     require(llmchat_cache_copy(cache.get(), cache.get(), 1) == REFUSED, "a cache is not copied to itself");
     require(llmchat_cache_bytes(other.get()) == 0, "a cache takes nothing before it is used");
 }
