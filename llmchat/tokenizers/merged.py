@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tokenizers
@@ -24,9 +23,7 @@ _END = "<|endoftext|>"
 """GPT-2's only control token, which its files do not call one."""
 
 
-def build_bpe(
-    vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], rules: PreTokenizerRules
-) -> tokenizers.Tokenizer:
+def build_bpe(vocab: dict[str, int], merges: list[tuple[str, str]], rules: PreTokenizerRules) -> tokenizers.Tokenizer:
     """A tokenizer without added tokens.
 
     Args:
@@ -38,7 +35,7 @@ def build_bpe(
         Exception: A merge names a piece that is not in the vocabulary; the library's own, see `LibraryErrors`.
     """
     model = models.BPE(
-        dict(vocab), list(merges), ignore_merges=rules.ignore_merges, byte_fallback=not rules.in_bytes, fuse_unk=True
+        vocab, merges, ignore_merges=rules.ignore_merges, byte_fallback=not rules.in_bytes, fuse_unk=True
     )
     backend = tokenizers.Tokenizer(model)
     backend.pre_tokenizer = build_pre_tokenizer(rules)
