@@ -42,7 +42,7 @@ def walk(engine: Engine, ids: list[int], drafts: Callable[[int], list[int]]) -> 
     return [engine.decode(ids[place], drafts(place)).tobytes() for place in range(3, len(ids))]
 
 
-@pytest.mark.parametrize("name", ["mistral_window", "gemma3", "gpt_oss", "cohere2", "phi3_longrope"])
+@pytest.mark.parametrize("name", ["mistral_window", "gemma3", "gemma4_mixture", "gpt_oss", "cohere2", "phi3_longrope"])
 def test_no_logit_depends_on_drafts(name: str) -> None:
     """Right, half right, wrong and too long ones, behind full windows and where positions begin to be stretched."""
     engine = variant(VARIANTS / name, "native")

@@ -44,7 +44,9 @@ def kept(engine: NativeEngine) -> Reading:
     return reading
 
 
-@pytest.mark.parametrize("name", ["llama_head_dim", "gemma3", "gpt_oss", "phi3_longrope", "gpt2_inner"])
+@pytest.mark.parametrize(
+    "name", ["llama_head_dim", "gemma3", "gemma4_sharing", "gpt_oss", "phi3_longrope", "gpt2_inner"]
+)
 def test_another_process_goes_on_where_one_was(name: str, tmp_path: Path) -> None:
     """From a file, past full windows and stretched positions too: nothing is read again, the logits are the same."""
     first, path = opened(name), tmp_path / "a.kv"
