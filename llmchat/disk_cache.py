@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +53,8 @@ def make_room(directory: Path, size: int) -> bool:
     Returns:
         False if it may not: the disk is too full, or the directory cannot be made.
     """
+    import shutil
+
     try:
         paths.ensure(directory)
         kept = sorted(_files(directory), key=lambda one: one.used)

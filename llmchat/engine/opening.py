@@ -35,6 +35,22 @@ _MOST_PREPARED = 2**29
 _PLENTY = 4
 """Nothing is got ready where less than so many times as much is free."""
 
+_LEAST_KEPT = 256 * 2**20
+"""Bytes of a model's file: smaller ones are repacked in less time than a file is worth."""
+
+
+@contextlib.contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Look for no garbage: a vocabulary is many objects that stay, and they would be gone through over and over."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
 
 def open_engine(spec: ModelSpec, progress: Progress, cancel: threading.Event | None = None) -> Engine:
     """Open a model in one go, on the thread that will use the engine; arguments as for `prepare_model`.
@@ -69,8 +85,7 @@ def prepare_model(
     if spec.engine in ENGINES_TO_INSTALL:
         return _prepare_extra(spec.engine, spec, progress, "it was asked for")
     try:
-        with _collector_at_rest():
-            return _prepare_plan(spec, progress)
+        return _prepare_plan(spec, progress)
     except UnknownArchitectureError as unknown:
         if spec.engine != "auto" or not is_installed(unknown.extra):
             raise
@@ -78,6 +93,7 @@ def prepare_model(
         return _prepare_extra(unknown.extra, spec, progress, why)
 
 
+@_collector_at_rest()
 def _prepare_plan(spec: ModelSpec, progress: Progress) -> PreparedModel:
     """Prepare a model for the native step, or for torch where that is asked for or the native step cannot run it."""
     reason = why_torch(spec)
@@ -105,19 +121,6 @@ def _prepare_plan(spec: ModelSpec, progress: Progress) -> PreparedModel:
         build = partial(_build_natively, checkpoint, spec, style, memory, kept_at, progress)
     footprint = footprint_of(checkpoint, spec, prepared, on_torch=bool(reason))
     return PreparedModel(checkpoint.name, build, footprint, prepared, advice(checkpoint, spec, on_torch=bool(reason)))
-
-
-@contextlib.contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Look for no garbage: a vocabulary is many objects that stay, and they would be gone through over and over."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _prepare_extra(engine: str, spec: ModelSpec, progress: Progress, reason: str) -> PreparedModel:
@@ -223,6 +226,7 @@ def _build_on_torch(
         raise ModelLoadError(f"There is not enough memory for {checkpoint.name}.") from error
 
 
+@_collector_at_rest()
 def _build_natively(
     checkpoint: Checkpoint,
     spec: ModelSpec,
@@ -289,10 +293,13 @@ def _size_of_weights(path: Path) -> int:
 def _place_of_weights(path: Path) -> Path | None:
     """The file in the cache that has a GGUF model's weights repacked, or will have; None where it has none."""
     from llmchat.checkpoints.formats import GGUF, recognise
-    from llmchat.engine.native.kept_weights import place_for
 
     found = recognise(path)
-    return place_for(found.path, found.size) if found.format is GGUF else None
+    if found.format is not GGUF or found.size < _LEAST_KEPT:
+        return None
+    from llmchat.engine.native.kept_weights import place_for
+
+    return place_for(found.path)
 
 
 def threads_for(spec: ModelSpec, *, natively: bool) -> int:

@@ -16,7 +16,7 @@ import pytest
 from llmchat import disk_cache
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Checkpoint
-from llmchat.engine.native import kept_weights
+from llmchat.engine import opening
 from llmchat.engine.native.cache import NativeCache
 from llmchat.engine.native.kept_weights import Keeper, place_for
 from llmchat.engine.native.model import Floats, NativeModel
@@ -128,17 +128,16 @@ def test_a_bus_error_that_is_not_ours_ends_a_process_as_ever(tmp_path: Path) -> 
     assert done.returncode == -7
 
 
-def test_small_models_and_changed_ones_have_no_file(tmp_path: Path) -> None:
-    """What would gain nothing is not kept; another time or another beginning is another model."""
+def test_a_changed_model_has_another_file(tmp_path: Path) -> None:
+    """Another time or another beginning is another model."""
     model = tmp_path / "model.gguf"
     model.write_bytes(b"GGUF" + bytes(100))
-    assert place_for(model, kept_weights.LEAST_BYTES - 1) is None
-    first = place_for(model, kept_weights.LEAST_BYTES)
+    first = place_for(model)
     os.utime(model, (1, 1))
-    second = place_for(model, kept_weights.LEAST_BYTES)
+    second = place_for(model)
     model.write_bytes(b"GGUF" + bytes(99) + b"\1")
     os.utime(model, (1, 1))
-    third = place_for(model, kept_weights.LEAST_BYTES)
+    third = place_for(model)
     assert first is not None and len({first, second, third}) == 3
 
 
@@ -156,7 +155,7 @@ def test_a_file_is_mapped_the_second_time_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Here
 ) -> None:
     """Until the kept weights are removed by `llmchat models --clean`, which says how much that was."""
-    monkeypatch.setattr(kept_weights, "LEAST_BYTES", 0)
+    monkeypatch.setattr(opening, "_LEAST_KEPT", 0)
     model = tmp_path / "model.gguf"
     shutil.copy(DATA / "architectures-gguf" / "ministral3.gguf", model)
     spec = ModelSpec(str(model), tokenizer=str(DATA / "llmbuilder-2.0.0-tiny" / "tokenizer"))

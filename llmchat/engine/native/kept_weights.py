@@ -27,9 +27,6 @@ from llmchat.engine.native.library import kernels_name, load_library
 from llmchat.errors import UsageError
 from llmchat.models.plan import Experts, ModelPlan
 
-LEAST_BYTES = 256 * 2**20
-"""Smaller models are repacked in less time than a file is worth."""
-
 ALIGNMENT = 4096
 """Bytes to a multiple of which each matrix begins."""
 
@@ -65,15 +62,10 @@ class KeptIndex(NamedTuple):
     file_bytes: int
 
 
-def place_for(path: Path, size: int) -> Path | None:
-    """Where the weights of a model are kept; None where they are not.
-
-    Args:
-        path: Its file, or one of several.
-        size: Bytes of its weights.
-    """
+def place_for(path: Path) -> Path | None:
+    """Where the weights of the model of a file are kept, or of several of which it is one; None where they are not."""
     library = load_library()
-    if size < LEAST_BYTES or library is None or not (of_model := fingerprint(path)):
+    if library is None or not (of_model := fingerprint(path)):
         return None
     made_by = f"{_VERSION} {library.llmchat_sources().decode()} {kernels_name()}"
     name = hashlib.sha256(f"{of_model} {made_by}".encode()).hexdigest()[:32]

@@ -17,7 +17,6 @@ from llmchat.checkpoints.checkpoint import Adapter, Checkpoint, RawTensor
 from llmchat.engine.architectures.frequencies import rope_frequencies, rope_magnitude
 from llmchat.engine.native.adapters import placed_pairs
 from llmchat.engine.native.interface import constants
-from llmchat.engine.native.kept_weights import Keeper, matrices_of, take_over
 from llmchat.engine.native.library import BLOCK_ROWS, KERNELS_VARIABLE, WIDTH, PreparedMemory, load_library
 from llmchat.engine.native.lookup import CODED, LOOKED_UP, set_table, unpack
 from llmchat.engine.native.shapes import layer_shapes, model_shape, ropes_of
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llmchat.engine.native.cache import NativeCache
+    from llmchat.engine.native.kept_weights import Keeper
 
 Floats = NDArray[np.float32]
 
@@ -108,7 +108,7 @@ class NativeModel:
         # What a step is given lies in the same places each time: it costs a small model time to make them anew.
         self._ids, self._places, self._handles = (c_int32 * WIDTH)(), (c_int32 * WIDTH)(), (c_void_p * WIDTH)()
         self._keeper: Keeper | None = None
-        self.is_mapped = kept_at is not None and take_over(library, self.handle, kept_at)
+        self.is_mapped = kept_at is not None and self._take_over(kept_at)
         """Whether the weights lie in a file that others may map too."""
         if not self.is_mapped:
             for index, layer in enumerate(self.plan.layers):
@@ -122,8 +122,7 @@ class NativeModel:
         self._load_global_vectors()
         self._reserve_positions(1)
         if kept_at is not None and not self.is_mapped and not self._widened:
-            rows = _FORMATS.index(self._embedding_kind), self._embedding.data.cast("B")
-            self._keeper = Keeper(kept_at, matrices_of(library, self.handle, self.plan), rows)
+            self._keep(kept_at)
         if checkpoint.adapter is not None:
             self._add(checkpoint.adapter)
         checkpoint.check_unchanged()
@@ -255,6 +254,19 @@ class NativeModel:
                     int(rope.interleaved),
                 )
             )
+
+    def _take_over(self, path: Path) -> bool:
+        """Map matrices and embedding, where they are kept in a file."""
+        from llmchat.engine.native.kept_weights import take_over
+
+        return take_over(self.library, self.handle, path)
+
+    def _keep(self, path: Path) -> None:
+        """Begin to write them to a file."""
+        from llmchat.engine.native.kept_weights import Keeper, matrices_of
+
+        rows = _FORMATS.index(self._embedding_kind), self._embedding.data.cast("B")
+        self._keeper = Keeper(path, matrices_of(self.library, self.handle, self.plan), rows)
 
     def _load_matrices(self, index: int, layer: Layer) -> None:
         prefix = f"layers.{index}."
