@@ -74,6 +74,10 @@ def _taken(tensor: RawTensor, stored: Stored) -> RawTensor:
     """What a parameter takes of one of the file's tensors."""
     if stored.transposed:
         tensor = _transposed(tensor)
+    if stored.spread:
+        tensor = RawTensor(
+            tensor.kind, (*tensor.shape[:-2], tensor.shape[-1]), tensor.data.reshape(tensor.shape[0], -1)
+        )
     if stored.group:
         tensor = rows_of(tensor, stored)
     if stored.added:

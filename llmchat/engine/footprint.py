@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from llmchat.models.plan import Attention, ModelPlan, Shape
+from llmchat.models.plan import Attention, ModelPlan, Shape, is_kept_whole
 
 CONTEXT = 4096
 """Tokens of the conversation that memory is reckoned for, where the model's context is as long."""
@@ -89,7 +89,7 @@ def footprint_on_torch(
         kept = read = 0
         for name, shape in parts:
             count = math.prod(shape)
-            kept += count * (4 if _is_always_float32(name) else number_bytes)
+            kept += count * (4 if is_kept_whole(name) else number_bytes)
             is_float, of_file = kinds[name] in _FLOATS, _packed(kinds[name]) * count // 256
             read += of_file if is_float else of_file + 4 * count
             if number_bytes * count != (of_file if is_float else 4 * count):
@@ -132,13 +132,9 @@ def _read_in_order(plan: ModelPlan) -> Iterator[tuple[str, Shape]]:
     yield from ((name, shapes[name]) for name in last)
 
 
-def _is_always_float32(name: str) -> bool:
-    return "norm" in name or name.endswith(("sinks.weight", "scales.weight"))
-
-
 def _is_matrix(name: str, shape: Shape) -> bool:
     """Whether the native step packs a parameter, and does not keep it in float32."""
-    return len(shape) > 1 and not name.endswith(".bias") and not _is_always_float32(name) and name != "positions.weight"
+    return len(shape) > 1 and not name.endswith(".bias") and not is_kept_whole(name) and name != "positions.weight"
 
 
 def _joined_name(name: str) -> str:

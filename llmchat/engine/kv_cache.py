@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from llmchat.models.plan import Attention
+from llmchat.engine.delta_state import DeltaState, DeltaStates
+from llmchat.models.plan import Attention, DeltaNet
 
 
 class LayerCache:
@@ -58,6 +59,7 @@ class KVCache:
     def __init__(
         self,
         layers: Sequence[Attention],
+        deltas: Mapping[int, DeltaNet] | None = None,
         *,
         capacity: int,
         batch: int = 1,
@@ -68,6 +70,7 @@ class KVCache:
 
         Args:
             layers: Of the model.
+            deltas: Layers that have a state in place of keys, by their numbers.
             capacity: Positions that fit.
             batch: Sequences.
             dtype: Of keys and values.
@@ -82,6 +85,10 @@ class KVCache:
             return torch.empty(batch, heads, places, layer.head_dim, dtype=dtype, device=device)
 
         self.layers = [LayerCache(empty(layer), empty(layer)) for layer in layers]
+        self.states = DeltaStates(
+            {at: DeltaState.empty(delta, batch, dtype, self.device) for at, delta in (deltas or {}).items()}
+        )
+        """What layers without keys have read."""
         self.length = 0
         self.text_length = 0
         """How long the text will be at least, for positions that depend on it."""
@@ -129,6 +136,8 @@ class KVCache:
 
     def mark(self) -> None:
         """Let `rewind` come back to this length, whatever is appended."""
+        if self.states.of_layer:
+            self.states.mark(self.length)
         if any(self.windows):
             self._marked = (
                 self.length,
@@ -147,6 +156,8 @@ class KVCache:
             How many positions are left.
         """
         length = min(length, self.length)
+        if self.states.of_layer and length < self.length:
+            length = self.states.rewind(length)
         if not self._can_go_on(length):
             length = self._restored(length)
         self.length = length
@@ -174,6 +185,7 @@ class KVCache:
         """
         self.length, self._read, self._written = other.length, other._read, self.capacity
         self.text_length, self._marked = other.text_length, other._marked
+        self.states = other.states.of_lanes(lanes)
         for own, source, window in zip(self.layers, other.layers, self.windows, strict=True):
             # Only what is filled is copied: memory beyond it that nobody touches costs nothing.
             filled = min(other._read, source.places, own.places) if window else self.length

@@ -53,7 +53,8 @@ class TorchEngine(PrefixEngine):
         super().__init__(tokenizer, info, model.plan, end_ids=end_ids, prompt_style=prompt_style)
         self.model = model
         self.device = device
-        self._is_static = capture is not None
+        # A recorded step is tried before it counts, which states of fixed size would remember.
+        self._is_static = capture is not None and model.plan.goes_back
         self._capture = capture
         self.cache = self.make_cache(1)
         self._decoder = self.make_decoder(self.cache)

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 from llmchat.errors import ModelLoadError
 from llmchat.models.facts import LARGEST
-from llmchat.models.plan import Attention, Dense, Experts, Layer, ModelPlan, Rope
+from llmchat.models.plan import Attention, DeltaNet, Dense, Experts, Layer, ModelPlan, Rope
+
+_LONGEST_KERNEL = 64
+"""Positions of a convolution."""
 
 
 def check_plan(path: object, plan: ModelPlan) -> None:
@@ -50,7 +53,7 @@ def _wrong_sharing(plan: ModelPlan, index: int, attention: Attention) -> Iterato
 
 
 def _wrong_layer(layer: Layer) -> Iterator[str]:
-    yield from _wrong_attention(layer.attention)
+    yield from _wrong_attention(layer.attention) if layer.delta is None else _wrong_delta(layer.delta)
     if not math.isfinite(layer.residual_scale):
         yield "residual_scale"
     if layer.input is not None and not 0 < layer.input.dim <= LARGEST:
@@ -83,6 +86,14 @@ def _wrong_attention(attention: Attention) -> Iterator[str]:
         yield "attention"
     if attention.rope is not None:
         yield from _wrong_rope(attention.rope, attention.head_dim)
+
+
+def _wrong_delta(delta: DeltaNet) -> Iterator[str]:
+    sizes = (delta.key_heads, delta.value_heads, delta.key_dim, delta.value_dim, delta.kernel)
+    if not all(0 < size <= LARGEST for size in sizes) or delta.channels > LARGEST or delta.kernel > _LONGEST_KERNEL:
+        yield "the size of its delta nets"
+    elif delta.value_heads % delta.key_heads:
+        yield "the heads of its delta nets"
 
 
 def _wrong_rope(rope: Rope, head_dim: int) -> Iterator[str]:

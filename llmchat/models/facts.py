@@ -62,6 +62,11 @@ _KEYS: Mapping[str, _Key] = {
     "experts_used": _Key(("num_experts_per_tok",), "expert_used_count"),
     "expert_dim": _Key(("moe_intermediate_size",), "expert_feed_forward_length"),
     "shared_dim": _Key(("shared_expert_intermediate_size",), "expert_shared_feed_forward_length"),
+    "linear_num_key_heads": _Key(("linear_num_key_heads",), "ssm.group_count"),
+    "linear_num_value_heads": _Key(("linear_num_value_heads",), "ssm.time_step_rank"),
+    "linear_key_head_dim": _Key(("linear_key_head_dim",), "ssm.state_size"),
+    "linear_value_head_dim": _Key(("linear_value_head_dim",), "ssm.inner_size"),
+    "linear_conv_kernel_dim": _Key(("linear_conv_kernel_dim",), "ssm.conv_kernel"),
     "layer_input_dim": _Key(("hidden_size_per_layer_input",), "embedding_length_per_layer_input"),
     "shared_layers": _Key(("num_kv_shared_layers",), "attention.shared_kv_layers"),
 }

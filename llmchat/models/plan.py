@@ -19,6 +19,14 @@ Activation = Literal["silu", "gelu", "gelu_tanh", "relu2", "clamped_swish"]
 """silu(x) = x σ(x); gelu: exact; gelu_tanh: its tanh approximation; relu2: max(x, 0)²;
 clamped_swish: gpt-oss's min(g, 7) σ(1.702 g) * (clip(u, ±7) + 1), which is gated by nature."""
 
+_KEPT_WHOLE = ("sinks.weight", "scales.weight", "gain.weight", "rate.weight", "decay.bias")
+
+
+def is_kept_whole(name: str) -> bool:
+    """Whether a parameter is small and stays in float32, whatever the precision that is computed in."""
+    return "norm." in name or name.endswith(_KEPT_WHOLE)
+
+
 CLAMP_LIMIT, CLAMP_ALPHA = 7.0, 1.702
 """The constants of clamped_swish."""
 
@@ -108,6 +116,8 @@ class Attention:
     """Over each head's values; without parameters."""
     values_are_keys: bool = False
     """Whether values are the keys as they come out of their matrix, before norm and rotation."""
+    gated: bool = False
+    """Whether what the heads give is multiplied by the logistic function of one more projection."""
     keys_of: int | None = None
     """The layer before whose keys and values it reads: it has none of its own, and all else of theirs is as there."""
 
@@ -138,6 +148,10 @@ class Attention:
         yield "attention.o_proj.weight", (dim, self.q_dim)
         if self.out_bias:
             yield "attention.o_proj.bias", (dim,)
+        if self.gated:
+            yield "attention.gate_proj.weight", (self.q_dim, dim)
+            if self.bias:
+                yield "attention.gate_proj.bias", (self.q_dim,)
         if self.qk_norm is not None:
             for part, heads in (("q", self.heads), ("k", self.kv_heads)):
                 if part == "k" and self.keys_of is not None:
@@ -150,6 +164,51 @@ class Attention:
                 yield from self.qk_norm.tensors(f"attention.{part}_norm", *shape)
         if self.sinks:
             yield "attention.sinks.weight", (self.heads,)
+
+
+NO_ATTENTION = Attention(0, 0, 0, 1.0)
+"""Of layers that have something else in its place: it holds no keys and sees none."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaNet:
+    """A gated delta net: a state of fixed size in place of keys and values, behind a short causal convolution.
+
+    The projections of x to queries, keys and values are convolved with the last `kernel` positions; each value head
+    has a decay, and a state that maps keys to values. What it gives is normalised, gated and projected.
+    """
+
+    key_heads: int
+    value_heads: int
+    """A multiple of `key_heads`."""
+    key_dim: int
+    """Channels of each head of queries and keys."""
+    value_dim: int
+    kernel: int
+    norm: Norm
+    """Over what each head gives."""
+    tiled: bool = False
+    """Whether value head j has the queries and keys of head j % key_heads, not those of the j-th part."""
+    rate_is_log: bool = True
+    """Whether the rate of decay is stored as the logarithm of its negative."""
+
+    @property
+    def channels(self) -> int:
+        """What is convolved: queries, keys and values."""
+        return 2 * self.key_heads * self.key_dim + self.value_heads * self.value_dim
+
+    def tensors(self, dim: int) -> Iterator[tuple[str, Shape]]:
+        """Names and shapes of its parameters in a model of this width."""
+        keys, values = self.key_heads * self.key_dim, self.value_heads * self.value_dim
+        for part, rows in (("q", keys), ("k", keys), ("v", values), ("gate", values)):
+            yield f"delta.{part}_proj.weight", (rows, dim)
+        for part in ("beta", "decay"):
+            yield f"delta.{part}_proj.weight", (self.value_heads, dim)
+        yield "delta.conv.weight", (self.channels, self.kernel)
+        yield "delta.rate.weight", (self.value_heads,)
+        yield "delta.decay.bias", (self.value_heads,)
+        yield "delta.gain.weight", (self.value_dim,)
+        yield "delta.o_proj.weight", (dim, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +301,8 @@ class Layer:
     parallel: bool = False
     """Whether both read the same stream; without `ffn_norm` also the same normalised one."""
     residual_scale: float = 1.0
+    delta: DeltaNet | None = None
+    """In place of attention, which then is NO_ATTENTION."""
     input: LayerInput | None = None
     """Added behind the feed-forward network."""
     scaled: bool = False
@@ -253,7 +314,7 @@ class Layer:
             norm: Norm | None = getattr(self, name)
             if norm is not None:
                 yield from norm.tensors(name, dim)
-        yield from self.attention.tensors(dim)
+        yield from self.attention.tensors(dim) if self.delta is None else self.delta.tensors(dim)
         yield from self.ffn.tensors(dim)
         if self.input is not None:
             yield from self.input.tensors(dim)
@@ -311,12 +372,12 @@ class ModelPlan:
     @property
     def forgets(self) -> bool:
         """Whether its KV cache lets go of positions, so that a text cannot go back to any length."""
-        return any(0 < layer.attention.window < self.context_length for layer in self.layers)
+        return not self.goes_back or any(0 < layer.attention.window < self.context_length for layer in self.layers)
 
     @property
     def goes_back(self) -> bool:
         """Whether the last few positions of a text can be taken back, wherever it is."""
-        return True
+        return all(layer.delta is None for layer in self.layers)
 
     def keys_seen(self, length: int) -> Iterator[tuple[Attention, int]]:
         """Each layer's attention, and how many keys a position behind `length` others sees in it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from llmchat.models.facts import Source
 from llmchat.models.plan import ModelPlan, Shape
@@ -29,12 +29,16 @@ class Stored:
     """Whether its last dimension are the rows."""
     transposed: bool = False
     """Whether the file has columns first."""
+    spread: bool = False
+    """Whether the file has a dimension of 1 before the last."""
     added: float = 0.0
     """What is added to every number."""
 
     def shape_in_file(self, shape: Shape) -> Shape:
         """The shape of each of the file's tensors, given the parameter's own."""
         shape = shape[1:] if self.stacked else shape
+        if self.spread:
+            shape = (*shape[:-1], 1, shape[-1])
         if self.group:
             at = len(shape) - (1 if self.is_bias else 2)
             shape = (*shape[:at], shape[at] // self.count * self.group, *shape[at + 1 :])
@@ -50,6 +54,8 @@ class Joined(NamedTuple):
     """Ours, in the order of their rows."""
     grouped: bool = False
     """Whether each head of keys stands with its queries, not all queries, then all keys, then all values."""
+    by: Literal["kv_heads", "heads", "key_heads"] = "kv_heads"
+    """What they are grouped by: heads of keys, of queries, or of a delta net's keys."""
     alternating: bool = False
     """Whether rows of the parts alternate."""
 
@@ -72,6 +78,8 @@ class Layout(NamedTuple):
     """What the file left out of the weights of norms."""
     ignored: re.Pattern[str] | None = None
     """Names of tensors that are no parameters."""
+    spread: tuple[str, ...] = ()
+    """The file's parts with a dimension of 1 before their last."""
     bare: tuple[str, ...] = ()
     """The file's parts whose names end without .weight; their biases end with _bias."""
 
@@ -85,6 +93,7 @@ class Layout(NamedTuple):
         joined: tuple[Joined, ...] = (),
         layer: str | None = None,
         bare: tuple[str, ...] = (),
+        spread: tuple[str, ...] = (),
     ) -> Layout:
         """The layout of a family whose names differ in some."""
         return self._replace(
@@ -95,6 +104,7 @@ class Layout(NamedTuple):
             joined=joined or self.joined,
             layer=layer or self.layer,
             bare=bare or self.bare,
+            spread=spread or self.spread,
         )
 
 
@@ -159,7 +169,8 @@ CONFIG = Layout(
         Joined("mlp.experts.gate_up_proj", _EXPERT_GATE_UP),
     ),
     prefixes=("model.language_model.", "language_model.model.", "model.", "transformer.", "gpt_neox."),
-    ignored=re.compile(r".*(rotary_emb\.inv_freq|attn\.(masked_)?bias|attention\.(masked_)?bias)"),
+    # Layers named mtp guess further tokens: nothing of a text depends on them.
+    ignored=re.compile(r".*(rotary_emb\.inv_freq|attn\.(masked_)?bias|attention\.(masked_)?bias)|(model\.)?mtp\..*"),
     bare=("self_attn.sinks", "mlp.experts.gate_up_proj", "mlp.experts.down_proj"),
 )
 """What Hugging Face's files call things, families' own names aside."""
@@ -283,7 +294,8 @@ class Places:
             found = self._in_file(prefix, candidate, kind)
             if found is not None and not self._holds_others(candidate, found, name):
                 turned = self._is_transposed(candidate, kind)
-                return Stored((found,), is_bias=is_bias, transposed=turned, added=self._offset(name))
+                spread, offset = candidate in self._layout.spread, self._offset(name)
+                return Stored((found,), is_bias=is_bias, transposed=turned, spread=spread, added=offset)
         for joined in self._layout.joined:
             if part in joined.parts and (found := self._in_file(prefix, joined.name, kind)) is not None:
                 share = self._share(joined, part, index)
@@ -306,12 +318,13 @@ class Places:
 
     def _share(self, joined: Joined, part: str, index: int) -> Stored:
         """Which rows of a joined matrix are one part's."""
-        attention = self._plan.layers[index].attention
         if joined.alternating:
             return Stored((), group=len(joined.parts), first=joined.parts.index(part), count=1)
         rows = [self._rows(index, each) for each in joined.parts]
         if joined.grouped:
-            rows = [count // attention.kv_heads for count in rows]
+            layer = self._plan.layers[index]
+            groups: int = getattr(layer.delta if joined.by == "key_heads" else layer.attention, joined.by)
+            rows = [count // groups for count in rows]
         at = joined.parts.index(part)
         return Stored((), group=sum(rows), first=sum(rows[:at]), count=rows[at])
 

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmchat.engine.architectures.delta import DeltaNet
 from llmchat.engine.architectures.rope import rotate
-from llmchat.engine.kv_cache import AnyCache
+from llmchat.engine.kv_cache import AnyCache, KVCache
 from llmchat.engine.linear import Linear, linear
 from llmchat.models import plan as plans
 from llmchat.models.plan import CLAMP_ALPHA, CLAMP_LIMIT, Activation, Dense, Experts, Rope
@@ -86,6 +87,7 @@ class Attention(nn.Module):
             self.q_norm, self.k_norm = (Norm(norm, *shape) for shape in shapes)
         if attention.keys_of is not None:
             self.k_norm = None
+        self.gate_proj = Linear(dim, attention.q_dim, bias=attention.bias) if attention.gated else None
         self.v_norm = None if attention.value_norm is None else Norm(attention.value_norm, attention.head_dim)
         self.sinks = Vector(attention.heads) if attention.sinks else None
 
@@ -126,6 +128,8 @@ class Attention(nn.Module):
         else:
             mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=plan.scale)
         mixed = mixed.view(batch, -1, positions, plan.head_dim).transpose(1, 2).reshape(batch, positions, -1)
+        if self.gate_proj is not None:
+            mixed = mixed * torch.sigmoid(self.gate_proj.forward(x))
         out: Tensor = self.o_proj.forward(mixed)
         return out
 
@@ -309,7 +313,8 @@ class Layer(nn.Module):
     def __init__(self, layer: plans.Layer, dim: int) -> None:
         super().__init__()
         self._parallel, self._scale = layer.parallel, layer.residual_scale
-        self.attention = Attention(layer.attention, dim)
+        self.attention = Attention(layer.attention, dim) if layer.delta is None else None
+        self.delta = None if layer.delta is None else DeltaNet(layer.delta, dim)
         self.ffn = Mixture(layer.ffn, dim) if isinstance(layer.ffn, Experts) else FeedForward(layer.ffn, dim)
         self.attention_norm = _norm(layer.attention_norm, dim)
         self.post_attention_norm = _norm(layer.post_attention_norm, dim)
@@ -321,7 +326,7 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, layer: int, cache: AnyCache | None, place: Place, *, last_only: bool) -> Tensor:
         """The stream after this layer, with `last_only` that of the last position alone."""
         normed = _normed(self.attention_norm, x)
-        mixed = _normed(self.post_attention_norm, self.attention.forward(normed, layer, cache, place))
+        mixed = _normed(self.post_attention_norm, self._mixed(normed, layer, cache, place))
         if last_only:
             x, mixed, normed = x[:, -1:], mixed[:, -1:], normed[:, -1:]
         between = x + mixed * self._scale if self._scale != 1.0 else x + mixed
@@ -335,6 +340,12 @@ class Layer(nn.Module):
         if self.input is not None and place.inputs is not None:
             behind = behind + self.input.forward(behind, place.inputs[:, -behind.shape[1] :, layer])
         return behind if self.scale is None else behind * self.scale.weight
+
+    def _mixed(self, x: Tensor, layer: int, cache: AnyCache | None, place: Place) -> Tensor:
+        if self.delta is not None:
+            return self.delta.forward(x, cache.states.of_layer[layer] if isinstance(cache, KVCache) else None)
+        assert self.attention is not None
+        return self.attention.forward(x, layer, cache, place)
 
 
 def _norm(norm: plans.Norm | None, dim: int) -> Norm | None:

@@ -14,7 +14,7 @@ from llmchat.engine.architectures.layers import Layer, Norm, Place
 from llmchat.engine.architectures.rope import RotaryPositions
 from llmchat.engine.kv_cache import AnyCache, CacheAtPosition, KVCache
 from llmchat.engine.linear import Linear, LowRank, linear
-from llmchat.models.plan import LayerInput, ModelPlan
+from llmchat.models.plan import LayerInput, ModelPlan, is_kept_whole
 
 
 class Network(nn.Module):
@@ -61,8 +61,7 @@ class Network(nn.Module):
         weights, planned = {}, plan.tensors()
         for name in model.state_dict():
             parts = [tensors[part] for part in _part_names(name) if part in planned]
-            # Norms are small and are computed in float32 whatever the weights are.
-            kept = torch.float32 if "norm." in name or name.endswith(("sinks.weight", "scales.weight")) else dtype
+            kept = torch.float32 if is_kept_whole(name) else dtype
             weights[name] = _joined(parts, device, kept, axis=-1 if name.endswith("bias") else -2)
         model.load_state_dict(weights, assign=True)
         if adapter is not None:
@@ -79,6 +78,7 @@ class Network(nn.Module):
         weight = self.embedding.weight
         return KVCache(
             [layer.attention for layer in self.plan.layers],
+            {at: layer.delta for at, layer in enumerate(self.plan.layers) if layer.delta is not None},
             capacity=min(capacity, self.plan.positions) if self.plan.positions else capacity,
             batch=batch,
             dtype=weight.dtype,

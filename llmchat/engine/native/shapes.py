@@ -13,6 +13,8 @@ _MOST_USED = 64
 
 def supports(plan: ModelPlan) -> str:
     """Why the native step cannot run a plan, in a few words; "" if it can."""
+    if not plan.goes_back:
+        return "it has gated delta nets"
     first, own = plan.layers[0].attention, plan.layer_input
     if own is not None and (own.norm.kind != "rms" or own.activation == "clamped_swish"):
         return "of what its layers add of their own embeddings"
@@ -20,6 +22,8 @@ def supports(plan: ModelPlan) -> str:
         mixed = layer.attention
         if layer.input is not None and layer.residual_scale != 1.0:
             return "its layers scale what they add of their own embeddings"
+        if mixed.gated:
+            return "its attention has gates"
         if mixed.value_norm is not None and mixed.value_norm.kind != "rms":
             return "of the way it normalises values"
         if (mixed.qk_norm, mixed.qk_norm_of) != (first.qk_norm, first.qk_norm_of):
