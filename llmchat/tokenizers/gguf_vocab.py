@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from tokenizers import AddedToken
@@ -75,7 +76,7 @@ def _piece_types(types: Sequence[int], count: int) -> list[PieceType]:
     if types and len(types) != count:
         raise _damaged(f"{count} tokens, {len(types)} types")
     known = {kind.value: kind for kind in PieceType}
-    return [known.get(kind, PieceType.NORMAL) for kind in types] or [PieceType.NORMAL] * count
+    return list(map(known.get, types, repeat(PieceType.NORMAL))) or [PieceType.NORMAL] * count
 
 
 def _with_control_types(pieces: Sequence[str], types: Sequence[PieceType]) -> tuple[list[PieceType], tuple[str, ...]]:
@@ -112,7 +113,8 @@ def _merged(
     merges = _merges(_listed(keys, "merges", str))
     with LibraryErrors(ModelLoadError, _damaged("a merge names no token").message):
         backend = build_bpe(vocab, merges, rules)
-    typed = [(piece, kind) for piece, kind in zip(pieces, types, strict=True) if kind is not PieceType.NORMAL]
+    normal = PieceType.NORMAL
+    typed = [(piece, kind) for piece, kind in zip(pieces, types, strict=True) if kind is not normal]
     backend.add_special_tokens([_added(p, True) for p, kind in typed if kind in (PieceType.CONTROL, PieceType.UNKNOWN)])
     backend.add_tokens([_added(piece, False) for piece, kind in typed if kind is PieceType.USER_DEFINED])
     tokenizer = TokenizerJson(
@@ -128,7 +130,7 @@ def _merged(
 
 def _merges(lines: Sequence[str]) -> list[tuple[str, str]]:
     # A piece may itself begin with the separator, so the search starts at its second character.
-    return [(line[:1] + left, right) for line in lines for left, _, right in [line[1:].partition(" ")]]
+    return [(line[:at], line[at + 1 :]) for line in lines for at in [line.find(" ", 1)]]
 
 
 def _added(piece: str, is_special: bool) -> AddedToken:
