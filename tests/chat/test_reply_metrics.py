@@ -11,7 +11,7 @@ import pytest
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.reply_metrics import COLUMNS, Outcome, distinct, measure, save_table, table_rows
 from llmchat.chat.turn import FinishReason, Reply, TokenFacts
-from llmchat.errors import UsageError
+from llmchat.errors import LlmchatError, UsageError
 
 
 def reply(
@@ -89,5 +89,5 @@ def test_a_table_that_cannot_be_saved(tmp_path: Path) -> None:
     """An unknown kind and a missing directory are told in a line."""
     with pytest.raises(UsageError, match=r"\.toml or \.csv"):
         save_table(tmp_path / "table.xls", OUTCOMES, {})
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(LlmchatError, match="cannot be written"):
         save_table(tmp_path / "no" / "table.csv", OUTCOMES, {})
