@@ -212,7 +212,7 @@ def test_chat_templates_and_raw_prompts(here: Here) -> None:
     """A template puts prompts into turns, a system prompt before them; --raw leaves all that out."""
     chat = ("--chat-template", "chatml", *PROMPT)
     counts = [reply_of(here, *given)["usage"]["prompt_tokens"] for given in (
-        (*chat, "--raw"), (*chat, "--raw", "-s", "Be brief.", "--quiet"), chat, (*chat, "-s", "Be brief."), PROMPT)]  # fmt: skip
+        (*chat, "--raw"), (*chat, "--raw", "-s", "Be kind.", "--quiet"), chat, (*chat, "-s", "Be kind."), PROMPT)]  # fmt: skip
     assert counts[0] == counts[1] == counts[4] < counts[2] < counts[3]
 
 
