@@ -211,8 +211,9 @@ def test_a_prompt_past_the_context_slides_and_says_so(here: Here) -> None:
 def test_chat_templates_and_raw_prompts(here: Here) -> None:
     """A template puts prompts into turns, a system prompt before them; --raw leaves all that out."""
     chat = ("--chat-template", "chatml", *PROMPT)
-    counts = [reply_of(here, *given)["usage"]["prompt_tokens"] for given in (
-        (*chat, "--raw"), (*chat, "--raw", "-s", "Be kind.", "--quiet"), chat, (*chat, "-s", "Be kind."), PROMPT)]  # fmt: skip
+    raw, system = (*chat, "--raw"), ("-s", "Be brief.")
+    asked = (raw, (*raw, *system, "--quiet"), chat, (*chat, *system), PROMPT)
+    counts = [reply_of(here, *given)["usage"]["prompt_tokens"] for given in asked]
     assert counts[0] == counts[1] == counts[4] < counts[2] < counts[3]
 
 
