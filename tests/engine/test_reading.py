@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     read(engine, IDS[:300])
     assert engine.reading(1000) is None and engine.readings is engine
     monkeypatch.setattr("llmchat.models.plan.ModelPlan.goes_back", False)
-    assert opened().readings is None
+    assert engine.readings is None
     torch = variant(VARIANTS / "qwen3_window", "torch")
     assert isinstance(torch, TorchEngine) and torch.readings is None
 
