@@ -6,15 +6,15 @@ import io
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
 
 from tests.conftest import DATA
 from tests.hub_server import NOWHERE, Hub, Repo, hub_server, use_hub
-from tests.patience import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS, until
 from tests.program import Here, command, open_terminal, read_terminal, run_program
 
 QWEN = DATA / "huggingface" / "qwen2"
@@ -83,14 +83,6 @@ def test_an_interrupted_fetch_goes_on(hub: Hub, here: Here, tmp_path: Path) -> N
     assert kept
     assert here("-m", "maker/small", *ONCE).code == 0
     assert kept in hub.begun
-
-
-def until(is_so: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    deadline = monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert monotonic() < deadline
-        sleep(0.01)
 
 
 def test_mistakes_end_with_one_line(hub: Hub, here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

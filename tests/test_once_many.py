@@ -6,7 +6,6 @@ import io
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.job import Job
 from llmchat.errors import UsageError
 from llmchat.once_lines import Given, ResultsFile, read_lines
-from tests.patience import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS, until
 from tests.program import Here, command
 
 GIVEN = Given(GenerationConfig(), 100, system="Be kind.")
@@ -107,9 +106,8 @@ def test_a_signal_keeps_what_has_been_answered(tmp_path: Path) -> None:
     path.write_text(f'{short}{{"prompt": "the queen", "max_tokens": 200000}}\n{short}')
     words = ("--prompt-file", str(path), "--jsonl-in", "--output", str(results))
     program = subprocess.Popen(command("--model", "tiny", "--once", *words), stderr=subprocess.PIPE)
-    while not results.exists() or not results.stat().st_size:
-        time.sleep(0.05)
-    time.sleep(0.2)  # The third ended with the first, and waits for the second.
+    # The third ends in the same step as the first, and waits for the second.
+    until(lambda: results.exists() and results.stat().st_size)
     program.send_signal(signal.SIGINT)
     _, err = program.communicate(timeout=PATIENCE_SECONDS)
     assert (program.returncode, err) == (130, b"")

@@ -14,7 +14,7 @@ from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.blocks import dequantise
 from llmchat.checkpoints.checkpoint import Checkpoint
 from llmchat.checkpoints.huggingface import load_huggingface
-from llmchat.engine.native import model as native_model
+from llmchat.engine.native import weight_loader
 from llmchat.engine.opening import open_engine
 from llmchat.errors import ModelLoadError
 from tests.conftest import DATA
@@ -81,7 +81,7 @@ def test_numbers_are_those_of_the_floats(directories: tuple[Path, Path]) -> None
 @pytest.mark.parametrize("dtype", ["auto", "float32"])
 def test_it_runs_as_in_floats(directories: tuple[Path, Path], dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The native step takes the blocks as they are, and torch their numbers."""
-    monkeypatch.delattr(native_model, "_dense")
+    monkeypatch.delattr(weight_loader, "_dense")
     rows = []
     for path, precision in zip(directories, ("float32", dtype), strict=True):
         engine = open_engine(ModelSpec(str(path), tokenizer=TOKENIZER, dtype=precision), lambda stage, fraction: None)

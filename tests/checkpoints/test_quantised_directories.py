@@ -18,7 +18,7 @@ from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.blocks import dequantise
 from llmchat.checkpoints.checkpoint import Checkpoint
 from llmchat.checkpoints.huggingface import load_huggingface
-from llmchat.engine.native import model as native_model
+from llmchat.engine.native import weight_loader
 from llmchat.engine.opening import open_engine
 from llmchat.errors import ModelLoadError
 from tests.conftest import DATA
@@ -171,7 +171,7 @@ def test_numbers_are_those_of_the_definition(
 @pytest.mark.parametrize("dtype", ["auto", "float32"])
 def test_models_run_as_in_floats(tmp_path: Path, way: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The native step takes the blocks as they are, and torch their numbers."""
-    monkeypatch.delattr(native_model, "_dense")
+    monkeypatch.delattr(weight_loader, "_dense")
     rows = []
     for path, precision in zip(write(tmp_path, *WAYS[way][:2]), ("float32", dtype), strict=True):
         engine = open_engine(ModelSpec(str(path), tokenizer=TOKENIZER, dtype=precision), lambda stage, fraction: None)

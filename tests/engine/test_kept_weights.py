@@ -19,7 +19,8 @@ from llmchat.checkpoints.checkpoint import Checkpoint
 from llmchat.engine import opening
 from llmchat.engine.native.cache import NativeCache
 from llmchat.engine.native.kept_weights import Keeper, place_for
-from llmchat.engine.native.model import Floats, NativeModel
+from llmchat.engine.native.model import NativeModel
+from llmchat.engine.native.weight_loader import Floats
 from llmchat.engine.native_engine import NativeEngine
 from llmchat.engine.opening import open_engine
 from llmchat.errors import GenerationError

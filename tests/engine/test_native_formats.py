@@ -15,7 +15,7 @@ import pytest
 
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import Checkpoint, RawTensor
-from llmchat.engine.native import model as native_model
+from llmchat.engine.native import weight_loader
 from llmchat.engine.native.cache import NativeCache
 from llmchat.engine.native.library import KERNELS_VARIABLE, load_library
 from llmchat.engine.native.model import NativeModel
@@ -104,7 +104,7 @@ def test_embeddings_are_read_as_the_file_has_them(kind: str) -> None:
 def test_a_model_in_any_format_agrees_with_torch(kind: str, kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits within 1/500 of their spread, none of the weights having been brought to another format."""
     monkeypatch.setenv(KERNELS_VARIABLE, kernels)
-    monkeypatch.delattr(native_model, "_dense")
+    monkeypatch.delattr(weight_loader, "_dense")
     checkpoint = checkpoint_of(WIDE, lambda name: kind)
     expected = torch_logits(checkpoint, IDS)
     assert np.abs(native_logits(checkpoint, IDS) - expected).max() < 2e-3 * expected.std()
@@ -113,8 +113,8 @@ def test_a_model_in_any_format_agrees_with_torch(kind: str, kernels: str, monkey
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
 def test_formats_may_be_mixed(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Queries, keys and values of several formats run as the file has them, whoever has which rows."""
-    monkeypatch.delattr(native_model, "_dense")
-    monkeypatch.delattr(native_model, "_as_float32")
+    monkeypatch.delattr(weight_loader, "_dense")
+    monkeypatch.delattr(weight_loader, "_as_float32")
     checkpoint = checkpoint_of(WIDE, like_q4_k_m)
     expected = torch_logits(checkpoint, IDS)
     got = native_logits(checkpoint, IDS, threads=threads)

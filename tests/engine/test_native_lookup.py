@@ -11,7 +11,7 @@ import pytest
 
 from llmchat.chat.model import ModelSpec
 from llmchat.checkpoints.checkpoint import RawTensor
-from llmchat.engine.native import model as native_model
+from llmchat.engine.native import weight_loader
 from llmchat.engine.native.library import KERNELS_VARIABLE
 from llmchat.engine.native.lookup import LOOKED_UP
 from llmchat.engine.native.model import NativeModel
@@ -50,7 +50,7 @@ def random_lookups(kind: str, rows: int, cols: int, rng: np.random.Generator) ->
 @pytest.fixture(name="exactly", autouse=True)
 def _exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is brought into 16 bits."""
-    monkeypatch.delattr(native_model, "_dense")
+    monkeypatch.delattr(weight_loader, "_dense")
 
 
 @pytest.mark.parametrize("kind", LOOKED_UP)
@@ -60,7 +60,7 @@ def test_numbers_are_those_of_the_package(kind: str) -> None:
     checkpoint = with_only_a_head(CONFIG, random_matrix("F32", CONFIG.vocab_size, CONFIG.dim, rng, 0.1), np.zeros(768))
     rows = random_lookups(kind, CONFIG.vocab_size, CONFIG.dim, rng)
     checkpoint = replace(checkpoint, raw={**checkpoint.raw, "embedding.weight": rows})
-    kept = NativeModel(checkpoint, 1, lambda stage, fraction: None)._embedding.reshape(-1, 148)
+    kept = NativeModel(checkpoint, 1, lambda stage, fraction: None)._lent[0].reshape(-1, 148)
     scales = kept[:, :4].copy().view(np.float32) * kept[:, 4:20].view(np.int8)
     halves = kept[:, 20:].reshape(-1, 8, 1, 16)
     codes = np.concatenate([halves & 15, halves >> 4], axis=2).reshape(-1, 16, 16)

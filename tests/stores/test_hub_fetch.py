@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from time import monotonic, sleep
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +19,7 @@ from llmchat.stores.hub_name import HubName
 from tests.checkpoints.test_gguf import parts
 from tests.conftest import DATA
 from tests.hub_server import NOWHERE, TOKEN, Hub, Repo, use_hub
-from tests.patience import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS, until
 
 LLAMA = DATA / "huggingface" / "llama"
 NAME = HubName("maker/small")
@@ -42,14 +40,6 @@ def refused(name: HubName = NAME, **options: Any) -> str:
     with pytest.raises(ModelLoadError) as caught:
         fetch(name, **options)
     return caught.value.message
-
-
-def until(is_so: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    deadline = monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert monotonic() < deadline
-        sleep(0.005)
 
 
 def incomplete(name: HubName = NAME) -> list[int]:
