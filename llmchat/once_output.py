@@ -12,7 +12,7 @@ from llmchat.chat.model import ModelInfo
 from llmchat.chat.plain_text import visible
 from llmchat.chat.thought import Thought
 from llmchat.chat.turn import Reply, token_count
-from llmchat.chat.words import draft_words, thought_words
+from llmchat.chat.words import draft_words, thought_words, with_speed
 from llmchat.streams import print_json, steer
 from llmchat.worker.messages import PromptProcessed, PromptTokens, TokensGenerated
 
@@ -236,14 +236,16 @@ class Narrator:
         dropped = f", {reply.dropped_tokens} dropped" if reply.dropped_tokens else ""
         lacking = f", {reply.unknown_tokens} unknown" if reply.unknown_tokens else ""
         lacking += f", {reply.byte_tokens} of them parts of characters" if reply.byte_tokens else ""
+        read = f"{token_count(reply.prompt_tokens)}, {reply.cached_tokens} from the cache{dropped}"
         rows = {
             "model": reply.model,
             "runs on": f"{info.path_words}{f', because {info.path_reason}' if info.path_reason else ''}",
             "finish": f"{reply.finish_reason} ({reply.finish_detail})",
             "seed": str(reply.seed),
-            "prompt": f"{token_count(reply.prompt_tokens)}, {reply.cached_tokens} from the cache{dropped}"
-            f"{_rate(times.prompt_tokens_per_second)}",
-            "reply": f"{token_count(len(reply.token_ids))}{lacking}{_rate(times.tokens_per_second)}",
+            "prompt": with_speed(read, times.prompt_tokens_per_second, "tokens/s", ", "),
+            "reply": with_speed(
+                f"{token_count(len(reply.token_ids))}{lacking}", times.tokens_per_second, "tokens/s", ", "
+            ),
             **({"thought": thought_words(reply.thought)} if reply.thought.written else {}),
             **({"guessed": words} if (words := draft_words(reply)) else {}),
             "first token": f"{times.time_to_first_token_seconds:.3f} s",
@@ -252,11 +254,6 @@ class Narrator:
         self.clear()
         for name, value in rows.items():
             print(f"{name + ':':<13}{visible(value)}", file=sys.stderr)
-
-
-def _rate(tokens_per_second: float) -> str:
-    """The speed, with what parts it from what stands before; of a single token nobody can tell."""
-    return f", {tokens_per_second:.1f} tokens/s" if tokens_per_second > 0 else ""
 
 
 def write_json(value: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from llmchat.chat.history import turn_count
 from llmchat.chat.model import recorded_tokenizer
 from llmchat.chat.presets import apply_preset
 from llmchat.chat.turn import Turn, token_count
-from llmchat.chat.words import draft_words, thought_words, value_words
+from llmchat.chat.words import draft_words, thought_words, value_words, with_speed
 from llmchat.errors import UsageError
 from llmchat.files import describe, write_text
 from llmchat.paths import located
@@ -236,8 +236,7 @@ class PlainCommands:
         if (info := self._session.model) is not None:
             self._say(f"Runs on: {info.path_words}{f', because {info.path_reason}' if info.path_reason else ''}")
         self._say(f"Prompt: {token_count(reply.prompt_tokens)}, {reply.cached_tokens} of them from the cache")
-        speed = f", {times.tokens_per_second:.1f} a second" if times.tokens_per_second > 0 else ""
-        self._say(f"Reply: {token_count(len(reply.token_ids))}{speed}")
+        self._say(with_speed(f"Reply: {token_count(len(reply.token_ids))}", times.tokens_per_second, "a second", ", "))
         if reply.thought.written:
             self._say(f"Thought before the answer: {thought_words(reply.thought)}")
         if words := draft_words(reply):

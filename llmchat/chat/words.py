@@ -46,3 +46,8 @@ def _escaped(text: str) -> str:
     for meant, typed in (("\n", "\\n"), ("\t", "\\t"), (" ", "\\s")):
         text = text.replace(meant, typed)
     return text
+
+
+def with_speed(words: str, tokens_per_second: float, unit: str = "tok/s", joint: str = " · ") -> str:
+    """Words and a speed behind them, where it is known: that of a single token is not."""
+    return f"{words}{joint}{tokens_per_second:.1f} {unit}" if tokens_per_second > 0 else words

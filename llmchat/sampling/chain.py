@@ -146,11 +146,12 @@ def _start(logits: NDArray[np.floating], config: GenerationConfig, position: Pos
 
 def _known_ids(config: GenerationConfig, position: Position) -> IntArray:
     """The ids, ascending, that bans and penalties may act upon."""
-    ids = np.unique(np.array(_banned(config, position), dtype=np.int64))
-    if not config.penalizes:
-        return ids
-    used = position.history.distinct()
-    return np.union1d(ids, used) if ids.size else used
+    used = position.history.distinct() if config.penalizes else _NO_IDS
+    banned = _banned(config, position)
+    return np.union1d(np.array(banned, dtype=np.int64), used) if banned else used
+
+
+_NO_IDS: IntArray = np.empty(0, dtype=np.int64)
 
 
 def _branch(branch: Branch, config: GenerationConfig, position: Position) -> tuple[Branch, ...]:

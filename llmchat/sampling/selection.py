@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from llmchat.sampling.arrays import BoolArray, FloatArray, IntArray
 
 _BINS = 1024
+_LOWEST = -1e300
 _FEW = 512
 """So many scores are sorted as quickly as they are counted."""
 
@@ -56,11 +57,12 @@ def smallest_set(scores: FloatArray, weights: FloatArray, goal: float) -> BoolAr
 
 
 def highest(scores: NDArray[np.floating], count: int) -> IntArray:
-    """The positions, ascending, of the highest scores; all if there are no more than `count`."""
+    """The positions, ascending, of the highest scores, -inf among them; all if there are no more than `count`."""
     if count >= scores.size:
         return np.arange(scores.size)
     places = _places_to_search(scores, count)
-    found = scores[places].astype(np.float64)
+    # Ids that a vocabulary lacks are at -inf, from which no other score is a number of bins away.
+    found = np.maximum(scores[places].astype(np.float64), _LOWEST)
     return places[np.flatnonzero(smallest_set(found, np.ones(found.size), count))]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmchat.chat.quoting import written
 from llmchat.chat.turn import Reply, Turn, token_count
-from llmchat.chat.words import draft_words, thought_words, value_words
+from llmchat.chat.words import draft_words, thought_words, value_words, with_speed
 from llmchat.errors import UsageError
 from llmchat.ui.blocks import SYSTEM_BLOCK
 from llmchat.ui.take_along import taken_along
@@ -129,10 +129,5 @@ def _describe_reply(reply: Reply) -> list[str]:
         f"reply {token_count(len(reply.token_ids))}",
         *([f"thought before the answer: {thought_words(reply.thought)}"] if reply.thought.written else []),
         *([f"guessed from the text so far: {words}"] if (words := draft_words(reply)) else []),
-        f"first token after {times.time_to_first_token_seconds:.2f} s{_rate(times.tokens_per_second)}",
+        with_speed(f"first token after {times.time_to_first_token_seconds:.2f} s", times.tokens_per_second),
     ]
-
-
-def _rate(tokens_per_second: float) -> str:
-    """The speed, with what parts it from what stands before; of a single token nobody can tell."""
-    return f" · {tokens_per_second:.1f} tok/s" if tokens_per_second > 0 else ""

@@ -230,6 +230,9 @@ def test_what_a_top_k_is_sure_to_remove_changes_nothing_by_going_first(
     dice = np.random.default_rng(seed)
     size = 3_000
     logits = np.round(dice.standard_normal(size) * 2, 1 if seed % 2 else 9).astype(np.float32)
+    logits[dice.integers(0, size, 50 * (seed % 3))] = -np.inf
+    if seed % 7 == 0:
+        logits[30:] = -np.inf  # Fewer than top-k asks for.
     used = dice.choice(size, 60).tolist() + np.argsort(-logits)[:20].tolist()
     history = TokenHistory(size, used, exempt=(5,), reply_length=40)
     config = GenerationConfig(
