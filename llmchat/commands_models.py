@@ -29,7 +29,7 @@ def clean_caches() -> None:
     from llmchat import disk_cache, paths
     from llmchat.chat.amounts import size_words
 
-    removed = [disk_cache.clean(directory) for directory in (paths.weights_dir(), paths.readings_dir())]
+    removed = [disk_cache.clean(directory) for directory in (paths.weights_dir(), paths.snapshots_dir())]
     count, size = (sum(one) for one in zip(*removed, strict=True))
     files = "1 file" if count == 1 else f"{count} files"
     kinds = "repacked weights and KV caches"

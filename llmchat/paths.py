@@ -68,9 +68,9 @@ def cache_dir() -> Path:
     return _root("cache")
 
 
-def readings_dir() -> Path:
+def snapshots_dir() -> Path:
     """What models have read of conversations."""
-    return cache_dir() / "readings"
+    return cache_dir() / "snapshots"
 
 
 def weights_dir() -> Path:

@@ -68,7 +68,7 @@ class ScriptedEngine:
     slides = False
     lora_scale = 1.0
     most_drafted = 0
-    readings = None
+    snapshots = None
     end_ids = (256,)
 
     def __init__(

@@ -129,7 +129,7 @@ def test_a_conversation_is_gone_on_with_at_once(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sandbox: Path
 ) -> None:
     """What was read of it is known to the next run, unless that is not wanted; the replies are the same."""
-    monkeypatch.setattr("llmchat.worker.readings._WORTH", 2)
+    monkeypatch.setattr("llmchat.worker.snapshots._WORTH", 2)
     model = ("--once", "--json", "--model", DATA / "huggingface" / "llama", "-n", "3", "--seed", "2", "--raw")
     usage = {}
     for name, words in (("kept", ()), ("not", ("--no-kv-cache",))):
@@ -137,7 +137,7 @@ def test_a_conversation_is_gone_on_with_at_once(
             save = ("--save", tmp_path / f"{name}.toml")
             done = here(*model, *save, "-p", "the queen and the king went to the sea", *words)
             usage[name, turn] = json.loads(done.out)
-        assert len(list(sandbox.glob("cache/readings/*.kv"))) == 1
+        assert len(list(sandbox.glob("cache/snapshots/*.kv"))) == 1
     assert [usage[name, turn]["usage"]["cached_tokens"] > 0 for name, turn in usage] == [False, True, False, False]
     assert usage["kept", 1]["token_ids"] == usage["not", 1]["token_ids"]
 

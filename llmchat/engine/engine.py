@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmchat.chat.model import ModelInfo
-from llmchat.engine.reading import Reading
+from llmchat.engine.kv_snapshot import KVSnapshot
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ class Lanes(Fork, Protocol):
         """Take up the text that the engine has read, under its scale, as one more lane: the last."""
 
 
-class KeepsReadings(Protocol):
+class KeepsSnapshots(Protocol):
     """What an engine has read can be kept, and gone on from later or by another process."""
 
     @property
-    def reading_kind(self) -> str:
-        """What a reading is of use to: the same weights and adapter, run by the same kernels of the same build."""
+    def snapshot_kind(self) -> str:
+        """What a snapshot is of use to: the same weights and adapter, run by the same kernels of the same build."""
 
     @property
     def text(self) -> list[int]:
@@ -70,11 +70,11 @@ class KeepsReadings(Protocol):
     def known(self, token_ids: Sequence[int]) -> int:
         """How many leading tokens of a prompt are in memory, under the present scale."""
 
-    def reading(self, most_bytes: int) -> Reading | None:
+    def snapshot(self, most_bytes: int) -> KVSnapshot | None:
         """A copy of what has been read; None where it is larger, or cannot be gone on from."""
 
-    def take_up(self, reading: Reading) -> None:
-        """Go on from a reading of this kind; what was read before may be gone on from still."""
+    def take_up(self, snapshot: KVSnapshot) -> None:
+        """Go on from a snapshot of this kind; what was read before may be gone on from still."""
 
 
 class Engine(Protocol):
@@ -112,7 +112,7 @@ class Engine(Protocol):
     def lora_scale(self, scale: float) -> None: ...
 
     @property
-    def readings(self) -> KeepsReadings | None:
+    def snapshots(self) -> KeepsSnapshots | None:
         """For what it has read; None where that cannot be kept."""
 
     def streamed_bytes(self, context: int) -> int:

@@ -12,15 +12,15 @@ import numpy as np
 from llmchat.chat.model import ModelInfo
 from llmchat.chat.prompt_facts import digest
 from llmchat.checkpoints.fingerprint import fingerprint
-from llmchat.engine.engine import KeepsReadings, Logits
+from llmchat.engine.cache_pool import WORTH, CachePool, PooledText
+from llmchat.engine.engine import KeepsSnapshots, Logits
 from llmchat.engine.free_memory import free_memory
+from llmchat.engine.kv_snapshot import KVSnapshot, common_prefix
 from llmchat.engine.native.cache import NativeCache
 from llmchat.engine.native.library import WIDTH
 from llmchat.engine.native.model import NativeModel
 from llmchat.engine.pass_costs import PassCosts
 from llmchat.engine.prefix_engine import PrefixEngine
-from llmchat.engine.reading import Reading, common_prefix
-from llmchat.engine.shelf import WORTH, Shelf, Shelved
 from llmchat.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _MOST_DRAFTED = 7
 _COPY_SHARE = 4
 """A copy of the KV cache takes this part of the free memory at most."""
 
-_SHELF_SHARE, _SHELF_BYTES = 8, 2**30
+_POOL_SHARE, _POOL_BYTES = 8, 2**30
 """The KV caches of texts that were left take this part of the free memory at most, and so many bytes."""
 
 
@@ -66,20 +66,20 @@ class NativeEngine(PrefixEngine):
         self.most_drafted = _MOST_DRAFTED if model.plan.goes_back else 0
         self._costs = PassCosts()
         free = free_memory()
-        self._shelf = Shelf(_SHELF_BYTES if free is None else min(free // _SHELF_SHARE, _SHELF_BYTES))
-        self.reading_kind = _kind_of_readings(model, info)
+        self._pool = CachePool(_POOL_BYTES if free is None else min(free // _POOL_SHARE, _POOL_BYTES))
+        self.snapshot_kind = _kind_of_snapshots(model, info)
 
     @property
-    def readings(self) -> KeepsReadings | None:
+    def snapshots(self) -> KeepsSnapshots | None:
         """For what it has read, where that can be gone back to."""
-        return self if self.model.plan.goes_back and self.reading_kind else None
+        return self if self.model.plan.goes_back and self.snapshot_kind else None
 
     def known(self, token_ids: Sequence[int]) -> int:
         """How many leading tokens of a prompt are in memory, under the present scale."""
         scales = [self.lora_scale] * len(token_ids)
-        return max(self._present.shared_with(token_ids, scales), self._shelf.shared_with(token_ids, scales))
+        return max(self._present.shared_with(token_ids, scales), self._pool.shared_with(token_ids, scales))
 
-    def reading(self, most_bytes: int) -> Reading | None:
+    def snapshot(self, most_bytes: int) -> KVSnapshot | None:
         """A copy of what has been read; None where it is larger, or cannot be gone on from."""
         length = common_prefix(self._cached_ids, self._ids)
         free = free_memory()
@@ -87,14 +87,14 @@ class NativeEngine(PrefixEngine):
         if len(self._ids) > self.info.context_length or length * self.model.position_bytes > most_bytes:
             return None
         ids, scales = self._cached_ids[:length], self._cached_scales[:length]
-        return Reading(np.array(ids, np.int32), np.array(scales, np.float64), self.cache.image(length))
+        return KVSnapshot(np.array(ids, np.int32), np.array(scales, np.float64), self.cache.image(length))
 
-    def take_up(self, reading: Reading) -> None:
-        """Go on from a reading of this kind; what was read before may be gone on from still."""
-        ids, scales, cache = reading.token_ids.tolist(), reading.scales.tolist(), NativeCache(self.model)
-        if cache.take_up(reading.image, len(ids)):
-            self._shelf.put(self._present)
-            self._go_on_from(Shelved(ids, scales, cache))
+    def take_up(self, snapshot: KVSnapshot) -> None:
+        """Go on from a snapshot of this kind; what was read before may be gone on from still."""
+        ids, scales, cache = snapshot.token_ids.tolist(), snapshot.scales.tolist(), NativeCache(self.model)
+        if cache.take_up(snapshot.image, len(ids)):
+            self._pool.put(self._present)
+            self._go_on_from(PooledText(ids, scales, cache))
 
     def pass_cost(self, positions: int) -> float:
         """How long one pass over so many positions takes, in passes over one."""
@@ -150,23 +150,23 @@ class NativeEngine(PrefixEngine):
         return self.cache.rewind(length)
 
     @property
-    def _present(self) -> Shelved:
-        return Shelved(self._cached_ids, self._cached_scales, self.cache)
+    def _present(self) -> PooledText:
+        return PooledText(self._cached_ids, self._cached_scales, self.cache)
 
-    def _go_on_from(self, text: Shelved) -> None:
+    def _go_on_from(self, text: PooledText) -> None:
         self._cached_ids, self._cached_scales, self.cache = text.token_ids, text.scales, text.cache
 
     def _choose_cache(self) -> None:
         """Go on from the text in memory that shares the most with the one to be read, and lose none that is left."""
         present, shared = self._present, self._shared_prefix()
-        if (better := self._shelf.take(self._ids, self._scales, shared + WORTH)) is not None:
-            self._shelf.put(present)
+        if (better := self._pool.take(self._ids, self._scales, shared + WORTH)) is not None:
+            self._pool.put(present)
             self._go_on_from(better)
         elif len(present.token_ids) - shared >= max(WORTH, _LEFT * shared):
-            self._shelf.put(present)
+            self._pool.put(present)
             kept = 0 if self._forgets or not self.model.plan.goes_back else shared
             cache = present.cache.copy(kept) if kept else NativeCache(self.model)
-            self._go_on_from(Shelved(present.token_ids[:kept], present.scales[:kept], cache))
+            self._go_on_from(PooledText(present.token_ids[:kept], present.scales[:kept], cache))
 
     def _mark(self, length: int) -> None:
         self.cache.mark(length)
@@ -180,8 +180,8 @@ class NativeEngine(PrefixEngine):
         return self.window_logits(self._ids, self._window_cache)
 
 
-def _kind_of_readings(model: NativeModel, info: ModelInfo) -> str:
-    """What readings are of use to: these files as they are now, this plan, these kernels, this build; "" for none."""
+def _kind_of_snapshots(model: NativeModel, info: ModelInfo) -> str:
+    """What snapshots are of use to: these files as they are now, this plan, these kernels, this build; "" for none."""
     files = [fingerprint(Path(path)) for path in (info.path, info.lora) if path]
     if not all(files):
         return ""

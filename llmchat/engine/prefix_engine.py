@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmchat.chat.model import ModelInfo
-from llmchat.engine.engine import KeepsReadings, Lanes, Logits, Prefill, PrefillProgress, StopSignal
-from llmchat.engine.reading import common_prefix
+from llmchat.engine.engine import KeepsSnapshots, Lanes, Logits, Prefill, PrefillProgress, StopSignal
+from llmchat.engine.kv_snapshot import common_prefix
 from llmchat.models.plan import ModelPlan
 from llmchat.tokenizers.tokenizer import Tokenizer
 
@@ -54,7 +54,7 @@ class PrefixEngine(ABC):
         self._ahead: deque[Logits] = deque()  # behind the tokens of a draft that stand in the KV cache behind the text
 
     @property
-    def readings(self) -> KeepsReadings | None:
+    def snapshots(self) -> KeepsSnapshots | None:
         """What it has read is not kept."""
         return None
 

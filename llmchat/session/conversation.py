@@ -17,7 +17,7 @@ from llmchat.chat.turn import Reply, Turn
 from llmchat.errors import LlmchatError, UsageError
 from llmchat.session.keeper import Keeper
 from llmchat.session.running import Running, absolute
-from llmchat.worker.readings import forget_reading
+from llmchat.worker.snapshots import forget_snapshot
 
 
 class Conversation:
@@ -177,7 +177,7 @@ class Conversation:
         count = len(self.transcript.deleted)
         if self._keeper.file is not None:
             self._keeper.file.compact()
-            forget_reading(self._keeper.file.path)
+            forget_snapshot(self._keeper.file.path)
         else:
             self.transcript.forget_deleted()
         return count

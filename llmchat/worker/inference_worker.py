@@ -42,7 +42,7 @@ from llmchat.worker.messages import (
 )
 from llmchat.worker.model_slot import ModelSlot, Post, Prepare, prepare_model
 from llmchat.worker.piece_batch import PieceBatch
-from llmchat.worker.readings import Readings
+from llmchat.worker.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from llmchat.chat.model import ModelInfo
@@ -66,7 +66,7 @@ class InferenceWorker:
         """How many candidates to report while a reply runs; 0, when nobody looks, costs nothing."""
         self._post_event = post
         self._slot = ModelSlot(prepare, post)
-        self._readings = Readings()
+        self._snapshots = Snapshots()
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._current: Request | None = None
         self._told: ModelInfo | None = None
@@ -116,7 +116,7 @@ class InferenceWorker:
             failure_of(self._leave_conversation, GenerationError)
         finally:
             self._end()
-        self._readings.close(_KEEPING_SECONDS)
+        self._snapshots.close(_KEEPING_SECONDS)
 
     def _end(self) -> None:
         """Nobody serves any more: what waits and what comes fails, so that no front end waits for ever."""
@@ -189,7 +189,7 @@ class InferenceWorker:
 
     def _leave_conversation(self) -> None:
         """Keep what was read of it, before the model goes."""
-        self._readings.leave(None if self._slot.engine is None else self._slot.engine.readings)
+        self._snapshots.leave(None if self._slot.engine is None else self._slot.engine.snapshots)
 
     def _serve_laboratory(
         self, request: BatchRequest | ManyRequest | ExplainRequest | InspectRequest | PromptRequest
@@ -239,7 +239,7 @@ class InferenceWorker:
         def progress(done: int, total: int) -> None:
             self._post(PromptProcessing(request.request_id, done, total))
 
-        self._readings.begin(engine.readings, request.transcript, prompt.token_ids)
+        self._snapshots.begin(engine.snapshots, request.transcript, prompt.token_ids)
         cached = stream.prefill(progress)
         self._post(
             PromptProcessed(
@@ -254,7 +254,7 @@ class InferenceWorker:
             )
         )
         self._post_pieces(request, engine, stream)
-        self._readings.ended(engine.readings)
+        self._snapshots.ended(engine.snapshots)
 
     def _post_pieces(self, request: GenerationRequest, engine: Engine, stream: ReplyStream) -> None:
         """Post the reply's pieces as they come, gathered over a short interval."""

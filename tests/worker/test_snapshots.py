@@ -15,9 +15,9 @@ import pytest
 from llmchat.chat.generation_config import GenerationConfig
 from llmchat.chat.model import ModelSpec
 from llmchat.chat.turn import Turn
-from llmchat.paths import readings_dir
+from llmchat.paths import snapshots_dir
 from llmchat.session import ChatSession
-from llmchat.worker import readings
+from llmchat.worker import snapshots
 from llmchat.worker.inference_worker import InferenceWorker
 from llmchat.worker.messages import (
     Event,
@@ -78,7 +78,7 @@ def desk(model: Path = MODEL) -> Iterator[Desk]:
 @pytest.fixture(autouse=True)
 def small_worth(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let short texts be worth something."""
-    monkeypatch.setattr(readings, "_WORTH", 2)
+    monkeypatch.setattr(snapshots, "_WORTH", 2)
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def talk(tmp_path: Path) -> Path:
 
 
 def files() -> list[Path]:
-    """The readings on the disk."""
-    return sorted(readings_dir().glob("*")) if readings_dir().exists() else []
+    """The snapshots on the disk."""
+    return sorted(snapshots_dir().glob("*")) if snapshots_dir().exists() else []
 
 
 def test_a_conversation_is_gone_on_with_by_the_next_process(talk: Path) -> None:
@@ -141,7 +141,7 @@ def test_what_was_read_goes_with_its_transcript(talk: Path, tmp_path: Path) -> N
     with desk() as one:
         one.ask(talk)
     (old,) = files()
-    left = readings_dir() / f".{old.name}.1.part"
+    left = snapshots_dir() / f".{old.name}.1.part"
     left.write_bytes(b"x")
     os.utime(left, (5, 5))
     talk.unlink()

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from llmchat import disk_cache
 from llmchat.files import write_all
 
-MAGIC = b"llmchat reading 1\n"
+MAGIC = b"llmchat KV snapshot 1\n"
 _HEAD_LIMIT = 1 << 16
 _DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class KVSnapshot:
     """Tokens that were read, and what is needed to go on behind them."""
 
     token_ids: NDArray[np.int32]
@@ -53,28 +53,28 @@ def common_prefix(first: Sequence[object], second: Sequence[object]) -> int:
     return length
 
 
-def write_reading(path: Path, reading: Reading, kind: str, about: Mapping[str, str]) -> None:
-    """Put a reading into a file, whole or not at all.
+def write_snapshot(path: Path, snapshot: KVSnapshot, kind: str, about: Mapping[str, str]) -> None:
+    """Put a snapshot into a file, whole or not at all.
 
     Args:
         path: The file; its directory must exist.
-        reading: What is kept.
-        kind: What it is of use to, as `KeepsReadings.reading_kind`.
+        snapshot: What is kept.
+        kind: What it is of use to, as `KeepsSnapshots.snapshot_kind`.
         about: What else is to be told of it, as `read_about` gives it back.
 
     Raises:
         OSError: It cannot be written; what was there stays.
     """
-    told = {"kind": kind, "tokens": len(reading.token_ids), "image": reading.image.nbytes, "about": dict(about)}
+    told = {"kind": kind, "tokens": len(snapshot.token_ids), "image": snapshot.image.nbytes, "about": dict(about)}
     head = json.dumps(told).encode() + b"\n"
     with disk_cache.writing(path, durable=False) as file:
-        whole: list[bytes | memoryview] = [MAGIC, _digest(head, *reading.parts), head, *reading.parts]
+        whole: list[bytes | memoryview] = [MAGIC, _digest(head, *snapshot.parts), head, *snapshot.parts]
         for part in whole:
             write_all(file.fileno(), part)
 
 
-def read_reading(path: Path, kind: str, token_ids: Sequence[int], least: int) -> Reading | None:
-    """The reading in a file, where it is of use.
+def read_snapshot(path: Path, kind: str, token_ids: Sequence[int], least: int) -> KVSnapshot | None:
+    """The snapshot in a file, where it is of use.
 
     Args:
         path: The file, which may not be there.
@@ -98,13 +98,13 @@ def read_reading(path: Path, kind: str, token_ids: Sequence[int], least: int) ->
         image = _array(file, np.dtype(np.uint8), told["image"])
         if scales is None or image is None:
             return None
-        reading = Reading(ids, scales, image)
-        return reading if _digest(head, *reading.parts) == digest else None
+        snapshot = KVSnapshot(ids, scales, image)
+        return snapshot if _digest(head, *snapshot.parts) == digest else None
     return None
 
 
 def read_about(path: Path) -> dict[str, str]:
-    """What was told of a reading; nothing where the file is none. Only its beginning is looked at."""
+    """What was told of a snapshot; nothing where the file is none. Only its beginning is looked at."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         if (opened := _open(file)) is not None and isinstance(about := opened[2].get("about"), dict):
             return {name: value for name, value in about.items() if isinstance(value, str)}

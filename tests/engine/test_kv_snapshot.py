@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from llmchat.checkpoints.fingerprint import fingerprint
+from llmchat.engine.cache_pool import CachePool
 from llmchat.engine.engine import Engine
+from llmchat.engine.kv_snapshot import MAGIC, KVSnapshot, read_about, read_snapshot, write_snapshot
 from llmchat.engine.native_engine import NativeEngine
-from llmchat.engine.reading import MAGIC, Reading, read_about, read_reading, write_reading
-from llmchat.engine.shelf import Shelf
 from llmchat.engine.torch_engine import TorchEngine
 from tests.engine.test_architectures import VARIANTS
 from tests.engine.test_architectures import opened as variant
@@ -37,11 +37,11 @@ def read(engine: Engine, ids: list[int]) -> tuple[int, bytes]:
     return result.cached_tokens, result.logits.tobytes()
 
 
-def kept(engine: NativeEngine) -> Reading:
+def kept(engine: NativeEngine) -> KVSnapshot:
     """A copy of what it has read."""
-    reading = engine.reading(PLENTY)
-    assert reading is not None
-    return reading
+    snapshot = engine.snapshot(PLENTY)
+    assert snapshot is not None
+    return snapshot
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_another_process_goes_on_where_one_was(name: str, tmp_path: Path) -> Non
     read(first, IDS[:length])
     for token in IDS[length : length + 5]:
         first.decode(token, [9, 9])
-    write_reading(path, kept(first), first.reading_kind, {"transcript": "here"})
+    write_snapshot(path, kept(first), first.snapshot_kind, {"transcript": "here"})
     assert read_about(path) == {"transcript": "here"} and path.stat().st_mode & 0o777 == 0o600
     second, text = opened(name), IDS[: length + 12]
-    reading = read_reading(path, second.reading_kind, text, 10)
-    assert reading is not None
-    second.take_up(reading)
+    snapshot = read_snapshot(path, second.snapshot_kind, text, 10)
+    assert snapshot is not None
+    second.take_up(snapshot)
     assert second.known(text) == length + 5
     assert read(second, text) == (length + 5, read(opened(name), text)[1])
 
@@ -94,17 +94,17 @@ def test_a_file_that_is_not_just_right_is_passed_over(tmp_path: Path) -> None:
     """Damaged anywhere, of another kind, of another text, or not there."""
     engine, path = opened(), tmp_path / "a.kv"
     read(engine, IDS[:300])
-    write_reading(path, kept(engine), engine.reading_kind, {})
+    write_snapshot(path, kept(engine), engine.snapshot_kind, {})
     data = path.read_bytes()
-    assert read_reading(path, engine.reading_kind, IDS, 300) is not None
-    assert read_reading(path, engine.reading_kind, IDS, 301) is None
-    assert read_reading(path, engine.reading_kind, [1, *IDS], 1) is None
-    assert read_reading(path, "another", IDS, 1) is None
-    assert read_reading(tmp_path / "none.kv", engine.reading_kind, IDS, 1) is None
-    assert read_reading(tmp_path, engine.reading_kind, IDS, 1) is None
+    assert read_snapshot(path, engine.snapshot_kind, IDS, 300) is not None
+    assert read_snapshot(path, engine.snapshot_kind, IDS, 301) is None
+    assert read_snapshot(path, engine.snapshot_kind, [1, *IDS], 1) is None
+    assert read_snapshot(path, "another", IDS, 1) is None
+    assert read_snapshot(tmp_path / "none.kv", engine.snapshot_kind, IDS, 1) is None
+    assert read_snapshot(tmp_path, engine.snapshot_kind, IDS, 1) is None
     for bad in damaged(data):
         path.write_bytes(bad)
-        assert read_reading(path, engine.reading_kind, IDS, 1) is None
+        assert read_snapshot(path, engine.snapshot_kind, IDS, 1) is None
         read_about(path)
 
 
@@ -112,9 +112,9 @@ def test_an_image_of_another_size_changes_nothing() -> None:
     """What is taken up must be one of as many positions as there are tokens."""
     engine = opened()
     read(engine, IDS[:300])
-    reading = kept(engine)
-    engine.take_up(Reading(reading.token_ids, reading.scales, reading.image[:-1]))
-    engine.take_up(Reading(reading.token_ids[:100], reading.scales[:100], reading.image))
+    snapshot = kept(engine)
+    engine.take_up(KVSnapshot(snapshot.token_ids, snapshot.scales, snapshot.image[:-1]))
+    engine.take_up(KVSnapshot(snapshot.token_ids[:100], snapshot.scales[:100], snapshot.image))
     assert read(engine, IDS[:301])[0] == 300
 
 
@@ -122,11 +122,11 @@ def test_what_does_not_fit_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither more bytes than are allowed, nor what cannot be gone back to, nor what torch has read."""
     engine = opened()
     read(engine, IDS[:300])
-    assert engine.reading(1000) is None and engine.readings is engine
+    assert engine.snapshot(1000) is None and engine.snapshots is engine
     monkeypatch.setattr("llmchat.models.plan.ModelPlan.goes_back", False)
-    assert engine.readings is None
+    assert engine.snapshots is None
     torch = variant(VARIANTS / "qwen3_window", "torch")
-    assert isinstance(torch, TorchEngine) and torch.readings is None
+    assert isinstance(torch, TorchEngine) and torch.snapshots is None
 
 
 def test_texts_that_were_left_are_gone_back_to() -> None:
@@ -158,12 +158,12 @@ def test_memory_for_them_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = opened("llama_head_dim")
     read(engine, IDS[:300])
     page = engine.cache.held_bytes
-    monkeypatch.setattr(engine, "_shelf", Shelf(page))
+    monkeypatch.setattr(engine, "_pool", CachePool(page))
     others = [[one, *IDS[:299]] for one in (81, 82)]
     for text in others:
         read(engine, text)
     assert engine.known(IDS[:300]) == 0 and engine.known(others[0]) == 300
-    monkeypatch.setattr(engine, "_shelf", Shelf(0))
+    monkeypatch.setattr(engine, "_pool", CachePool(0))
     read(engine, IDS[:300])
     assert engine.known(others[1]) == 0
 
@@ -185,6 +185,6 @@ def test_a_fingerprint_is_of_what_the_files_are_now(tmp_path: Path) -> None:
 
 def test_an_array_of_nothing_is_kept(tmp_path: Path) -> None:
     """Where nothing was read there is nothing to go on from, and no fault."""
-    empty = Reading(np.empty(0, np.int32), np.empty(0, np.float64), np.empty(0, np.uint8))
-    write_reading(tmp_path / "a.kv", empty, "kind", {})
-    assert read_reading(tmp_path / "a.kv", "kind", [1], 0) is not None
+    empty = KVSnapshot(np.empty(0, np.int32), np.empty(0, np.float64), np.empty(0, np.uint8))
+    write_snapshot(tmp_path / "a.kv", empty, "kind", {})
+    assert read_snapshot(tmp_path / "a.kv", "kind", [1], 0) is not None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmchat.engine.reading import common_prefix
+from llmchat.engine.kv_snapshot import common_prefix
 
 if TYPE_CHECKING:
     from llmchat.engine.native.cache import NativeCache
@@ -16,7 +16,7 @@ WORTH = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Shelved:
+class PooledText:
     """A text that was read."""
 
     token_ids: list[int]
@@ -30,24 +30,24 @@ class Shelved:
         return min(length, common_prefix(self.scales, scales))
 
 
-class Shelf:
+class CachePool:
     """The texts that were read last, the latest in the end."""
 
     def __init__(self, most_bytes: int) -> None:
-        """An empty shelf.
+        """An empty pool.
 
         Args:
             most_bytes: What all their KV caches may take; beyond it the oldest are let go.
         """
         self._most_bytes = most_bytes
-        self._texts: list[Shelved] = []
+        self._texts: list[PooledText] = []
 
     @property
     def held_bytes(self) -> int:
         """What their KV caches take."""
         return sum(text.cache.held_bytes for text in self._texts)
 
-    def put(self, text: Shelved) -> None:
+    def put(self, text: PooledText) -> None:
         """Keep a text that is left."""
         if text.token_ids:
             self._texts.append(text)
@@ -58,8 +58,8 @@ class Shelf:
         """How much of a text one of these begins with."""
         return max((text.shared_with(token_ids, scales) for text in self._texts), default=0)
 
-    def take(self, token_ids: Sequence[int], scales: Sequence[float], more_than: int) -> Shelved | None:
-        """The text that shares the most with another, if that is more than so many tokens; it leaves the shelf."""
+    def take(self, token_ids: Sequence[int], scales: Sequence[float], more_than: int) -> PooledText | None:
+        """The text that shares the most with another, if that is more than so many tokens; it leaves the pool."""
         best = max(self._texts, key=lambda text: text.shared_with(token_ids, scales), default=None)
         if best is None or best.shared_with(token_ids, scales) <= more_than:
             return None
