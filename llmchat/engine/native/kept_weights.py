@@ -25,6 +25,7 @@ from llmchat.checkpoints.fingerprint import fingerprint
 from llmchat.engine.native.interface import constants
 from llmchat.engine.native.library import kernels_name, load_library
 from llmchat.errors import UsageError
+from llmchat.files import write_all
 from llmchat.models.plan import Experts, ModelPlan
 
 ALIGNMENT = 4096
@@ -223,7 +224,7 @@ def _written(path: Path, pieces: Sequence[Piece], embedding: tuple[int, memoryvi
             file.seek(offset)
             for at in range(0, len(data), _CHUNK):
                 part = data[at : at + _CHUNK]
-                _write_all(file, part)
+                write_all(file.fileno(), part)
                 unsynced += len(part)
                 if unsynced >= _CHUNK:
                     # Little by little, so that whoever ends this does not wait for the disk to take all of it.
@@ -231,11 +232,6 @@ def _written(path: Path, pieces: Sequence[Piece], embedding: tuple[int, memoryvi
                     unsynced = 0
                 yield
         file.truncate(index.file_bytes)
-
-
-def _write_all(file: BinaryIO, data: memoryview) -> None:
-    while data:
-        data = data[file.write(data) :]
 
 
 def _index_of(
